@@ -1,0 +1,51 @@
+"""kvsim: a reference simulator of KV caching in transformers.
+
+One transformer in pure NumPy runs with and without a key/value cache and records every matrix
+multiplication. `import kvsim` loads nothing, not even NumPy: each public name is imported when it
+is first used (PEP 562).
+"""
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
+if TYPE_CHECKING:
+    from kvsim.config import Config as Config
+    from kvsim.errors import BackendError as BackendError
+    from kvsim.errors import FileError as FileError
+    from kvsim.errors import KvsimError as KvsimError
+    from kvsim.errors import UsageError as UsageError
+    from kvsim.generation import Run as Run
+    from kvsim.generation import Step as Step
+    from kvsim.generation import generate as generate
+    from kvsim.loading import load as load
+    from kvsim.model import Model as Model
+    from kvsim.tracing import Trace as Trace
+    from kvsim.tracing import trace as trace
+
+_HOME = {
+    "BackendError": "kvsim.errors",
+    "Config": "kvsim.config",
+    "FileError": "kvsim.errors",
+    "KvsimError": "kvsim.errors",
+    "Model": "kvsim.model",
+    "Run": "kvsim.generation",
+    "Step": "kvsim.generation",
+    "Trace": "kvsim.tracing",
+    "UsageError": "kvsim.errors",
+    "generate": "kvsim.generation",
+    "load": "kvsim.loading",
+    "trace": "kvsim.tracing",
+}
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (every name of _HOME is a string)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvsim' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

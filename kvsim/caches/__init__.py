@@ -1,0 +1,50 @@
+"""Caches, one policy a file. A new policy is a file and one line in `POLICIES`.
+
+A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096".
+"""
+
+from kvsim.caches.base import Cache, LayerCache, Shape
+from kvsim.caches.dynamic import DynamicLayer
+from kvsim.caches.none import NoLayer
+from kvsim.caches.static import StaticLayer
+from kvsim.config import Config
+from kvsim.errors import UsageError
+from kvsim.ops import Ops
+
+POLICIES: dict[str, type[LayerCache]] = {"none": NoLayer, "dynamic": DynamicLayer, "static": StaticLayer}
+EXAMPLES = ("none", "dynamic", "static:4096")
+
+
+def parse_spec(spec: str) -> tuple[str, int | None]:
+    """ "static:4096" -> ("static", 4096); UsageError for what names no policy, or lacks its size."""
+    name, colon, size = spec.partition(":")
+    if name not in POLICIES:
+        raise UsageError("unknown cache {spec}: use one of {known}", spec=repr(spec), known=", ".join(EXAMPLES))
+    if not POLICIES[name].sized:
+        if colon:
+            raise UsageError("the cache {name} takes no size: use {name}, not {spec}", name=name, spec=repr(spec))
+        return name, None
+    if not (size.isascii() and size.isdigit() and int(size) > 0):
+        raise UsageError(
+            "the cache {name} needs its size in tokens, at least 1, as in {name}:4096, not {spec}",
+            name=name,
+            spec=repr(spec),
+        )
+    return name, int(size)
+
+
+def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
+    """An empty cache of the policy `spec` for one sequence of the model `config`."""
+    name, size = parse_spec(spec)
+    shape = Shape(config.n_kv_heads, config.d_head, config.d_head)
+    try:
+        layers = [POLICIES[name](ops, shape, size) for _ in range(config.n_layers)]
+    except (MemoryError, ValueError) as error:
+        needed = config.n_layers * shape.row_bytes(ops) * (size or 0)
+        raise UsageError(
+            "the cache {spec} needs {needed} bytes, more than can be allocated: use a smaller one or dynamic",
+            spec=spec,
+            needed=needed,
+        ) from error
+    printed = name if size is None else f"{name}:{size}"
+    return Cache(printed, ops, layers, capacity=size)

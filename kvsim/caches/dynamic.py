@@ -1,0 +1,22 @@
+"""`dynamic`: grows with the text. Lossless.
+
+Capacity doubles, so that a run of n tokens copies at most 2n rows in all and most steps copy none.
+"""
+
+from kvsim.caches.base import BufferLayer, Shape
+from kvsim.ops import Ops
+
+
+class DynamicLayer(BufferLayer):
+    """Starts empty; its arrays hold the next power of two of the rows."""
+
+    def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
+        super().__init__(ops, shape, capacity=0)
+
+    def _make_room(self, needed: int) -> None:
+        if needed <= self._keys.shape[1]:
+            return
+        keys, values = self.keys, self.values
+        self._keys, self._values = self._allocate(1 << (needed - 1).bit_length())
+        self._keys[:, : self.rows, :] = keys
+        self._values[:, : self.rows, :] = values

@@ -1,0 +1,30 @@
+"""`none`: keeps nothing, so the model is fed the whole text at every step. Lossless.
+
+Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, not a mode of its own.
+"""
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Encode, LayerCache
+from kvsim.spans import Span, View
+
+
+class NoLayer(LayerCache):
+    """Answers with the new rows alone."""
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        keys, values = encode(keys, values, pos)
+        return View(keys, values, pos, pos)
+
+    @property
+    def keys(self) -> Array:
+        g, k, _ = self.shape
+        return self.ops.xp.empty((g, 0, k), dtype=self.ops.dtype, device=self.ops.device)
+
+    @property
+    def values(self) -> Array:
+        g, _, v = self.shape
+        return self.ops.xp.empty((g, 0, v), dtype=self.ops.dtype, device=self.ops.device)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return 0

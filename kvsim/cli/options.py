@@ -1,0 +1,116 @@
+"""What the options of several commands share."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from kvsim.errors import UsageError
+from kvsim.views.language import LANGUAGES, Say
+
+Decorated = Callable[..., Any]
+
+
+def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Shell completion from a list. The library itself checks the value and says what it expected."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(value) for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The bundled models' names, and folders."""
+    from kvsim.loading import BUNDLED
+
+    names = [CompletionItem(name) for name in BUNDLED if name.startswith(incomplete)]
+    return [*names, CompletionItem(incomplete, type="dir")]
+
+
+class Number(click.ParamType):
+    """A whole or a real number, refused in our own words."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "integer" if kind is int else "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        option = param.opts[-1] if param else ""
+        try:
+            return self.kind(value)
+        except ValueError as error:
+            template = (
+                "{option} takes a whole number, got {value}" if self.kind is int
+                else "{option} takes a number, got {value}"
+            )  # fmt: skip
+            raise UsageError(template, option=option, value=repr(value)) from error
+
+
+def common(say: Say) -> Callable[[Decorated], Decorated]:
+    """--lang and --debug, which `kvsim.cli.run` reads for itself."""
+
+    def decorate(function: Decorated) -> Decorated:
+        function = click.option("--debug", is_flag=True, expose_value=False, help=say("Show a traceback on errors."))(
+            function
+        )
+        return click.option(
+            "--lang",
+            expose_value=False,
+            metavar="zh|en|auto",
+            shell_complete=known(*LANGUAGES, "auto"),
+            help=say("Language; else KVSIM_LANG, then the locale's."),
+        )(function)
+
+    return decorate
+
+
+def use_color(stream: Any) -> bool:
+    """NO_COLOR, then FORCE_COLOR, then whether it is a terminal (no-color.org, force-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return bool(stream.isatty())
+
+
+class Bar:
+    """A progress bar on stderr, if that is a terminal, for work that has taken a second."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.started, self._progress = label, time.monotonic(), None  # type: tuple[str, float, Any]
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._progress is None:
+            if time.monotonic() - self.started < 1.0 or not sys.stderr.isatty():
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task(self.label, total=total)
+        self._progress.update(self._task, completed=done)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def one_of(option: str, value: str, choices: Sequence[str]) -> str:
+    """`value`, which must be one of `choices`."""
+    if value not in choices:
+        raise UsageError(
+            "unknown value {value} of {option}: use one of {known}",
+            value=repr(value),
+            option=option,
+            known=", ".join(choices),
+        )
+    return value

@@ -1,0 +1,130 @@
+"""`kvsim trace TEXT`: the main job."""
+
+import sys
+
+import click
+
+from kvsim.cli.options import Bar, Number, common, complete_model, known, one_of, use_color
+from kvsim.errors import UsageError
+from kvsim.views.language import Say
+
+SHOWS = ("table", "cells", "shapes", "sites", "memory")
+COUNTS = ("cells", "useful", "rows", "macs", "flops")
+EXAMPLES = '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
+
+
+def _rows(value: str) -> int | None:
+    """How many rows a table shows; None for all."""
+    if value == "all":
+        return None
+    if not (value.isascii() and value.isdigit() and int(value) >= 2):
+        raise UsageError("--rows takes all, or a whole number of at least 2, got {value}", value=repr(value))
+    return int(value)
+
+
+def _shows(value: str | None, step: int | None) -> list[str]:
+    """What to show: the table, or with --step alone that step's cells."""
+    if value is None:
+        return ["table" if step is None else "cells"]
+    shows = [one_of("--show", show, SHOWS) for show in value.split(",")]
+    if step is not None and not {"cells", "shapes"} & set(shows):
+        raise UsageError("--step goes with --show cells or --show shapes")
+    return shows
+
+
+def _check_text(text: str) -> None:
+    """Refuse bytes that the shell passed on although they are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not valid UTF-8") from error
+
+
+def command(say: Say) -> click.Command:
+    @click.command(
+        "trace",
+        help=say("Generate from TEXT twice, without and with a cache, and show every step of both side by side."),
+        epilog=say("Examples:") + EXAMPLES,
+    )
+    @click.argument("text")
+    @click.option("-n", "--max-new-tokens", type=Number(int), default=4, show_default=True,
+                  help=say("New tokens to generate."))
+    @click.option("--feed", default="token", show_default=True, metavar="token|prefill|chunk:K",
+                  shell_complete=known("token", "prefill", "chunk:"),
+                  help=say("How the prompt is fed: token by token, at once, or K tokens to a step."))
+    @click.option("--cache", default="dynamic", show_default=True, metavar="SPEC",
+                  shell_complete=known("none", "dynamic", "static:"),
+                  help=say("The cache: dynamic, static:N or none."))
+    @click.option("--count", default="cells", show_default=True, metavar="|".join(COUNTS),
+                  shell_complete=known(*COUNTS),
+                  help=say("What the table counts; macs and flops are of the whole model."))
+    @click.option("--model", default="demo", show_default=True, metavar="demo|DIR", shell_complete=complete_model,
+                  help=say("The model: a bundled one, or a folder in Hugging Face's format."))
+    @click.option("--backend", default="numpy", show_default=True, shell_complete=known("numpy"),
+                  help=say("The array library that computes."))
+    @click.option("--device", help=say("The backend's device; its own choice by default."))
+    @click.option("--dtype", default="float32", show_default=True,
+                  shell_complete=known("float32", "float64", "float16"), help=say("What everything is computed in."))
+    @click.option("--show", metavar=",".join(SHOWS), shell_complete=known(*SHOWS),
+                  help=say("What to show, one or several: the table of steps (the default), one step's score cells,"
+                           " its products' shapes, the sites of all products, the cache's memory."))
+    @click.option("--step", type=Number(int), help=say("Which step cells and shapes show; the last by default."))
+    @click.option("--rows", default="40", show_default=True, metavar="N|all",
+                  help=say("Steps that a table shows at most; its totals are of all steps."))
+    @click.option("--temperature", type=Number(float), default=0.0, show_default=True,
+                  help=say("0 takes the likeliest token; above 0 draws one."))
+    @click.option("--top-k", type=Number(int), help=say("Draw among the K likeliest tokens."))
+    @click.option("--top-p", type=Number(float), help=say("Draw among the likeliest tokens that together hold P."))
+    @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Where the draws start."))
+    @click.option("--json", "as_json", is_flag=True,
+                  help=say("Print one JSON object (its schema: kvsim schema trace)."))
+    @click.option("--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters alone."))
+    @common(say)
+    def trace(
+        text: str, max_new_tokens: int, feed: str, cache: str, count: str, model: str, backend: str,
+        device: str | None, dtype: str, show: str | None, step: int | None, rows: str, temperature: float,
+        top_k: int | None, top_p: float | None, seed: int, as_json: bool, ascii_only: bool,
+    ) -> int:  # fmt: skip
+        one_of("--count", count, COUNTS)
+        shows, most = _shows(show, step), _rows(rows)
+        _check_text(text)
+        if as_json and (show is not None or step is not None):
+            raise UsageError("--json holds everything: leave out --show and --step")
+
+        from kvsim.tracing import trace as run_trace
+
+        with Bar(say("steps")) as bar:
+            result = run_trace(
+                text, model, max_new_tokens, feed, cache=cache, backend=backend, device=device, dtype=dtype,
+                temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, progress=bar,
+            )  # fmt: skip
+        if result.unknown:
+            note = say("note: the model has never seen {characters}: fed as its unknown token")
+            click.echo(note.format(characters=" ".join(result.unknown)), err=True)
+        if as_json:
+            click.echo(result.to_json())
+        else:
+            click.echo("\n\n".join(_tell(result, say, shows, count, step, most, ascii_only)))
+        return 0 if result.agrees else 1
+
+    return trace
+
+
+def _tell(
+    result: object, say: Say, shows: list[str], count: str, step: int | None, rows: int | None, ascii_only: bool
+) -> list[str]:
+    from kvsim.tracing import Trace
+    from kvsim.views.cells import tell_cells
+    from kvsim.views.tables import tell_memory, tell_shapes, tell_sites
+    from kvsim.views.terminal import tell_table
+
+    assert isinstance(result, Trace)
+    color = use_color(sys.stdout)
+    views = {
+        "table": lambda: tell_table(result, say, count, rows, ascii_only, color),
+        "cells": lambda: tell_cells(result, say, step, ascii_only, color),
+        "shapes": lambda: tell_shapes(result, say, step, ascii_only, color),
+        "sites": lambda: tell_sites(result, say, ascii_only, color),
+        "memory": lambda: tell_memory(result, say, rows, ascii_only, color),
+    }
+    return [views[show]() for show in shows]

@@ -1,0 +1,1 @@
+"""What ran: one event for every matrix product, and ledgers that add them up."""

@@ -1,0 +1,41 @@
+"""The event that every matrix product leaves, and the nouns that its place may have."""
+
+from typing import NamedTuple
+
+PROJECTIONS = ("query", "key", "value")  # whose rows are the projected rows
+SCORES = "scores"  # QKᵀ
+KINDS = (*PROJECTIONS, SCORES, "context", "output", "gate", "up", "down", "head")
+
+
+class MatMul(NamedTuple):
+    """`b` products of an [m, k] by a [k, n] matrix, at `site` ("layers.3.scores", "head").
+
+    `useful_macs` are those of the (query, key) pairs that the mask admits; all of them elsewhere.
+    """
+
+    site: str
+    b: int
+    m: int
+    k: int
+    n: int
+    useful_macs: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates executed."""
+        return self.b * self.m * self.k * self.n
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations executed: one multiply and one add for each."""
+        return 2 * self.macs
+
+    @property
+    def kind(self) -> str:
+        """The last noun of the site: "scores" of "layers.3.scores"."""
+        return self.site.rpartition(".")[2]
+
+    @property
+    def layer(self) -> str:
+        """The site without its last noun: "layers.3"; a site outside the layers is its own."""
+        return self.site.rpartition(".")[0] or self.site

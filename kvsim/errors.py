@@ -1,0 +1,34 @@
+"""The errors that a caller can act on, each with the exit code of the command line.
+
+A message is a template and its values, so that a view can translate the template:
+`UsageError("expected {want}, got {got}", want=1, got=2)`. `str(error)` is the English text.
+"""
+
+
+class KvsimError(Exception):
+    """Something kvsim was asked that it cannot do: what was expected, what came, what to do."""
+
+    exit_code = 1
+
+    def __init__(self, template: str, **values: object) -> None:
+        self.template = template
+        self.values = values
+        super().__init__(template.format(**values))
+
+
+class UsageError(KvsimError, ValueError):
+    """An argument that makes no sense (exit 2)."""
+
+    exit_code = 2
+
+
+class BackendError(KvsimError, ImportError):
+    """The array library asked for is not there or does not work (exit 3)."""
+
+    exit_code = 3
+
+
+class FileError(KvsimError, ValueError):
+    """A file that cannot be read as what it claims to be (exit 4)."""
+
+    exit_code = 4

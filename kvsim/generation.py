@@ -1,0 +1,239 @@
+"""The loop: feed what the cache has not seen, choose, repeat.
+
+`run_lockstep` drives any number of caches over the same tokens; `generate` is the loop with one of
+them, `kvsim.trace` with two.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast, overload
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Cache
+from kvsim.counting.events import MatMul
+from kvsim.counting.ledger import Ledger
+from kvsim.errors import UsageError
+from kvsim.model import Logits, Model
+from kvsim.sampling import Sampler
+
+Prompt = str | Sequence[int]
+Stop = str | int | Sequence[str | int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One turn of the loop."""
+
+    number: int  # from 1
+    fed: tuple[int, ...]  # the ids that this step adds to the text the model has read
+    next: int  # the model's own choice for what follows, also while the prompt is fed
+    events: tuple[MatMul, ...]  # every matrix product of the step
+    logits: Array | None = None  # [V] at the last position, with keep_logits=True
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `generate` did."""
+
+    ids: list[int]  # prompt and new
+    new_ids: list[int]
+    text: str | None  # prompt and new; None for a model without a tokenizer
+    steps: list[Step]
+    ledger: Ledger  # of all steps
+    cache: Cache
+
+
+class Pass(NamedTuple):
+    """One cache's part of a step: logits of all tokens the model was fed, [T, V], and the ledger."""
+
+    logits: Array
+    ledger: Ledger
+
+
+class Lockstep(NamedTuple):
+    """One turn of the loop for several caches over the same tokens."""
+
+    number: int
+    fed: tuple[int, ...]
+    next: int  # chosen from the first cache's logits
+    passes: tuple[Pass, ...]
+
+
+def parse_feed(feed: str) -> int | None:
+    """Prompt tokens to a step: 1 for "token", K for "chunk:K", None (all) for "prefill"."""
+    if feed == "token":
+        return 1
+    if feed == "prefill":
+        return None
+    name, _, size = feed.partition(":")
+    if name == "chunk" and size.isascii() and size.isdigit() and int(size) > 0:
+        return int(size)
+    raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=repr(feed))
+
+
+def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
+    """How many tokens the model has read after each step. The last new token is never fed."""
+    size = parse_feed(feed) or n_prompt
+    return [*range(size, n_prompt, size), *range(n_prompt, n_prompt + max_new_tokens)]
+
+
+def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
+    """The ids of a prompt. UsageError: empty, or text for a model without a tokenizer."""
+    if not isinstance(prompt, str):
+        ids = list(prompt)
+    elif model.tokenizer is None:
+        raise UsageError("the model {model} has no tokenizer.json: give token ids, not text", model=model.name)
+    else:
+        ids = model.tokenizer.encode(prompt)
+    if not ids:
+        raise UsageError("the text is empty: give at least one character")
+    return ids
+
+
+def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
+    """Refuse, before anything runs, a generation that could not end."""
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise UsageError("the number of new tokens must be at least 1, got {got}", got=max_new_tokens)
+    fed = n_prompt + max_new_tokens - 1
+    if fed > model.config.max_context:
+        raise UsageError(
+            "the model {model} has a context of {context} tokens, asked for {asked}"
+            " ({prompt} of the prompt and {new} new ones but the last): use a shorter text or fewer new tokens",
+            model=model.name,
+            context=model.config.max_context,
+            asked=fed,
+            prompt=n_prompt,
+            new=max_new_tokens,
+        )
+    for cache in caches:
+        cache.admit(fed - cache.seen)
+
+
+def run_lockstep(
+    model: Model,
+    prompt: Sequence[int],
+    caches: Sequence[Cache],
+    max_new_tokens: int,
+    feed: str,
+    sampler: Sampler,
+    count: bool = True,
+    logits: Logits = "all",
+) -> Iterator[Lockstep]:
+    """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache."""
+    stops = plan_stops(len(prompt), max_new_tokens, feed)
+    check_room(model, caches, len(prompt), max_new_tokens)
+    ids = list(prompt)
+    start = 0
+    for number, stop in enumerate(stops, start=1):
+        passes = []
+        for cache in caches:
+            with model.count() if count else nullcontext(Ledger()) as ledger:
+                passes.append(Pass(model(ids[cache.seen : stop], cache, logits=logits), ledger))
+        chosen = sampler.choose(model.ops, passes[0].logits[-1, :], stop)
+        if stop == len(ids):
+            ids.append(chosen)
+        yield Lockstep(number, tuple(ids[start:stop]), chosen, tuple(passes))
+        start = stop
+
+
+class _Stop:
+    """Has the continuation reached something that the caller stops at?"""
+
+    def __init__(self, model: Model, stop: Stop | None) -> None:
+        given = [] if stop is None else [stop] if isinstance(stop, str | int) else list(stop)
+        self.ids = {s for s in given if isinstance(s, int)}
+        self.texts = [s for s in given if isinstance(s, str)]
+        self.tokenizer = model.tokenizer
+        if "" in self.texts:
+            raise UsageError("stop must not be empty text")
+        if self.texts and self.tokenizer is None:
+            raise UsageError("the model {model} has no tokenizer.json: stop at token ids, not text", model=model.name)
+
+    def reached(self, new: list[int]) -> bool:
+        if new and new[-1] in self.ids:
+            return True
+        if not self.texts or self.tokenizer is None:
+            return False
+        text = self.tokenizer.decode(new)
+        return any(s in text for s in self.texts)
+
+
+def _text(model: Model, prompt: Prompt, ids: list[int], new: list[int]) -> str | None:
+    """The prompt as it was written, and its continuation."""
+    if model.tokenizer is None:
+        return None
+    whole = model.tokenizer.decode(ids)
+    if not isinstance(prompt, str):
+        return whole
+    return prompt + whole[len(model.tokenizer.decode(ids[: len(ids) - len(new)])) :]
+
+
+def _generate(
+    model: Model, prompt: Prompt, max_new_tokens: int, cache: str, feed: str, stop: Stop | None,
+    keep_logits: bool, count: bool, logits: Logits, sampler: Sampler,
+) -> Run:  # fmt: skip
+    ids = encode_prompt(model, prompt)
+    n_prompt = len(ids)
+    held = model.new_cache(cache)
+    stopping = _Stop(model, stop)
+    steps: list[Step] = []
+    ledger = Ledger()
+    new: list[int] = []
+    n_fed = 0
+    for turn in run_lockstep(model, ids, [held], max_new_tokens, feed, sampler, count, logits):
+        (done,) = turn.passes
+        n_fed += len(turn.fed)
+        kept = done.logits[-1, :] if keep_logits else None
+        steps.append(Step(turn.number, turn.fed, turn.next, tuple(done.ledger.events), kept))
+        ledger.events += done.ledger.events
+        if n_fed >= n_prompt:
+            new.append(turn.next)
+            if stopping.reached(new):
+                break
+    return Run([*ids, *new], new, _text(model, prompt, [*ids, *new], new), steps, ledger, held)
+
+
+@overload
+def generate(model: Model, prompt: str | Sequence[int], max_new_tokens: int = ..., **options: Any) -> Run: ...
+
+
+@overload
+def generate(
+    model: Model, prompt: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int = ..., **options: Any
+) -> list[Run]: ...
+
+
+def generate(
+    model: Model,
+    prompt: Prompt | Sequence[str] | Sequence[Sequence[int]],
+    max_new_tokens: int = 16,
+    *,
+    cache: str = "dynamic",
+    feed: str = "prefill",
+    stop: Stop | None = None,
+    keep_logits: bool = False,
+    count: bool = True,
+    logits: Logits = "all",
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> Run | list[Run]:
+    """Continue `prompt` (text, ids, or a list of either: a list of runs) by `max_new_tokens`.
+
+    The prompt is fed as `feed` says ("token", "prefill", "chunk:K"), through a fresh cache ("none",
+    "dynamic", "static:N"). The run ends early only at `stop`: an id, a text, or a list of these.
+    Every step records its products (`count=False`: none), the head on all positions it was fed
+    (`logits="last"`: on the last). Greedy unless `temperature` is above 0.
+
+    UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or the cache holds.
+    """
+    sampler = Sampler(temperature, top_k, top_p, seed)
+    several = not isinstance(prompt, str) and any(not hasattr(part, "__index__") for part in prompt)
+    prompts = cast("Sequence[Prompt]", prompt) if several else [cast("Prompt", prompt)]
+    runs = [
+        _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler)
+        for one in prompts
+    ]
+    return runs if several else runs[0]

@@ -1,0 +1,75 @@
+"""The choice of the next token: the only place where a value leaves the device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvsim.arrays import Array
+from kvsim.errors import KvsimError, UsageError
+from kvsim.ops import Ops
+
+
+def _refuse_nan() -> KvsimError:
+    return KvsimError("the logits hold NaN: the computation overflowed; use dtype float32 or float64")
+
+
+def keep_top_k(probs: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
+    """`probs` [V] with all but the first `k` of `order` at zero."""
+    kept = np.zeros_like(probs)
+    kept[order[:k]] = probs[order[:k]]
+    return kept
+
+
+def keep_top_p(probs: np.ndarray, order: np.ndarray, p: float) -> np.ndarray:
+    """`probs` [V], only the fewest of `order` that together hold `p` of it (arXiv:1904.09751)."""
+    running = np.cumsum(probs[order])
+    count = int(np.searchsorted(running, p * running[-1])) + 1
+    return keep_top_k(probs, order, count)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Greedy at temperature 0, else a draw from softmax(logits / temperature), cut to the `top_k`
+    likeliest and then to the likeliest that hold `top_p`. Ties go to the smaller id.
+
+    A draw depends on the seed and on the position alone: not on how the prompt was fed, nor on the cache.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise UsageError("temperature must be 0 (greedy) or above, got {got}", got=self.temperature)
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError("top-k must be at least 1, got {got}", got=self.top_k)
+        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+            raise UsageError("top-p must be above 0 and at most 1, got {got}", got=self.top_p)
+        if self.seed < 0:
+            raise UsageError("the seed must be 0 or above, got {got}", got=self.seed)
+        if self.temperature == 0.0 and (self.top_k, self.top_p) != (None, None):
+            raise UsageError("top-k and top-p need a temperature above 0: temperature 0 is greedy")
+
+    def choose(self, ops: Ops, logits: Array, position: int) -> int:
+        """The next id for logits [V], to stand at `position`. KvsimError: NaN among them."""
+        if self.temperature == 0.0:
+            xp = ops.xp
+            # One number leaves the device: the id, or -1 where NaN would make argmax a lie.
+            chosen = int(xp.where(xp.any(xp.isnan(logits)), -1, xp.argmax(logits)))
+            if chosen < 0:
+                raise _refuse_nan()
+            return chosen
+        host = np.asarray(ops.backend.to_host(logits), dtype=np.float64)
+        if np.isnan(host).any():
+            raise _refuse_nan()
+        probs = np.exp((host - host.max()) / self.temperature)
+        order = np.argsort(-host, kind="stable")
+        if self.top_k is not None:
+            probs = keep_top_k(probs, order, self.top_k)
+        if self.top_p is not None:
+            probs = keep_top_p(probs, order, self.top_p)
+        running = np.cumsum(probs[order])
+        draw = np.random.default_rng([self.seed, position]).random() * running[-1]
+        return int(order[np.searchsorted(running, draw, side="right")])

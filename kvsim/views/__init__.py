@@ -1,0 +1,1 @@
+"""A trace, told. A view formats numbers and words; it computes nothing."""

@@ -1,0 +1,34 @@
+"""What `kvsim doctor` found, told."""
+
+from kvsim.diagnosis import Health, Try
+from kvsim.views.language import Say
+
+
+def _mark(tried: Try, say: Say) -> str:
+    if tried.planned:
+        return say("not yet")
+    return say("works") if tried.works else say("BROKEN")
+
+
+def tell_health(health: Health, say: Say) -> str:
+    """One section a subject; the last two lines are for the eye: do they end under one another?"""
+    lines = [say("versions")]
+    for package, found in health.versions.items():
+        lines.append(f"  {package:<17}{found or say('not installed')}")
+    lines += [f"  {health.platform}", say("backends")]
+    for name, tried in health.backends.items():
+        lines.append(f"  {name:<17}{_mark(tried, say)}: {tried.detail}")
+    usable, all_ = health.processors
+    lines += [say("BLAS and threads"), f"  {health.blas}"]
+    lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=all_))
+    lines += [f"  {name}={value}" for name, value in health.threads.items()]
+    terminal = health.terminal
+    lines.append(say("terminal"))
+    lines.append(
+        "  " + (say("a terminal") if terminal["tty"] else say("not a terminal"))
+        + say(", {columns} columns, {encoding}").format(**terminal)
+    )  # fmt: skip
+    lines.append("  " + say("these three lines must end at one column; if they do not, use --ascii"))
+    lines += ["  |中华人民|", "  |××××────|", "  |abcdefgh|"]
+    lines += [say("demo model"), f"  {_mark(health.demo, say)}: {health.demo.detail}"]
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""The other tables of a trace: shapes of one step, sites of the whole run, memory step by step."""
+
+import re
+from collections.abc import Iterable
+
+from rich.text import Text
+
+from kvsim.counting.events import MatMul
+from kvsim.counting.ledger import total
+from kvsim.tracing import Trace
+from kvsim.views.cells import find_step
+from kvsim.views.language import Say
+from kvsim.views.terminal import make_table, render, shown_steps
+from kvsim.views.text import byte_line, number, percent_saved
+
+
+def _merged(site: str) -> str:
+    """The site with all layers taken together: "layers.*.scores"."""
+    return re.sub(r"^layers\.\d+\.", "layers.*.", site)
+
+
+def _by_site(events: Iterable[MatMul]) -> dict[str, list[MatMul]]:
+    groups: dict[str, list[MatMul]] = {}
+    for event in events:
+        groups.setdefault(_merged(event.site), []).append(event)
+    return groups
+
+
+def _ascii(text: str, ascii_only: bool) -> str:
+    return text.replace("×", "x").replace("·", "*") if ascii_only else text
+
+
+def tell_shapes(
+    trace: Trace, say: Say, number_: int | None = None, ascii_only: bool = False, color: bool = False
+) -> str:
+    """Every product of one step, as `count × [m, k]·[k, n]`, without and with a cache."""
+    step = find_step(trace, number_)
+    table = make_table(ascii_only, footer=False)
+    for name in (say("site"), say("no cache"), say("cached")):
+        table.add_column(name, header_style="bold", no_wrap=True)
+    sides = [_by_site(side.events) for side in (step.no_cache, step.cached)]
+    for site in sides[0]:
+        row = []
+        for side in sides:
+            events = side.get(site, [])
+            e = events[0]
+            times = sum(event.b for event in events)
+            row.append(f"{times} × [{e.m}, {e.k}]·[{e.k}, {e.n}]")
+        table.add_row(site, *(Text(cell) for cell in row))
+    title = say("step {number}/{last}: every matrix product, [rows, inner]·[inner, columns]").format(
+        number=step.number, last=len(trace.steps)
+    )
+    return _ascii(title + "\n" + render(table, color), ascii_only)
+
+
+def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The multiply-accumulates of the whole run, by the place where they were executed."""
+    sides = [
+        _by_site(event for step in trace.steps for event in side(step).events)
+        for side in (lambda step: step.no_cache, lambda step: step.cached)
+    ]
+    before, after = trace.totals.no_cache.macs, trace.totals.cached.macs
+    columns = (
+        (say("site"), say("total"), "left"),
+        (say("no cache, MACs"), number(before), "right"),
+        (say("cached, MACs"), number(after), "right"),
+        (say("saved"), percent_saved(before, after), "right"),
+    )
+    table = make_table(ascii_only)
+    for name, foot, justify in columns:
+        table.add_column(
+            name, foot, justify=justify, header_style="bold", footer_style="bold", no_wrap=True  # type: ignore[arg-type]
+        )
+    for site in sides[0]:
+        macs = [total(side.get(site, [])).macs for side in sides]
+        table.add_row(site, *map(number, macs), percent_saved(*macs))
+    title = say("all {n} steps: multiply-accumulates by site").format(n=len(trace.steps))
+    return _ascii(title + "\n" + render(table, color), ascii_only)
+
+
+def tell_memory(
+    trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False
+) -> str:
+    """Bytes that the cache holds after each step, and the formula that gives them."""
+    table = make_table(ascii_only, footer=False)
+    columns = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
+    for name in columns:
+        table.add_column(name, justify="right", header_style="bold", no_wrap=True)
+    head, end = shown_steps(len(trace.steps), rows)
+    n_read = 0
+    for i, step in enumerate(trace.steps):
+        n_read += len(step.fed)
+        if i in head or i in end:
+            side = step.cached
+            table.add_row(*map(number, (step.number, n_read, side.kv_bytes, side.allocated_bytes)))
+        elif i == head.stop:
+            table.add_row("..." if ascii_only else "…")
+    model, last = trace.model, trace.steps[-1].cached
+    formula = say(
+        "2 (K and V) × {layers} layers × {kv_heads} KV heads × {d_head} × {item} B × {tokens} tokens"
+    ).format(**model, item=trace.item_bytes, tokens=number(n_read))
+    product = 2 * model["layers"] * model["kv_heads"] * model["d_head"] * trace.item_bytes * n_read
+    lines = [say("cache {cache}: bytes after each step").format(cache=trace.cache), render(table, color)]
+    if product == last.kv_bytes:
+        lines.append(f"{formula} = {number(product)} B")
+    lines.append(say("held at the end: {bytes}").format(bytes=byte_line(last.kv_bytes)))
+    return _ascii("\n".join(lines), ascii_only)
