@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvsim.generation import generate as generate
     from kvsim.loading import load as load
     from kvsim.model import Model as Model
-    from kvsim.tracing import Trace as Trace
+    from kvsim.traces import Trace as Trace
     from kvsim.tracing import trace as trace
 
 _HOME = {
@@ -30,7 +30,7 @@ _HOME = {
     "Model": "kvsim.model",
     "Run": "kvsim.generation",
     "Step": "kvsim.generation",
-    "Trace": "kvsim.tracing",
+    "Trace": "kvsim.traces",
     "UsageError": "kvsim.errors",
     "generate": "kvsim.generation",
     "load": "kvsim.loading",

@@ -105,9 +105,12 @@ def usable_processors() -> int:
 
 def examine() -> Health:
     """Look and try; nothing is changed."""
-    found = {"kvsim": __version__, "python": platform.python_version()}
     return Health(
-        versions=found | {package: find_version(package) for package in PACKAGES},
+        versions={
+            "kvsim": __version__,
+            "python": platform.python_version(),
+            **{package: find_version(package) for package in PACKAGES},
+        },
         platform=platform.platform(),
         backends={name: try_backend(name) for name in BACKENDS},
         blas=find_blas(),

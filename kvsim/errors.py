@@ -5,6 +5,10 @@ A message is a template and its values, so that a view can translate the templat
 """
 
 
+class Words(str):
+    """A value of a message that is language itself, to be translated with it."""
+
+
 class KvsimError(Exception):
     """Something kvsim was asked that it cannot do: what was expected, what came, what to do."""
 

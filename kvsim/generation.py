@@ -7,7 +7,7 @@ them, `kvsim.trace` with two.
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast, overload
+from typing import NamedTuple, TypedDict, Unpack, cast, overload
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Cache
@@ -194,13 +194,30 @@ def _generate(
     return Run([*ids, *new], new, _text(model, prompt, [*ids, *new], new), steps, ledger, held)
 
 
+class Options(TypedDict, total=False):
+    """The options of `generate`, for type checkers."""
+
+    cache: str
+    feed: str
+    stop: Stop | None
+    keep_logits: bool
+    count: bool
+    logits: Logits
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int
+
+
 @overload
-def generate(model: Model, prompt: str | Sequence[int], max_new_tokens: int = ..., **options: Any) -> Run: ...
+def generate(  # type: ignore[overload-overlap]  # a str is also a sequence of str
+    model: Model, prompt: str | Sequence[int], max_new_tokens: int = ..., **options: Unpack[Options]
+) -> Run: ...
 
 
 @overload
 def generate(
-    model: Model, prompt: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int = ..., **options: Any
+    model: Model, prompt: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int = ..., **options: Unpack[Options]
 ) -> list[Run]: ...
 
 
@@ -233,7 +250,6 @@ def generate(
     several = not isinstance(prompt, str) and any(not hasattr(part, "__index__") for part in prompt)
     prompts = cast("Sequence[Prompt]", prompt) if several else [cast("Prompt", prompt)]
     runs = [
-        _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler)
-        for one in prompts
+        _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler) for one in prompts
     ]
     return runs if several else runs[0]

@@ -96,9 +96,7 @@ class Model:
         """
         return self.batch([(ids, cache)], logits=logits)[0]
 
-    def batch(
-        self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all"
-    ) -> list[Array]:
+    def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, laid end to end: no padding, any lengths."""
         if logits not in ("all", "last"):
             raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
@@ -133,7 +131,9 @@ class Model:
         if cache is None:
             return self.new_cache("none")
         if cache.ops is not self.ops:
-            raise UsageError("this cache was made for another model: use {model}.new_cache()", model=self.name)
+            raise UsageError(
+                "this cache was made for another model than {model}: use this model's new_cache", model=self.name
+            )
         return cache
 
     def _checked(self, ids: Iterable[int]) -> list[int]:

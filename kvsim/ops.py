@@ -29,6 +29,7 @@ class Ops:
         self.dtype_name = dtype
         # Statistics of 16-bit numbers (norms, softmax) are computed in 32, as engines do.
         self.wide_dtype = self.xp.float32 if dtype == "float16" else self.dtype
+        self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
         self.ledgers: list[Ledger] = []
         self.watchers: list[Seen] = []
         self._scope = ""
@@ -39,12 +40,12 @@ class Ops:
     @contextmanager
     def at(self, *names: object) -> Iterator[None]:
         """Within this scope, sites and watched names begin with `names` joined by dots."""
-        outer = self._scope
-        self._scope = outer + "".join(f"{name}." for name in names)
+        before = self._scope
+        self._scope = before + "".join(f"{name}." for name in names)
         try:
             yield
         finally:
-            self._scope = outer
+            self._scope = before
 
     @contextmanager
     def count(self) -> Iterator[Ledger]:

@@ -1,6 +1,7 @@
 """What every cache is: a list of layers, and how many tokens the model has committed to it."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,21 +22,16 @@ class Shape(NamedTuple):
 
     def row_bytes(self, ops: Ops) -> int:
         """Bytes of one token in one layer."""
-        return self.n_heads * (self.d_key + self.d_value) * item_bytes(ops)
-
-
-def item_bytes(ops: Ops) -> int:
-    """Bytes of one number in the model's dtype."""
-    bits: int = ops.xp.finfo(ops.dtype).bits
-    return bits // 8
+        return self.n_heads * (self.d_key + self.d_value) * ops.item_bytes
 
 
 def array_bytes(ops: Ops, *arrays: Array) -> int:
     """Bytes that arrays of the model's dtype hold (the array API has no `nbytes`)."""
-    return sum(math.prod(array.shape) for array in arrays) * item_bytes(ops)
+    count: int = sum(math.prod(array.shape) for array in arrays)
+    return count * ops.item_bytes
 
 
-class LayerCache:
+class LayerCache(ABC):
     """One layer's rows. `update` writes at `pos` and drops whatever stood there or after, so that a
     forward pass which was interrupted leaves nothing behind: its rows are overwritten by the next.
     """
@@ -45,19 +41,19 @@ class LayerCache:
     def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
         self.ops, self.shape = ops, shape
 
+    @abstractmethod
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def keys(self) -> Array:
         """The keys held, encoded: [G, S, K]."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def values(self) -> Array:
         """The values held: [G, S, K]."""
-        raise NotImplementedError
 
     @property
     def logical_bytes(self) -> int:
@@ -65,9 +61,9 @@ class LayerCache:
         return array_bytes(self.ops, self.keys, self.values)
 
     @property
+    @abstractmethod
     def allocated_bytes(self) -> int:
         """Bytes of the arrays that hold them, room to grow included."""
-        raise NotImplementedError
 
 
 class BufferLayer(LayerCache):
@@ -86,9 +82,9 @@ class BufferLayer(LayerCache):
         made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
         return made[0], made[1]
 
+    @abstractmethod
     def _make_room(self, needed: int) -> None:
         """See that the arrays hold `needed` rows; the first `self.rows` must survive."""
-        raise NotImplementedError
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         self.rows = pos.start

@@ -48,7 +48,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError("unknown command {name}: use one of {known}", name=repr(args[0]), known=", ".join(COMMANDS))
+            raise UsageError(
+                "unknown command {name}: use one of {known}", name=repr(args[0]), known=", ".join(COMMANDS)
+            )
         return super().resolve_command(ctx, args)
 
 

@@ -32,7 +32,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [*names, CompletionItem(incomplete, type="dir")]
 
 
-class Number(click.ParamType):
+class Number(click.ParamType):  # type: ignore[type-arg]
     """A whole or a real number, refused in our own words."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
@@ -44,11 +44,11 @@ class Number(click.ParamType):
         try:
             return self.kind(value)
         except ValueError as error:
-            template = (
-                "{option} takes a whole number, got {value}" if self.kind is int
-                else "{option} takes a number, got {value}"
-            )  # fmt: skip
-            raise UsageError(template, option=option, value=repr(value)) from error
+            if self.kind is int:
+                raise UsageError(
+                    "{option} takes a whole number, got {value}", option=option, value=repr(value)
+                ) from error
+            raise UsageError("{option} takes a number, got {value}", option=option, value=repr(value)) from error
 
 
 def common(say: Say) -> Callable[[Decorated], Decorated]:

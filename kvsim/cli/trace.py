@@ -10,7 +10,9 @@ from kvsim.views.language import Say
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 COUNTS = ("cells", "useful", "rows", "macs", "flops")
-EXAMPLES = '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
+EXAMPLES = (
+    '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
+)
 
 
 def _rows(value: str) -> int | None:
@@ -47,37 +49,86 @@ def command(say: Say) -> click.Command:
         epilog=say("Examples:") + EXAMPLES,
     )
     @click.argument("text")
-    @click.option("-n", "--max-new-tokens", type=Number(int), default=4, show_default=True,
-                  help=say("New tokens to generate."))
-    @click.option("--feed", default="token", show_default=True, metavar="token|prefill|chunk:K",
-                  shell_complete=known("token", "prefill", "chunk:"),
-                  help=say("How the prompt is fed: token by token, at once, or K tokens to a step."))
-    @click.option("--cache", default="dynamic", show_default=True, metavar="SPEC",
-                  shell_complete=known("none", "dynamic", "static:"),
-                  help=say("The cache: dynamic, static:N or none."))
-    @click.option("--count", default="cells", show_default=True, metavar="|".join(COUNTS),
-                  shell_complete=known(*COUNTS),
-                  help=say("What the table counts; macs and flops are of the whole model."))
-    @click.option("--model", default="demo", show_default=True, metavar="demo|DIR", shell_complete=complete_model,
-                  help=say("The model: a bundled one, or a folder in Hugging Face's format."))
-    @click.option("--backend", default="numpy", show_default=True, shell_complete=known("numpy"),
-                  help=say("The array library that computes."))
+    @click.option(
+        "-n", "--max-new-tokens", type=Number(int), default=4, show_default=True, help=say("New tokens to generate.")
+    )
+    @click.option(
+        "--feed",
+        default="token",
+        show_default=True,
+        metavar="token|prefill|chunk:K",
+        shell_complete=known("token", "prefill", "chunk:"),
+        help=say("How the prompt is fed: token by token, at once, or K tokens to a step."),
+    )
+    @click.option(
+        "--cache",
+        default="dynamic",
+        show_default=True,
+        metavar="SPEC",
+        shell_complete=known("none", "dynamic", "static:"),
+        help=say("The cache: dynamic, static:N or none."),
+    )
+    @click.option(
+        "--count",
+        default="cells",
+        show_default=True,
+        metavar="|".join(COUNTS),
+        shell_complete=known(*COUNTS),
+        help=say("What the table counts; macs and flops are of the whole model."),
+    )
+    @click.option(
+        "--model",
+        default="demo",
+        show_default=True,
+        metavar="demo|DIR",
+        shell_complete=complete_model,
+        help=say("The model: a bundled one, or a folder in Hugging Face's format."),
+    )
+    @click.option(
+        "--backend",
+        default="numpy",
+        show_default=True,
+        shell_complete=known("numpy"),
+        help=say("The array library that computes."),
+    )
     @click.option("--device", help=say("The backend's device; its own choice by default."))
-    @click.option("--dtype", default="float32", show_default=True,
-                  shell_complete=known("float32", "float64", "float16"), help=say("What everything is computed in."))
-    @click.option("--show", metavar=",".join(SHOWS), shell_complete=known(*SHOWS),
-                  help=say("What to show, one or several: the table of steps (the default), one step's score cells,"
-                           " its products' shapes, the sites of all products, the cache's memory."))
+    @click.option(
+        "--dtype",
+        default="float32",
+        show_default=True,
+        shell_complete=known("float32", "float64", "float16"),
+        help=say("What everything is computed in."),
+    )
+    @click.option(
+        "--show",
+        metavar=",".join(SHOWS),
+        shell_complete=known(*SHOWS),
+        help=say(
+            "What to show, one or several: the table of steps (the default), one step's score cells,"
+            " its products' shapes, the sites of all products, the cache's memory."
+        ),
+    )
     @click.option("--step", type=Number(int), help=say("Which step cells and shapes show; the last by default."))
-    @click.option("--rows", default="40", show_default=True, metavar="N|all",
-                  help=say("Steps that a table shows at most; its totals are of all steps."))
-    @click.option("--temperature", type=Number(float), default=0.0, show_default=True,
-                  help=say("0 takes the likeliest token; above 0 draws one."))
+    @click.option(
+        "--rows",
+        default="40",
+        show_default=True,
+        metavar="N|all",
+        help=say("Steps that a table shows at most; its totals are of all steps."),
+    )
+    @click.option(
+        "--temperature",
+        type=Number(float),
+        default=0.0,
+        show_default=True,
+        help=say("0 takes the likeliest token; above 0 draws one."),
+    )
     @click.option("--top-k", type=Number(int), help=say("Draw among the K likeliest tokens."))
     @click.option("--top-p", type=Number(float), help=say("Draw among the likeliest tokens that together hold P."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Where the draws start."))
-    @click.option("--json", "as_json", is_flag=True,
-                  help=say("Print one JSON object (its schema: kvsim schema trace)."))
+    @click.option(
+        "--json", "as_json", is_flag=True, help=say("Print one JSON object (its schema: kvsim schema trace).")
+    )
     @click.option("--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters alone."))
     @common(say)
     def trace(
@@ -113,7 +164,7 @@ def command(say: Say) -> click.Command:
 def _tell(
     result: object, say: Say, shows: list[str], count: str, step: int | None, rows: int | None, ascii_only: bool
 ) -> list[str]:
-    from kvsim.tracing import Trace
+    from kvsim.traces import Trace
     from kvsim.views.cells import tell_cells
     from kvsim.views.tables import tell_memory, tell_shapes, tell_sites
     from kvsim.views.terminal import tell_table

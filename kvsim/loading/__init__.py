@@ -34,9 +34,7 @@ def find_model(name: str) -> Path:
 def read_weights(config: Config, checkpoint: Checkpoint, dtype: str) -> Weights:
     """Every array of the model, from the checkpoint, which must hold no weight beside them."""
     family = get_family(config.family)
-    weights = build_weights(
-        config, lambda name, shape: finite(checkpoint, family.tensor(name, config), shape, dtype)
-    )
+    weights = build_weights(config, lambda name, shape: finite(checkpoint, family.tensor(name, config), shape, dtype))
     ignored = list(family.IGNORED) + ([family.tensor("head.weight", config).key] if config.tied_head else [])
     left = sorted(key for key in checkpoint.unused if not any(fnmatchcase(key, p) for p in ignored))
     if left:
@@ -49,9 +47,7 @@ def read_weights(config: Config, checkpoint: Checkpoint, dtype: str) -> Weights:
     return weights
 
 
-def load(
-    model: str | Path, *, backend: str = "numpy", device: str | None = None, dtype: str = "float32"
-) -> Model:
+def load(model: str | Path, *, backend: str = "numpy", device: str | None = None, dtype: str = "float32") -> Model:
     """The model in a folder in Hugging Face's format, or a bundled one ("demo"), ready to run.
 
     The folder holds config.json, model.safetensors and, for text, tokenizer.json. Tensors are read

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError
+from kvsim.errors import FileError, Words
 
 _REQUIRED = object()
 
@@ -35,38 +35,38 @@ class Facts:
         """A positive integer."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**40:
-            raise self.wrong(key, value, "a positive integer")
+            raise self.wrong(key, value, Words("a positive integer"))
         return value
 
     def number(self, key: str, default: object = _REQUIRED) -> float:
         """A finite positive number."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise self.wrong(key, value, "a positive number")
+            raise self.wrong(key, value, Words("a positive number"))
         return float(value)
 
     def flag(self, key: str, default: object = _REQUIRED) -> bool:
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise self.wrong(key, value, "true or false")
+            raise self.wrong(key, value, Words("true or false"))
         return value
 
     def choice(self, key: str, known: dict[str, Any], default: object = _REQUIRED) -> Any:
         """The meaning of a word that must be one of `known`."""
         value = self._get(key, default)
         if not isinstance(value, str) or value not in known:
-            raise self.wrong(key, value, "one of " + ", ".join(known))
+            raise self.wrong(key, value, ", ".join(known))
         return known[value]
 
     def table(self, key: str) -> dict[str, Any]:
         """A nested object; empty if it is absent or null."""
         value = self._get(key, {})
         if not isinstance(value, dict):
-            raise self.wrong(key, value, "an object")
+            raise self.wrong(key, value, Words("an object"))
         return value
 
     def only(self, key: str, *allowed: object) -> None:
         """Refuse a field whose value asks for what kvsim does not compute. Absent or null is fine."""
         value = self.fields.get(key)
         if value is not None and value not in allowed:
-            raise self.wrong(key, value, "one of " + ", ".join(map(repr, allowed)))
+            raise self.wrong(key, value, ", ".join(map(repr, allowed)))

@@ -14,7 +14,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > _LIMIT:
-            raise FileError("{path} has {size} bytes, more than the {limit} allowed", path=path, size=size, limit=_LIMIT)
+            raise FileError(
+                "{path} has {size} bytes, more than the {limit} allowed", path=path, size=size, limit=_LIMIT
+            )
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError("cannot read {path}: {reason}", path=path, reason=error.strerror or error) from error

@@ -96,9 +96,7 @@ def _is_character_level(facts: dict[str, Any]) -> bool:
 
 def _read_characters(path: Path, facts: dict[str, Any], vocab_size: int) -> CharacterTokenizer:
     vocab, unknown = facts["model"].get("vocab"), facts["model"].get("unk_token")
-    if not isinstance(vocab, dict) or not all(
-        type(i) is int and 0 <= i < vocab_size for i in vocab.values()
-    ):
+    if not isinstance(vocab, dict) or not all(type(i) is int and 0 <= i < vocab_size for i in vocab.values()):
         raise FileError("{path}: its vocabulary must map tokens to ids below {size}", path=path, size=vocab_size)
     if len(set(vocab.values())) < len(vocab):
         raise FileError("{path}: two tokens of its vocabulary have one id", path=path)
@@ -124,7 +122,5 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
     except (AttributeError, TypeError, KeyError) as error:
         raise FileError("cannot read {path} as a tokenizer: {reason}", path=path, reason=error) from error
     if find_spec("tokenizers") is None:
-        raise FileError(
-            "{path} is a tokenizer of a kind that needs the extra hf: pip install 'kvsim[hf]'", path=path
-        )
+        raise FileError("{path} is a tokenizer of a kind that needs the extra hf: pip install 'kvsim[hf]'", path=path)
     return LibraryTokenizer(path)

@@ -7,10 +7,10 @@ from rich.style import Style
 from rich.text import Text
 
 from kvsim.errors import UsageError
-from kvsim.tracing import Side, Trace, TraceStep
+from kvsim.traces import Side, Trace, TraceStep
 from kvsim.views.language import Say
 from kvsim.views.terminal import render
-from kvsim.views.text import pad, printable
+from kvsim.views.text import named, pad
 
 _MOST = 24  # tokens drawn of a long text: the last ones
 _WIDEST = 8  # cells of a token's name
@@ -72,14 +72,12 @@ def _beside(left: Text, right: Text, width: int) -> Text:
     return line
 
 
-def tell_cells(
-    trace: Trace, say: Say, number: int | None = None, ascii_only: bool = False, color: bool = False
-) -> str:
+def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bool = False, color: bool = False) -> str:
     """The scores, keys and values of one step, without a cache on the left and with it on the right."""
     step = find_step(trace, number)
     read = [piece for s in trace.steps[: step.number] for piece in s.fed]
     skipped = max(0, len(read) - _MOST)
-    names = [pad(n, min(cell_len(n), _WIDEST)) for n in (printable(p.text, ascii_only) for p in read[skipped:])]
+    names = [pad(n, min(cell_len(n), _WIDEST)) for n in (named(p.text, ascii_only) for p in read[skipped:])]
     label = max(cell_len(name) for name in ["QKᵀ", *names]) + 2
     grid = _Grid(names, skipped, label)
     sides = (step.no_cache, step.cached)
@@ -98,13 +96,13 @@ def tell_cells(
             for label, n in zip((letter, ""), computed, strict=True)
         )
         lines.append(_beside(left, right, room))
-    sizes = ["{0}×{1} = {2}".format(*_shape(side)) for side in sides]
+    sizes = [_size(side) for side in sides]
     titles = [say("no cache  {size}").format(size=sizes[0]), say("cached  {size}").format(size=sizes[1])]
     top = say("step {number}/{last}  fed {fed}, output {next}").format(
         number=step.number,
         last=len(trace.steps),
-        fed=printable("".join(piece.text for piece in step.fed), ascii_only),
-        next=printable(step.next.text, ascii_only),
+        fed=named("".join(piece.text for piece in step.fed), ascii_only),
+        next=named(step.next.text, ascii_only),
     )
     legend = say("# computed  x masked  c cached  K new K  V new V")
     picture = [
@@ -119,6 +117,6 @@ def tell_cells(
     return text.replace("×", "x").replace("ᵀ", "^T") if ascii_only else text
 
 
-def _shape(side: Side) -> tuple[int, int, int]:
+def _size(side: Side) -> str:
     event = next(e for e in side.events if e.site == "layers.0.scores")
-    return event.m, event.n, side.counts.score_cells
+    return f"{event.m}×{event.n} = {side.counts.score_cells}"

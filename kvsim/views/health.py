@@ -4,10 +4,10 @@ from kvsim.diagnosis import Health, Try
 from kvsim.views.language import Say
 
 
-def _mark(tried: Try, say: Say) -> str:
+def _told(tried: Try, say: Say) -> str:
     if tried.planned:
-        return say("not yet")
-    return say("works") if tried.works else say("BROKEN")
+        return say("not yet: {detail}").format(detail=tried.detail)
+    return (say("works: {detail}") if tried.works else say("BROKEN: {detail}")).format(detail=tried.detail)
 
 
 def tell_health(health: Health, say: Say) -> str:
@@ -17,7 +17,7 @@ def tell_health(health: Health, say: Say) -> str:
         lines.append(f"  {package:<17}{found or say('not installed')}")
     lines += [f"  {health.platform}", say("backends")]
     for name, tried in health.backends.items():
-        lines.append(f"  {name:<17}{_mark(tried, say)}: {tried.detail}")
+        lines.append(f"  {name:<17}{_told(tried, say)}")
     usable, all_ = health.processors
     lines += [say("BLAS and threads"), f"  {health.blas}"]
     lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=all_))
@@ -30,5 +30,5 @@ def tell_health(health: Health, say: Say) -> str:
     )  # fmt: skip
     lines.append("  " + say("these three lines must end at one column; if they do not, use --ascii"))
     lines += ["  |中华人民|", "  |××××────|", "  |abcdefgh|"]
-    lines += [say("demo model"), f"  {_mark(health.demo, say)}: {health.demo.detail}"]
+    lines += [say("demo model"), f"  {_told(health.demo, say)}"]
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import gettext
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kvsim.errors import KvsimError, UsageError
+from kvsim.errors import KvsimError, UsageError, Words
 
 LOCALE = Path(__file__).resolve().parent.parent / "locale"
 LANGUAGES = ("en", "zh")  # English is what the source says
@@ -33,4 +33,5 @@ def words(language: str) -> Say:
 
 def explain(error: KvsimError, say: Say) -> str:
     """The error's message, its template translated."""
-    return say(error.template).format(**error.values)
+    values = {name: say(value) if isinstance(value, Words) else value for name, value in error.values.items()}
+    return say(error.template).format(**values)

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
-from kvsim.tracing import Trace
+from kvsim.traces import Trace
 from kvsim.views.cells import find_step
 from kvsim.views.language import Say
-from kvsim.views.terminal import make_table, render, shown_steps
+from kvsim.views.terminal import Column, make_table, render, shown_steps
 from kvsim.views.text import byte_line, number, percent_saved
 
 
@@ -35,9 +35,8 @@ def tell_shapes(
 ) -> str:
     """Every product of one step, as `count × [m, k]·[k, n]`, without and with a cache."""
     step = find_step(trace, number_)
-    table = make_table(ascii_only, footer=False)
-    for name in (say("site"), say("no cache"), say("cached")):
-        table.add_column(name, header_style="bold", no_wrap=True)
+    columns: list[Column] = [(name, "", "left") for name in (say("site"), say("no cache"), say("cached"))]
+    table = make_table(columns, ascii_only, footer=False)
     sides = [_by_site(side.events) for side in (step.no_cache, step.cached)]
     for site in sides[0]:
         row = []
@@ -56,21 +55,17 @@ def tell_shapes(
 def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
     """The multiply-accumulates of the whole run, by the place where they were executed."""
     sides = [
-        _by_site(event for step in trace.steps for event in side(step).events)
-        for side in (lambda step: step.no_cache, lambda step: step.cached)
+        _by_site(event for step in trace.steps for event in step.no_cache.events),
+        _by_site(event for step in trace.steps for event in step.cached.events),
     ]
     before, after = trace.totals.no_cache.macs, trace.totals.cached.macs
-    columns = (
+    columns: list[Column] = [
         (say("site"), say("total"), "left"),
         (say("no cache, MACs"), number(before), "right"),
         (say("cached, MACs"), number(after), "right"),
         (say("saved"), percent_saved(before, after), "right"),
-    )
-    table = make_table(ascii_only)
-    for name, foot, justify in columns:
-        table.add_column(
-            name, foot, justify=justify, header_style="bold", footer_style="bold", no_wrap=True  # type: ignore[arg-type]
-        )
+    ]
+    table = make_table(columns, ascii_only)
     for site in sides[0]:
         macs = [total(side.get(site, [])).macs for side in sides]
         table.add_row(site, *map(number, macs), percent_saved(*macs))
@@ -78,14 +73,11 @@ def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = F
     return _ascii(title + "\n" + render(table, color), ascii_only)
 
 
-def tell_memory(
-    trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False
-) -> str:
+def tell_memory(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False) -> str:
     """Bytes that the cache holds after each step, and the formula that gives them."""
-    table = make_table(ascii_only, footer=False)
-    columns = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
-    for name in columns:
-        table.add_column(name, justify="right", header_style="bold", no_wrap=True)
+    names = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
+    columns: list[Column] = [(name, "", "right") for name in names]
+    table = make_table(columns, ascii_only, footer=False)
     head, end = shown_steps(len(trace.steps), rows)
     n_read = 0
     for i, step in enumerate(trace.steps):
@@ -96,9 +88,9 @@ def tell_memory(
         elif i == head.stop:
             table.add_row("..." if ascii_only else "…")
     model, last = trace.model, trace.steps[-1].cached
-    formula = say(
-        "2 (K and V) × {layers} layers × {kv_heads} KV heads × {d_head} × {item} B × {tokens} tokens"
-    ).format(**model, item=trace.item_bytes, tokens=number(n_read))
+    formula = say("2 (K and V) × {layers} layers × {kv_heads} KV heads × {d_head} × {item} B × {tokens} tokens").format(
+        **model, item=trace.item_bytes, tokens=number(n_read)
+    )
     product = 2 * model["layers"] * model["kv_heads"] * model["d_head"] * trace.item_bytes * n_read
     lines = [say("cache {cache}: bytes after each step").format(cache=trace.cache), render(table, color)]
     if product == last.kv_bytes:

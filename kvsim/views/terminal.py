@@ -1,7 +1,8 @@
 """The main table of `kvsim trace`, and where text meets the terminal."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -9,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kvsim.errors import UsageError
-from kvsim.tracing import Counts, Trace, TraceStep
+from kvsim.traces import Counts, Trace, TraceStep
 from kvsim.views.language import Say
-from kvsim.views.text import number, percent_saved, printable, significant, tail
+from kvsim.views.text import named, number, percent_saved, printable, significant, tail
 
 COUNTS = ("cells", "useful", "rows", "macs", "flops")
 _SEQUENCE_WIDTH = 30  # cells of the growing text that a row shows
@@ -35,8 +36,15 @@ def render(content: RenderableType, color: bool) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def make_table(ascii_only: bool, footer: bool = True) -> Table:
-    return Table(box=box.ASCII2 if ascii_only else box.SQUARE, show_footer=footer, safe_box=False)
+Column = tuple[str, str, Literal["left", "right"]]  # heading, what stands at its foot, side
+
+
+def make_table(columns: Iterable[Column], ascii_only: bool, footer: bool = True) -> Table:
+    """An empty table; no cell is ever wrapped or cut by the terminal's width."""
+    table = Table(box=box.ASCII2 if ascii_only else box.SQUARE, show_footer=footer, safe_box=False)
+    for name, foot, side in columns:
+        table.add_column(name, foot, justify=side, header_style="bold", footer_style="bold", no_wrap=True)
+    return table
 
 
 def headline(trace: Trace, say: Say) -> str:
@@ -97,7 +105,7 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
     no_cache, cached, other = column_names(count, say)
     totals = trace.totals
     before, after = _UNIT[count](totals.no_cache), _UNIT[count](totals.cached)
-    columns = (
+    columns: list[Column] = [
         (say("step"), "", "right"),
         (say("sequence so far"), say("total"), "left"),
         (say("output"), "", "left"),
@@ -105,12 +113,8 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
         (cached, number(after), "right"),
         (say("saved"), percent_saved(before, after), "right"),
         (other, _other(totals, count), "right"),
-    )
-    table = make_table(ascii_only)
-    for name, foot, justify in columns:
-        table.add_column(
-            name, foot, justify=justify, header_style="bold", footer_style="bold", no_wrap=True  # type: ignore[arg-type]
-        )
+    ]
+    table = make_table(columns, ascii_only)
     head, end = shown_steps(len(trace.steps), rows)
     text = ""
     for i, step in enumerate(trace.steps):
@@ -120,7 +124,7 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
             table.add_row(
                 str(step.number),
                 Text(tail(text, _SEQUENCE_WIDTH, ascii_only)),
-                Text(printable(step.next.text, ascii_only)),
+                Text(named(step.next.text, ascii_only)),
                 _cells(trace, count, step, cached=False),
                 _cells(trace, count, step, cached=True),
                 percent_saved(*map(_UNIT[count], counts)),
@@ -153,21 +157,30 @@ def footnotes(trace: Trace, say: Say, count: str) -> list[str]:
         "flops": say("{before} and {after} are FLOPs, two for each multiply-accumulate, of the whole model."),
     }[count]
     lines = [meaning.format(before=number(before), after=number(after))]
-    agreement = say("The logits of both runs differ by at most {diff} ({dtype} allows {allowed}).")
+    agreement = say("The logits of both runs differ by at most {diff} ({dtype} allows {allowed}). KV cache {bytes} B.")
     if not trace.agrees:
-        agreement = say("CHECK FAILED: the logits of both runs differ by {diff}, more than {dtype} allows ({allowed}).")
-    held = say("KV cache {bytes} B.").format(bytes=number(trace.steps[-1].cached.kv_bytes))
-    diff, allowed = significant(trace.max_abs_diff), significant(trace.allowed_diff)
-    lines.append(agreement.format(diff=diff, dtype=trace.dtype, allowed=allowed) + say(" ") + held)
+        agreement = say(
+            "CHECK FAILED: the logits of both runs differ by {diff}, more than {dtype} allows ({allowed})."
+            " KV cache {bytes} B."
+        )
+    lines.append(
+        agreement.format(
+            diff=significant(trace.max_abs_diff),
+            dtype=trace.dtype,
+            allowed=significant(trace.allowed_diff),
+            bytes=number(trace.steps[-1].cached.kv_bytes),
+        )
+    )
     others = []
     if prefill is not None:
         pair = [number(_UNIT[count](side)) for side in prefill]
-        others.append(say("The prompt fed at once (--feed prefill): {0} against {1}").format(*pair))
+        others.append(say("the prompt fed at once (--feed prefill): {0} against {1}").format(*pair))
     if count == "cells":
         pair = [number(side.useful_cells) for side in totals]
         others.append(say("only the cells that are not masked (--count useful): {0} against {1}").format(*pair))
     if others:
-        lines.append(say("; ").join(others) + say("."))
+        line = say("; ").join(others) + say(".")
+        lines.append(line[0].upper() + line[1:])
     return lines
 
 

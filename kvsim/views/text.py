@@ -10,6 +10,12 @@ def printable(text: str, ascii_only: bool = False) -> str:
     return "".join(_shown(c, ascii_only) for c in text)
 
 
+def named(piece: str, ascii_only: bool = False) -> str:
+    """A token by itself: as `printable`, but a blank one can be seen."""
+    shown = printable(piece, ascii_only)
+    return shown if shown.strip() else shown.replace(" ", "' '" if ascii_only else "␣")
+
+
 def _shown(c: str, ascii_only: bool) -> str:
     if c == "\n":
         return "\\n" if ascii_only else "↵"
@@ -43,8 +49,13 @@ def number(value: int) -> str:
 
 
 def percent_saved(before: int, after: int) -> str:
-    """How much of `before` is not in `after`, in whole percent."""
-    return "0%" if before == 0 else f"{100 * (before - after) / before:.0f}%"
+    """How much of `before` is not in `after`, in whole percent; with decimals where that would say all."""
+    if before == 0:
+        return "0%"
+    saved, decimals = 100 * (before - after) / before, 0
+    while after > 0 and decimals < 9 and float(f"{saved:.{decimals}f}") >= 100:
+        decimals += 1
+    return f"{saved:.{decimals}f}%"
 
 
 def significant(value: float) -> str:

@@ -33,7 +33,7 @@ def config(facts: Facts) -> Config:
     n_heads = facts.size("n_head")
     d_model = facts.size("n_embd")
     if d_model % n_heads:
-        raise facts.wrong("n_embd", d_model, f"a multiple of n_head {n_heads}")
+        raise facts.wrong("n_embd", d_model, f"{n_heads} · n (n_head)")
     facts.only("scale_attn_weights", True)
     facts.only("scale_attn_by_inverse_layer_idx", False)
     facts.only("add_cross_attention", False)

@@ -40,7 +40,7 @@ def config(facts: Facts) -> Config:
     n_heads = facts.size("num_attention_heads")
     d_model = facts.size("hidden_size")
     if facts.fields.get("head_dim") is None and d_model % n_heads:
-        raise facts.wrong("hidden_size", d_model, f"a multiple of num_attention_heads {n_heads}, or head_dim")
+        raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads), / head_dim")
     bias = facts.flag("attention_bias", False)
     return Config(
         family="llama",

@@ -1,0 +1,149 @@
+"""The rules of the house, read off the source: one multiplication, imports downwards, short files."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kvsim
+
+PACKAGE = Path(kvsim.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = {
+    1: ("arrays", "config", "counting", "errors", "ops", "spans", "text", "watching", "weights"),
+    2: ("caches", "transformer"),
+    3: ("generation", "loading", "model", "sampling"),
+    4: ("diagnosis", "traces", "tracing"),
+    5: ("views",),
+    6: ("__main__", "cli"),
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}
+OTHER_PRODUCTS = {"einsum", "dot", "tensordot", "inner", "outer", "vdot", "vecdot", "matvec", "vecmat", "kron", "linalg"}
+
+
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(tree: ast.AST) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+    return found
+
+
+def products_in(tree: ast.AST) -> list[str]:
+    """Every way to multiply matrices that is not `ops.matmul` or `self.matmul`."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+            found.append(f"line {node.lineno}: @")
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if name in OTHER_PRODUCTS:
+            found.append(f"line {node.lineno}: {name}")
+        if name == "matmul":
+            owner = node.value if isinstance(node, ast.Attribute) else None
+            if not (isinstance(owner, ast.Name) and owner.id in ("ops", "self")):
+                found.append(f"line {node.lineno}: matmul of a namespace")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_one_multiplication(file: Path) -> None:
+    found = products_in(parse(file))
+    if file.name == "ops.py":
+        assert len(found) == 1, f"ops.py multiplies in one place, found {found}"
+    else:
+        assert found == []
+
+
+def test_the_search_for_products_finds_them() -> None:
+    sources = ["a @ b", "a @= b", "xp.einsum('ij,jk', a, b)", "np.dot(a, b)", "xp.matmul(a, b)", "self.xp.matmul(a, b)"]
+    assert all(products_in(ast.parse(source)) for source in sources)
+    assert products_in(ast.parse("ops.matmul('scores', a, b)")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_flow_downwards(file: Path) -> None:
+    room = room_of(file)
+    if room == "__init__":
+        return  # names every floor, imports none: test_import_loads_nothing
+    for module in imports_of(parse(file)):
+        parts = module.split(".")
+        if parts[0] != "kvsim" or len(parts) == 1:
+            continue
+        assert FLOOR[parts[1]] <= FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {module}"
+        assert (room, parts[1]) not in STRANGERS, f"{room} must not know {parts[1]}"
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(file) for file in FILES} - {"__init__"} == set(FLOOR)
+
+
+@pytest.mark.parametrize("room", ["transformer", "caches", "counting"])
+def test_the_mathematics_knows_no_library(room: str) -> None:
+    for file in (PACKAGE / room).glob("*.py"):
+        libraries = {m.split(".")[0] for m in imports_of(parse(file))} & {"numpy", "torch", "cupy", "array_api_compat"}
+        assert not libraries, f"{file.name} imports {libraries}"
+
+
+def test_the_transformer_never_asks_about_the_cache() -> None:
+    for file in (PACKAGE / "transformer").glob("*.py"):
+        for node in ast.walk(parse(file)):
+            if isinstance(node, ast.If | ast.IfExp):
+                names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+                assert not any("cache" in name for name in names), f"{file.name}:{node.lineno} branches on a cache"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_are_short(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_no_public_name_is_shadowed_by_a_module() -> None:
+    """Import every submodule, then use every public name: `kvsim.trace` must still be a function."""
+    for module in pkgutil.walk_packages([str(PACKAGE)], "kvsim."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in kvsim.__all__:
+        value = getattr(kvsim, name)
+        assert not isinstance(value, type(kvsim)), f"kvsim.{name} is a module"
+    assert callable(kvsim.trace)
+    assert callable(kvsim.load)
+    assert set(kvsim.__all__) <= set(dir(kvsim))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = kvsim.nothing
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after `code`, beyond those it starts with."""
+    script = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_import_loads_nothing() -> None:
+    assert loaded_by("import kvsim; kvsim.__version__; dir(kvsim)") == {"kvsim"}
+
+
+def test_help_needs_no_numpy() -> None:
+    code = "from kvsim.cli import run\nfor a in (['--help'], ['trace', '--help'], ['doctor', '--help']): run(a)"
+    assert not loaded_by(code) & {"numpy", "rich.table", "safetensors", "kvsim.ops"}
+
+
+def test_trace_loads_no_foreign_array_library() -> None:
+    loaded = loaded_by("import kvsim; kvsim.trace('中')")
+    assert not {m.split(".")[0] for m in loaded} & {"torch", "cupy", "array_api_compat", "array_api_strict", "tokenizers"}

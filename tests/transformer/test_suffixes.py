@@ -1,0 +1,104 @@
+"""No shape suffix lies: a model whose sizes are all different, every local array of the mathematics."""
+
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import kvsim.transformer
+from tests.models import GPT2_LIKE, PRIMES, make_model
+
+FOLDER = str(Path(kvsim.transformer.__file__).parent)
+SUFFIX = re.compile(r"_((?:[TSDFHGRKJVN1]+)(?:_[TSDFHGRKJVN1]+)*)$")
+# Arrays of any shape, by their functions' documentation.
+PLAIN = {("rotate", "x"), ("rotate", "left"), ("rotate", "right"), ("encode", "x"), ("encode_rows", "keys"),
+         ("encode_rows", "values")}  # fmt: skip
+
+
+def check_array(where: str, name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
+    """Hold `shape` against the name's suffix. T and S take the value of their first appearance."""
+    match = SUFFIX.search(name)
+    assert match, f"{where}: the array {name} {shape} has no suffix"
+    groups = match[1].split("_")
+    axes = groups if len(groups) > 1 else list(groups[0])
+    assert len(axes) == len(shape), f"{where}: {name} has shape {shape}"
+    for axis, size in zip(axes, shape, strict=True):
+        if axis in ("T", "S", "N"):
+            assert sizes.setdefault(axis, size) == size, f"{where}: {name} has shape {shape}, {axis} is {sizes[axis]}"
+        else:
+            expected = math.prod(sizes[letter] for letter in axis)
+            assert size == expected, f"{where}: {name} has shape {shape}, {axis} is {expected}"
+
+
+def check_frame(frame: FrameType, sizes: dict[str, int]) -> int:
+    """Hold every local array of a frame against its suffix; how many there were."""
+    checked = 0
+    function = frame.f_code.co_name
+    local = dict(sizes)
+    for name, value in frame.f_locals.items():
+        if isinstance(getattr(value, "shape", None), tuple) and value.shape and (function, name) not in PLAIN:
+            check_array(f"{Path(frame.f_code.co_filename).name}:{function}", name, tuple(value.shape), local)
+            checked += 1
+    return checked
+
+
+def run_checked(run: Callable[[], Any], sizes: dict[str, int], folder: str = FOLDER) -> int:
+    """Run with every function under `folder` checked whenever a line has been executed and at its end."""
+    checked = 0
+
+    def on_event(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal checked
+        if event in ("line", "return"):
+            checked += check_frame(frame, sizes)
+        return on_event
+
+    def on_call(frame: FrameType, event: str, _: Any) -> Any:
+        comprehension = frame.f_code.co_name.startswith("<")
+        return on_event if frame.f_code.co_filename.startswith(folder) and not comprehension else None
+
+    before = sys.gettrace()
+    sys.settrace(on_call)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return checked
+
+
+def sizes_of(config: Any) -> dict[str, int]:
+    r = config.n_heads // config.n_kv_heads
+    return {"D": config.d_model, "F": config.d_ff, "H": config.n_heads, "G": config.n_kv_heads, "R": r,
+            "K": config.d_head, "J": config.d_head // 2, "V": config.vocab_size, "1": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
+@pytest.mark.parametrize("logits", ["all", "last"])
+def test_no_suffix_lies(config: Any, logits: Any) -> None:
+    model = make_model(config)
+    cache = model.new_cache("dynamic")
+    for ids in (list(range(7)), [1], list(range(4))):
+        seen = cache.seen
+        sizes = sizes_of(config) | {"T": len(ids), "S": seen + len(ids), "N": 1}
+        assert run_checked(lambda ids=ids: model(ids, cache, logits=logits), sizes) > 100
+
+
+def test_no_suffix_lies_in_a_batch() -> None:
+    """T is all new tokens outside attention and one sequence's inside: one value to a frame."""
+    model = make_model(PRIMES)
+    pairs = [(list(range(19)), model.new_cache()), (list(range(23)), model.new_cache())]
+    assert run_checked(lambda: model.batch(pairs), sizes_of(PRIMES)) > 100
+
+
+def test_a_lie_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "lying.py"
+    source.write_text("def lie(x_TD):\n    x_DT = x_TD\n    return x_DT\n")
+    scope: dict[str, Any] = {}
+    exec(compile(source.read_text(), str(source), "exec"), scope)
+    x = make_model(PRIMES).ops.xp.zeros((7, PRIMES.d_model))
+    with pytest.raises(AssertionError, match="x_DT has shape"):
+        run_checked(lambda: scope["lie"](x), sizes_of(PRIMES) | {"T": 7}, folder=str(tmp_path))
