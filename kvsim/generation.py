@@ -121,8 +121,8 @@ def run_lockstep(
     logits: Logits = "all",
 ) -> Iterator[Lockstep]:
     """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache."""
-    stops = plan_stops(len(prompt), max_new_tokens, feed)
     check_room(model, caches, len(prompt), max_new_tokens)
+    stops = plan_stops(len(prompt), max_new_tokens, feed)
     ids = list(prompt)
     start = 0
     for number, stop in enumerate(stops, start=1):

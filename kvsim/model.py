@@ -7,7 +7,7 @@ from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
-from kvsim.arrays import Array, get_backend
+from kvsim.arrays import Array, Backend, get_backend
 from kvsim.caches import new_cache
 from kvsim.caches.base import Cache
 from kvsim.config import Config
@@ -48,7 +48,7 @@ class Model:
         tokenizer: Tokenizer | None = None,
         name: str = "model",
         path: Path | None = None,
-        backend: str = "numpy",
+        backend: str | Backend = "numpy",
         device: str | None = None,
         dtype: str = "float32",
     ) -> None:

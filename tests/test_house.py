@@ -24,7 +24,19 @@ FLOORS = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}
-OTHER_PRODUCTS = {"einsum", "dot", "tensordot", "inner", "outer", "vdot", "vecdot", "matvec", "vecmat", "kron", "linalg"}
+OTHER_PRODUCTS = {
+    "einsum",
+    "dot",
+    "tensordot",
+    "inner",
+    "outer",
+    "vdot",
+    "vecdot",
+    "matvec",
+    "vecmat",
+    "kron",
+    "linalg",
+}
 
 
 def parse(file: Path) -> ast.Module:
@@ -146,4 +158,10 @@ def test_help_needs_no_numpy() -> None:
 
 def test_trace_loads_no_foreign_array_library() -> None:
     loaded = loaded_by("import kvsim; kvsim.trace('中')")
-    assert not {m.split(".")[0] for m in loaded} & {"torch", "cupy", "array_api_compat", "array_api_strict", "tokenizers"}
+    assert not {m.split(".")[0] for m in loaded} & {
+        "torch",
+        "cupy",
+        "array_api_compat",
+        "array_api_strict",
+        "tokenizers",
+    }

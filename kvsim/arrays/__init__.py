@@ -31,15 +31,20 @@ class Backend(NamedTuple):
         if name not in self.dtypes:
             raise UsageError(
                 "unknown dtype {name}: the backend {backend} computes in {known}",
-                name=name,
+                name=repr(name),
                 backend=self.name,
                 known=", ".join(self.dtypes),
             )
         return getattr(self.xp, name)
 
 
-def get_backend(name: str, device: str | None = None) -> Backend:
-    """The backend `name` on `device`. UsageError: no such name. BackendError: not to be had."""
+def get_backend(name: str | Backend, device: str | None = None) -> Backend:
+    """The backend `name` on `device`, or the one you made yourself.
+
+    UsageError: no such name. BackendError: not to be had.
+    """
+    if isinstance(name, Backend):
+        return name
     if name in _PLANNED:
         raise BackendError(
             "the backend {name} is not in this version of kvsim: use {known}",
@@ -47,6 +52,6 @@ def get_backend(name: str, device: str | None = None) -> Backend:
             known=", ".join(_MODULES),
         )
     if name not in _MODULES:
-        raise UsageError("unknown backend {name}: use one of {known}", name=name, known=", ".join(BACKENDS))
+        raise UsageError("unknown backend {name}: use one of {known}", name=repr(name), known=", ".join(BACKENDS))
     backend: Backend = import_module(_MODULES[name]).open_backend(device)
     return backend

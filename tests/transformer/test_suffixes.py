@@ -41,7 +41,8 @@ def check_frame(frame: FrameType, sizes: dict[str, int]) -> int:
     function = frame.f_code.co_name
     local = dict(sizes)
     for name, value in frame.f_locals.items():
-        if isinstance(getattr(value, "shape", None), tuple) and value.shape and (function, name) not in PLAIN:
+        is_array = hasattr(value, "dtype") and isinstance(getattr(value, "shape", None), tuple)
+        if is_array and value.shape and (function, name) not in PLAIN:
             check_array(f"{Path(frame.f_code.co_filename).name}:{function}", name, tuple(value.shape), local)
             checked += 1
     return checked

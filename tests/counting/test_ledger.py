@@ -1,0 +1,100 @@
+"""Promises 5 to 7: the ledger is exact, against a closed form that knows nothing of the model's code."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvsim.counting.ledger import Ledger
+from kvsim.errors import UsageError
+from kvsim.spans import Span, admitted_pairs
+from tests.counting.closed_form import step_macs, step_useful_macs
+from tests.models import PRIMES, configs, cuts, make_model
+
+
+@settings(max_examples=100)
+@given(config=configs(), data=st.data(), spec=st.sampled_from(["none", "dynamic", "static:17"]))
+def test_ledger_is_the_closed_form(config, data, spec):
+    model = make_model(config)
+    cache = model.new_cache(spec)
+    ids = [i % config.vocab_size for i in range(data.draw(st.integers(1, 17)))]
+    stop = 0
+    for size in data.draw(cuts(len(ids))):
+        stop += size
+        new = ids[cache.seen : stop]
+        with model.count() as ledger:
+            model(new, cache)
+        assert {site: t.macs for site, t in ledger.by("site").items()} == step_macs(config, len(new), stop)
+        assert {s: t.useful_macs for s, t in ledger.by("site").items()} == step_useful_macs(config, len(new), stop)
+        assert ledger.score_cells() == len(new) * stop
+        assert ledger.useful_cells() == sum(stop - len(new) + i + 1 for i in range(len(new)))
+        assert ledger.projected_rows() == 3 * len(new)
+
+
+def test_groups_add_up():
+    model = make_model(PRIMES)
+    with model.count() as ledger:
+        model([1, 2, 3])
+    for key in ("site", "layer", "kind"):
+        assert sum(t.macs for t in ledger.by(key).values()) == ledger.macs
+        assert sum(t.calls for t in ledger.by(key).values()) == len(ledger)
+    assert list(ledger.by("layer")) == ["layers.0", "layers.1", "head"]
+    assert ledger.by("kind")["scores"].flops == 2 * ledger.by("kind")["scores"].macs
+    assert ledger.flops == 2 * ledger.macs
+    assert ledger.useful_macs < ledger.macs
+    with pytest.raises(UsageError, match="use site, layer or kind"):
+        ledger.by("module")
+
+
+def test_ledgers_nest():
+    model = make_model(PRIMES)
+    with model.count() as outer:
+        model([1])
+        with model.count() as inner:
+            model([1, 2])
+        model([3])
+    model([4])
+    assert len(inner) == len(outer) // 3
+    assert outer.events[len(inner) : 2 * len(inner)] == inner.events
+
+
+def test_a_ledger_closes_when_the_block_fails():
+    model = make_model(PRIMES)
+    with pytest.raises(UsageError), model.count():
+        model([])
+    assert model.ops.ledgers == []
+
+
+def test_the_last_position_alone_through_the_head():
+    model = make_model(PRIMES)
+    with model.count() as ledger:
+        model([1, 2, 3, 4], logits="last")
+    assert {s: t.macs for s, t in ledger.by("site").items()} == step_macs(PRIMES, 4, 4, heads_out=1)
+
+
+def test_a_batch_is_one_product_for_all_and_one_attention_each():
+    model = make_model(PRIMES)
+    with model.count() as ledger:
+        model.batch([([1, 2], None), ([3, 4, 5], None)])
+    rows = [(e.m, e.n) for e in ledger if e.site == "layers.0.scores"]
+    assert rows == [(2, 2), (3, 3)]
+    assert [e.m for e in ledger if e.site == "layers.0.query"] == [5]
+    assert ledger.score_cells() == 13
+    assert ledger.projected_rows() == 15
+
+
+def test_an_unknown_kind_is_no_silent_zero():
+    model = make_model(PRIMES)
+    x = model.ops.xp.ones((2, 2))
+    with model.count(), pytest.raises(ValueError, match="unknown kind of product"):
+        model.ops.matmul("mystery", x, x)
+
+
+def test_an_empty_ledger_is_zero():
+    assert (Ledger().macs, Ledger().flops, Ledger().by("site")) == (0, 0, {})
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_admitted_pairs_by_counting(query, n_queries, key, n_keys):
+    queries, keys = Span(query, query + n_queries), Span(key, key + n_keys)
+    counted = sum(k <= q for q in range(*queries) for k in range(*keys))
+    assert admitted_pairs(queries, keys) == counted

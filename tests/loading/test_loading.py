@@ -1,0 +1,219 @@
+"""Checkpoints from people nobody vouches for: read exactly, or refused with the reason."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import kvsim
+from kvsim.errors import BackendError, FileError, UsageError
+from tests.loading.folders import change_config, change_header, change_tensors, copy_demo
+from tests.models import demo
+
+NORM = "model__norm__weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return copy_demo(tmp_path)
+
+
+def refused(folder, kind=FileError, **options):
+    """The message with which loading is refused."""
+    with pytest.raises(kind) as caught:
+        kvsim.load(folder, **options)
+    return str(caught.value)
+
+
+def test_any_folder_is_read_by_the_same_loader(folder):
+    model = kvsim.load(str(folder))
+    assert (model.name, model.path) == ("model", folder)
+    assert model.config == demo().config
+    assert np.array_equal(model([5, 6]), demo()([5, 6]))
+
+
+def test_float64_is_exact():
+    """Weights are the stored float32 numbers, not a rounding of anything else."""
+    stored = load_file(demo().path / "model.safetensors")
+    model = demo("float64")
+    assert model.weights.tokens.dtype == np.float64
+    assert np.array_equal(model.weights.tokens, stored["model.embed_tokens.weight"].astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere", "no model 'nowhere': use demo, or the path"), ("", "no model ''"), (__file__, "is no folder")],
+)
+def test_no_such_model(name, said):
+    assert said in refused(name, UsageError)
+
+
+def test_options_are_checked_before_files(folder):
+    (folder / "config.json").unlink()
+    assert "unknown dtype" in refused(folder, UsageError, dtype="int8")
+    assert "unknown backend" in refused(folder, UsageError, backend="jax")
+    assert "not in this version" in refused(folder, BackendError, backend="torch")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder, file):
+    (folder / file).unlink()
+    assert f"{file}" in refused(folder)
+    (folder / file).mkdir()
+    assert f"{file}" in refused(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\ud800", '{"model_type": "llama"', "[" * 100_000])
+def test_a_config_that_is_no_json_object(folder, text):
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert "config.json" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "field", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+              "max_position_embeddings", "rms_norm_eps", "hidden_act", "model_type"]
+)  # fmt: skip
+def test_a_config_that_lacks_a_field(folder, field):
+    assert f"config.json lacks the field {field}" in refused(change_config(folder, **{field: ...}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert', expected gpt2, llama"),
+        ({"vocab_size": "758"}, "vocab_size is '758', expected a positive integer"),
+        ({"vocab_size": True}, "vocab_size is True"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1"),
+        ({"hidden_size": 10**30}, "hidden_size is 1"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps is 0, expected a positive number"),
+        ({"hidden_act": "mish"}, "hidden_act is 'mish', expected silu"),
+        ({"attention_bias": "yes"}, "attention_bias is 'yes', expected true or false"),
+        ({"num_key_value_heads": 3}, "4 query heads cannot share 3 key/value heads"),
+        ({"head_dim": 15}, "the head size must be even, not 15"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "type is 'dynamic'"),
+        ({"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+    ],
+)
+def test_a_config_that_cannot_be(folder, fields, said):
+    assert said in refused(change_config(folder, **fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"vocab_size": 700}, "model.embed_tokens.weight has shape [758, 64], its config.json asks for [700, 64]"),
+        ({"hidden_size": 32}, "has shape [758, 64], its config.json asks for [758, 32]"),
+        ({"num_key_value_heads": 4}, "self_attn.k_proj.weight has shape [32, 64], its config.json asks for [64, 64]"),
+        ({"num_hidden_layers": 3}, "lacks the tensor model.layers.2.input_layernorm.weight"),
+        ({"num_hidden_layers": 1}, "holds 9 tensors that its config.json does not ask for, such as model.layers.1."),
+        ({"tie_word_embeddings": False}, "lacks the tensor lm_head.weight"),
+        ({"mlp_bias": True}, "lacks the tensor model.layers.0.mlp.gate_proj.bias"),
+        ({"vocab_size": 10**12}, "its config.json asks for [1000000000000, 64]"),
+    ],
+)
+def test_a_config_that_contradicts_the_tensors(folder, fields, said):
+    assert said in refused(change_config(folder, **fields))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, 5000, -1])
+def test_a_truncated_checkpoint(folder, keep):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    assert "model.safetensors as safetensors" in refused(folder)
+
+
+def test_a_header_that_claims_more_than_the_file_holds(folder):
+    def grow(header):
+        entry = header["model.norm.weight"]
+        entry["shape"] = [10**9]
+        entry["data_offsets"][1] = entry["data_offsets"][0] + 4 * 10**9
+
+    assert "as safetensors" in refused(change_header(folder, grow))
+    file = folder / "model.safetensors"
+    file.write_bytes((2**63 - 1).to_bytes(8, "little") + b"{}")
+    assert "as safetensors" in refused(folder)
+
+
+def test_a_pickle_is_not_opened(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "model.safetensors" in refused(folder)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none(folder, bad):
+    weight = np.ones(64, np.float32)
+    weight[17] = bad
+    change_tensors(folder, **{NORM: weight})
+    assert "the tensor model.norm.weight holds NaN or infinite numbers in float32" in refused(folder)
+
+
+def test_a_weight_too_large_for_float16(folder):
+    change_tensors(folder, **{NORM: np.full(64, 1e5, np.float32)})
+    kvsim.load(folder)
+    assert "NaN or infinite numbers in float16" in refused(folder, dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.ones(63, np.float32), "has shape [63], its config.json asks for [64]"),
+        (np.ones((64, 1), np.float32), "has shape [64, 1]"),
+        (np.array(1.0, np.float32), "has shape []"),
+        (np.ones(64, np.int32), "is I32, expected one of F64, F32, F16, BF16"),
+        (None, "lacks the tensor model.norm.weight"),
+    ],
+)
+def test_a_tensor_of_another_kind(folder, value, said):
+    assert said in refused(change_tensors(folder, **{NORM: value}))
+
+
+def test_a_tensor_nobody_asked_for(folder):
+    change_tensors(folder, surprise=np.ones(3, np.float32))
+    assert "holds 1 tensors that its config.json does not ask for, such as surprise" in refused(folder)
+
+
+def test_tables_that_are_no_weights_are_passed_over(folder):
+    change_tensors(folder, model__layers__0__self_attn__rotary_emb__inv_freq=np.ones(8, np.float32))
+    head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].copy()
+    change_tensors(folder, lm_head__weight=head)
+    assert np.array_equal(kvsim.load(folder)([5]), demo()([5]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_weights_stored_in_other_types(folder, dtype):
+    held = load_file(folder / "model.safetensors")
+    save_file({key: value.astype(dtype) for key, value in held.items()}, folder / "model.safetensors")
+    stored = held["model.norm.weight"].astype(dtype)
+    assert np.array_equal(kvsim.load(folder, dtype="float64").weights.final_norm.gain, stored.astype(np.float64))
+
+
+def test_bfloat16_bits_are_read_exactly(folder):
+    """1.0, -2.5 and the smallest normal number, by their bits; the library itself has no such type."""
+    bits = np.resize(np.array([0x3F80, 0xC020, 0x0080], np.uint16), 64)
+    change_tensors(folder, **{NORM: bits})
+
+    def relabel(header):
+        header["model.norm.weight"]["dtype"] = "BF16"
+
+    change_header(folder, relabel)
+    gain = kvsim.load(folder, dtype="float64").weights.final_norm.gain
+    assert np.array_equal(gain, np.resize(np.array([1.0, -2.5, 2.0**-126]), 64))
+
+
+def test_older_configs_keep_the_rotary_base_at_the_top(folder):
+    change_config(folder, rope_parameters=..., rope_theta=500.0)
+    assert kvsim.load(folder).config.rope_theta == 500.0
+    change_config(folder, rope_theta=...)
+    assert kvsim.load(folder).config.rope_theta == 10000.0
+
+
+def test_gpt2_refuses_what_it_does_not_compute(tmp_path):
+    facts = json.loads((demo().path.parent.parent / "tests/fixtures/gpt2/config.json").read_text())
+    for field, value in (("scale_attn_by_inverse_layer_idx", True), ("add_cross_attention", True), ("n_embd", 33)):
+        (tmp_path / "config.json").write_text(json.dumps(facts | {field: value}))
+        assert f"{field} is {value}" in refused(tmp_path)

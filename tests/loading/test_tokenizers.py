@@ -1,0 +1,115 @@
+"""Text to ids and back."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvsim
+from kvsim.errors import FileError, UsageError
+from kvsim.loading.tokenizers import CharacterTokenizer, LibraryTokenizer, read_tokenizer
+from tests.loading.folders import copy_demo
+from tests.models import demo
+
+
+def rewrite(folder, change):
+    file = folder / "tokenizer.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    change(facts)
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    return file
+
+
+def test_known_characters_come_back():
+    tokenizer = demo().tokenizer
+    assert isinstance(tokenizer, CharacterTokenizer)
+    text = "What is KV caching? 中华人民\n"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert "".join(piece.text for piece in tokenizer.split(text)) == text
+
+
+@given(st.text())
+def test_any_text_is_split_without_loss(text):
+    pieces = demo().tokenizer.split(text)
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.id for piece in pieces] == demo().tokenizer.encode(text)
+
+
+def test_a_character_never_seen_is_the_unknown_token_and_shown_as_itself():
+    (piece,) = demo().tokenizer.split("龘")
+    assert (piece.id, piece.text, piece.known) == (0, "龘", False)
+
+
+def test_special_tokens_are_parsed():
+    """As Hugging Face's tokenizer(text) does: `<unk>` in a text is the token, not five characters."""
+    assert demo().tokenizer.encode("中<unk>国") == [*demo().tokenizer.encode("中"), 0, *demo().tokenizer.encode("国")]
+
+
+def test_an_id_outside_the_vocabulary():
+    with pytest.raises(UsageError, match="token id 758 is outside"):
+        demo().tokenizer.piece(758)
+
+
+def test_no_tokenizer_is_no_error(tmp_path):
+    folder = copy_demo(tmp_path)
+    (folder / "tokenizer.json").unlink()
+    model = kvsim.load(folder)
+    assert model.tokenizer is None
+    assert kvsim.generate(model, [98], 3).ids == kvsim.generate(demo(), [98], 3).ids
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t["model"]["vocab"].update({"a": 5000}), "ids below 758"),
+        (lambda t: t["model"]["vocab"].update({"a": -1}), "ids below 758"),
+        (lambda t: t["model"]["vocab"].update({"a": "1"}), "ids below 758"),
+        (lambda t: t["model"]["vocab"].update({"a": t["model"]["vocab"]["b"]}), "two tokens"),
+        (lambda t: t["model"].update(unk_token="?!"), "unknown token '?!' is not in its vocabulary"),
+        (lambda t: t["added_tokens"].append({"content": "<s>"}), "added tokens are not in its vocabulary"),
+        (lambda t: t.update(model=[]), "as a tokenizer"),
+        (lambda t: t["model"].update(vocab=[]), "vocabulary must map"),
+    ],
+)
+def test_a_broken_tokenizer(tmp_path, change, said):
+    file = rewrite(copy_demo(tmp_path), change)
+    with pytest.raises(FileError) as caught:
+        read_tokenizer(file, 758)
+    assert said in str(caught.value)
+
+
+def test_another_kind_needs_the_extra(tmp_path, monkeypatch):
+    file = rewrite(copy_demo(tmp_path), lambda t: t["model"].update(type="BPE"))
+    monkeypatch.setattr("kvsim.loading.tokenizers.find_spec", lambda name: None)
+    with pytest.raises(FileError, match=r"needs the extra hf: pip install 'kvsim\[hf\]'"):
+        read_tokenizer(file, 758)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.update(normalizer={"type": "Lowercase"}),
+        lambda t: t.update(pre_tokenizer=None),
+        lambda t: t.update(decoder=None),
+        lambda t: t["pre_tokenizer"].update(behavior="Removed"),
+        lambda t: t["pre_tokenizer"].update(pattern={"Regex": "\\w+"}),
+    ],
+)
+def test_only_what_is_read_whole_is_read_here(tmp_path, change, monkeypatch):
+    """A tokenizer that rewrites or cuts otherwise is not taken for a table of characters."""
+    file = rewrite(copy_demo(tmp_path), change)
+    monkeypatch.setattr("kvsim.loading.tokenizers.find_spec", lambda name: None)
+    with pytest.raises(FileError, match="needs the extra hf"):
+        read_tokenizer(file, 758)
+
+
+@pytest.mark.dev
+@pytest.mark.parametrize("text", ["中华人民共和国", "What is KV caching?\n", "龘 中<unk>国 ", "", "a\tb\r\nc"])
+def test_the_library_agrees(text):
+    """The same file through Hugging Face's own library gives the same ids and text."""
+    theirs = LibraryTokenizer(demo().path / "tokenizer.json")
+    ours = demo().tokenizer
+    assert theirs.encode(text) == ours.encode(text)
+    assert theirs.decode(ours.encode(text)) == ours.decode(ours.encode(text))
+    assert [p.text for p in theirs.split(text)] == [p.text for p in ours.split(text)]

@@ -1,0 +1,77 @@
+"""What a model refuses, and what it shows."""
+
+import numpy as np
+import pytest
+
+import kvsim
+from kvsim.errors import UsageError
+from tests.models import GPT2_LIKE, PRIMES, demo, make_model
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([], "no token ids"),
+        ([101], "token id 101 is outside the vocabulary of model: ids go from 0 to 100"),
+        ([-1], "token id -1 is outside"),
+        ([1.5], "token ids are integers"),
+        (["a"], "token ids are integers"),
+        ("abc", "expected token ids, got text"),
+        (list(range(65)), "a context of 64 tokens, asked for 65"),
+    ],
+)
+def test_wrong_ids(ids, said):
+    with pytest.raises(UsageError) as caught:
+        make_model(PRIMES)(ids)
+    assert said in str(caught.value)
+
+
+def test_ids_may_be_any_integers():
+    model = make_model(PRIMES)
+    assert np.array_equal(model(np.array([1, 2], dtype=np.int32)), model((1, 2)))
+
+
+def test_unknown_logits():
+    with pytest.raises(UsageError, match="use all or last"):
+        make_model(PRIMES)([1], logits="first")
+
+
+def test_an_empty_batch_is_empty():
+    assert make_model(PRIMES).batch([]) == []
+
+
+def test_learned_positions_end_with_the_context():
+    model = make_model(GPT2_LIKE)
+    cache = model.new_cache()
+    model([1] * 64, cache)
+    with pytest.raises(UsageError, match="context of 64 tokens, asked for 65"):
+        model([1], cache)
+
+
+def test_watch_sees_by_pattern_and_keeps_the_history():
+    model = make_model(PRIMES)
+    with model.watch("layers.*.probs", "final") as seen:
+        model([1, 2, 3])
+        model.batch([([1], None), ([1, 2], None)])
+    model([1])
+    assert set(seen) == {"layers.0.probs", "layers.1.probs", "final"}
+    assert [x.shape for x in seen.history["layers.1.probs"]] == [(3, 2, 3, 3), (3, 2, 1, 1), (3, 2, 2, 2)]
+    assert np.abs(seen["layers.0.probs"].sum(axis=-1) - 1).max() < 1e-15
+    with pytest.raises(KeyError, match=r"nothing was seen at 'layers\.9\.probs'"):
+        seen["layers.9.probs"]
+
+
+def test_the_tied_head_is_one_array():
+    model = demo()
+    assert model.weights.head.weight is model.weights.tokens
+
+
+def test_repr_says_what_it_is():
+    assert repr(demo()) == "<kvsim.Model demo: llama, float32 on numpy>"
+
+
+def test_float16_runs_and_stays_float16():
+    logits = kvsim.load("demo", dtype="float16")(demo().tokenizer.encode("中华人民"))
+    assert logits.dtype == np.float16
+    reference = demo("float64")(demo().tokenizer.encode("中华人民"))
+    assert np.abs(logits - reference).max() <= 40 * np.finfo(np.float16).eps * np.abs(reference).max()
