@@ -1,12 +1,16 @@
 """`kvsim trace TEXT`: the main job."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from kvsim.cli.options import Bar, Number, common, complete_model, known, one_of, use_color
 from kvsim.errors import UsageError
 from kvsim.views.language import Say
+
+if TYPE_CHECKING:
+    from kvsim.traces import Trace
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 COUNTS = ("cells", "useful", "rows", "macs", "flops")
@@ -150,27 +154,36 @@ def command(say: Say) -> click.Command:
                 temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, progress=bar,
             )  # fmt: skip
         if result.unknown:
+            from kvsim.views.text import printable
+
             note = say("note: the model has never seen {characters}: fed as its unknown token")
-            click.echo(note.format(characters=" ".join(result.unknown)), err=True)
+            click.echo(note.format(characters=" ".join(map(printable, result.unknown))), err=True)
         if as_json:
             click.echo(result.to_json())
         else:
-            click.echo("\n\n".join(_tell(result, say, shows, count, step, most, ascii_only)))
+            color = use_color(sys.stdout)
+            told = _tell(result, say, shows, count, step, most, ascii_only, color)
+            click.echo("\n\n".join(told), color=color)
         return 0 if result.agrees else 1
 
     return trace
 
 
 def _tell(
-    result: object, say: Say, shows: list[str], count: str, step: int | None, rows: int | None, ascii_only: bool
+    result: "Trace",
+    say: Say,
+    shows: list[str],
+    count: str,
+    step: int | None,
+    rows: int | None,
+    ascii_only: bool,
+    color: bool,
 ) -> list[str]:
-    from kvsim.traces import Trace
+    """Each view that was asked for, as text."""
     from kvsim.views.cells import tell_cells
     from kvsim.views.tables import tell_memory, tell_shapes, tell_sites
     from kvsim.views.terminal import tell_table
 
-    assert isinstance(result, Trace)
-    color = use_color(sys.stdout)
     views = {
         "table": lambda: tell_table(result, say, count, rows, ascii_only, color),
         "cells": lambda: tell_cells(result, say, step, ascii_only, color),

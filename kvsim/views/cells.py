@@ -78,7 +78,8 @@ def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bo
     read = [piece for s in trace.steps[: step.number] for piece in s.fed]
     skipped = max(0, len(read) - _MOST)
     names = [pad(n, min(cell_len(n), _WIDEST)) for n in (named(p.text, ascii_only) for p in read[skipped:])]
-    label = max(cell_len(name) for name in ["QKᵀ", *names]) + 2
+    scores_name = "QK^T" if ascii_only else "QKᵀ"
+    label = max(cell_len(name) for name in [scores_name, *names]) + 2
     grid = _Grid(names, skipped, label)
     sides = (step.no_cache, step.cached)
     first_rows = [len(read) - _rows_computed(side, "query") for side in sides]
@@ -108,13 +109,13 @@ def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bo
     picture = [
         Text(top + "   " + legend),
         _beside(grid.line("").append(titles[0]), grid.line("").append(titles[1]), room),
-        _beside(grid.line("QKᵀ", names), grid.line("", names), room),
+        _beside(grid.line(scores_name, names), grid.line("", names), room),
         *lines,
     ]
     if skipped:
         picture.append(Text(say("({n} earlier tokens not drawn)").format(n=skipped)))
     text = render(Text("\n").join(picture), color)
-    return text.replace("×", "x").replace("ᵀ", "^T") if ascii_only else text
+    return text.replace("×", "x") if ascii_only else text
 
 
 def _size(side: Side) -> str:

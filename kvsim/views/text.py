@@ -19,7 +19,7 @@ def named(piece: str, ascii_only: bool = False) -> str:
 def _shown(c: str, ascii_only: bool) -> str:
     if c == "\n":
         return "\\n" if ascii_only else "↵"
-    if unicodedata.category(c)[0] in "CM" or unicodedata.category(c) in ("Zl", "Zp"):
+    if not c.isprintable() or unicodedata.category(c).startswith("M"):  # a mark would join its neighbour
         return c.encode("unicode_escape").decode("ascii")
     return c
 

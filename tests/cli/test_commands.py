@@ -1,0 +1,137 @@
+"""The commands as processes: help, JSON, streams, languages, colour, completion, doctor."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import kvsim
+from kvsim.cli import COMMANDS, run
+
+COMMAND = [sys.executable, "-m", "kvsim"]
+
+
+def kv(*argv, **environment):
+    """Run `kvsim *argv` in a clean environment; bytes out."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("KVSIM_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "NO_COLOR")}
+    return subprocess.run([*COMMAND, *argv], capture_output=True, env=kept | environment, check=False)
+
+
+def test_version():
+    assert kv("--version").stdout.decode().split()[-1] == kvsim.__version__
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_help_ends_with_two_examples(command, lang):
+    done = kv(command, "--help", "--lang", lang)
+    assert done.returncode == 0
+    lines = done.stdout.decode().rstrip().splitlines()
+    assert all(line.strip().startswith(f"kvsim {command}") for line in lines[-2:])
+    assert ("例子" if lang == "zh" else "Examples") in done.stdout.decode()
+
+
+def test_no_command_prints_the_help():
+    done = kv()
+    assert done.returncode == 2
+    assert "Usage: kvsim" in done.stderr.decode()
+
+
+def test_json_is_one_object_on_stdout():
+    done = kv("trace", "龘中", "--json", LANG="zh_CN.UTF-8")
+    told = json.loads(done.stdout.decode("utf-8"))
+    assert told["schema"] == "kvsim.trace/1"
+    assert told["unknown"] == ["龘"]
+    assert "龘" in done.stdout.decode("utf-8")
+    assert "龘" in done.stderr.decode("utf-8")
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_unknown_characters_are_a_note_on_stderr(capsys):
+    assert run(["trace", "龘\x1b中", "--lang", "en"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "note: the model has never seen 龘 \\x1b: fed as its unknown token\n"
+    assert "龘" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1", ""])
+def test_the_same_bytes_in_any_locale(locale):
+    expected = kv("trace", "中华人民", "--lang", "zh", LC_ALL="C.UTF-8").stdout
+    done = kv("trace", "中华人民", "--lang", "zh", LC_ALL=locale, PYTHONIOENCODING="latin-1")
+    assert done.stdout == expected
+    assert done.stderr == b""
+
+
+def test_the_locale_chooses_the_language():
+    assert "步骤" in kv("trace", "中", LANG="zh_CN.UTF-8").stdout.decode()
+    assert "step" in kv("trace", "中", LANG="en_US.UTF-8").stdout.decode()
+
+
+def test_colour_follows_the_environment():
+    plain = kv("trace", "中", "--show", "cells").stdout
+    assert b"\x1b[" not in plain
+    assert b"\x1b[" in kv("trace", "中", "--show", "cells", FORCE_COLOR="1").stdout
+    assert b"\x1b[" not in kv("trace", "中", "--show", "cells", FORCE_COLOR="1", NO_COLOR="1").stdout
+
+
+def test_schema_is_printed():
+    assert json.loads(kv("schema", "trace").stdout)["$id"] == "kvsim.trace/1"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("kvsim t", "trace"), ("kvsim trace --feed ", "prefill"), ("kvsim trace --model d", "demo"),
+     ("kvsim trace --cache s", "static:"), ("kvsim schema ", "trace")],
+)  # fmt: skip
+def test_completion(words, expected):
+    done = kv(_KVSIM_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1))
+    assert expected in done.stdout.decode()
+
+
+def test_doctor(capsys):
+    assert run(["doctor", "--lang", "en"]) == 0
+    out = capsys.readouterr().out
+    for word in ("kvsim", "numpy", "works: [2, 3]·[3, 2] = [[5.0, 14.0], [14.0, 50.0]]", "BLAS and threads",
+                 "processors:", "columns", "中华人民共和国成", "not in this version"):  # fmt: skip
+        assert word in out
+    assert run(["doctor", "--lang", "zh"]) == 0
+    assert "演示模型" in capsys.readouterr().out
+
+
+def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
+    """A product that comes out wrong, and a demo model that is gone."""
+    from pathlib import Path
+
+    import kvsim.loading
+    from kvsim.ops import Ops
+
+    def wrong(self, kind, a, b, admitted=None):
+        return self.xp.matmul(a, b) + 1.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ops, "matmul", wrong)
+        assert run(["doctor", "--lang", "en"]) == 1
+    assert "BROKEN: [2, 3]" in capsys.readouterr().out
+    monkeypatch.setitem(kvsim.loading.BUNDLED, "demo", Path("/nowhere"))
+    assert run(["doctor", "--lang", "en"]) == 1
+    assert "BROKEN: cannot read" in capsys.readouterr().out
+
+
+def test_the_progress_bar_shows_on_a_terminal_only(monkeypatch, capsys):
+    """Work of more than a second: a bar on stderr if that is a terminal, nothing otherwise."""
+    from kvsim.cli import options
+
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(options.time, "monotonic", lambda: next(clock))
+    with options.Bar("steps") as bar:
+        bar(1, 2)
+    assert bar._progress is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with options.Bar("steps") as bar:
+        bar(1, 2)
+        assert bar._progress is not None
+        bar(2, 2)
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,181 @@
+"""Bad input: one or two lines that say what was expected, what came and what to do; the exit code; no traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kvsim.cli import run
+from tests.loading.folders import change_config, change_header, change_tensors, copy_demo
+
+COMMAND = [sys.executable, "-m", "kvsim"]
+
+
+def check(argv, code, said, capsys):
+    assert run(argv) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+    assert 1 <= len(err.splitlines()) <= 2
+    return err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["trace"], 2, "TEXT is missing: see kvsim trace --help"),
+        (["trace", ""], 2, "the text is empty: give at least one character"),
+        (["trace", "中", "-n", "0"], 2, "at least 1, got 0"),
+        (["trace", "中", "-n", "-5"], 2, "at least 1, got -5"),
+        (["trace", "中", "-n", "two"], 2, "--max-new-tokens takes a whole number, got 'two'"),
+        (["trace", "中", "-n", "1.5"], 2, "--max-new-tokens takes a whole number, got '1.5'"),
+        (["trace", "中", "-n", "1000000000000"], 2, "a context of 1024 tokens, asked for 1000000000000"),
+        (["trace", "中" * 1030], 2, "use a shorter text or fewer new tokens"),
+        (["trace", "中华人民", "--cache", "static:6"], 2, 'asked for 7: use "static:64" or "dynamic"'),
+        (["trace", "中", "--cache", "lru"], 2, "unknown cache 'lru'"),
+        (["trace", "中", "--cache", "static:9999999999999"], 2, "more than can be allocated"),
+        (["trace", "中", "--feed", "all"], 2, "unknown feed 'all': use token, prefill or chunk:K"),
+        (["trace", "中", "--count", "bytes"], 2, "unknown value 'bytes' of --count: use one of cells, useful"),
+        (["trace", "中", "--show", "table,html"], 2, "unknown value 'html' of --show"),
+        (["trace", "中", "--show", "cells", "--step", "9"], 2, "there is no step 9: this trace has steps 1 to 4"),
+        (["trace", "中", "--step", "0"], 2, "there is no step 0"),
+        (["trace", "中", "--show", "table", "--step", "1"], 2, "--step goes with --show cells or --show shapes"),
+        (["trace", "中", "--json", "--show", "cells"], 2, "--json holds everything"),
+        (["trace", "中", "--rows", "1"], 2, "--rows takes all, or a whole number of at least 2"),
+        (["trace", "中", "--model", "llama-9"], 2, "no model 'llama-9'"),
+        (["trace", "中", "--model", "setup.cfg"], 2, "no"),
+        (["trace", "中", "--backend", "jax"], 2, "unknown backend 'jax'"),
+        (["trace", "中", "--backend", "cupy"], 3, "the backend cupy is not in this version of kvsim: use numpy"),
+        (["trace", "中", "--backend", "torch"], 3, "the backend torch is not in this version"),
+        (["trace", "中", "--device", "cuda:1"], 2, "on the device cpu, not on cuda:1"),
+        (["trace", "中", "--dtype", "int4"], 2, "unknown dtype 'int4'"),
+        (["trace", "中", "--lang", "fr"], 2, "unknown language 'fr': use zh, en or auto"),
+        (["trace", "中", "--temperature", "hot"], 2, "--temperature takes a number, got 'hot'"),
+        (["trace", "中", "--temperature", "-1"], 2, "temperature must be 0"),
+        (["trace", "中", "--top-k", "3"], 2, "need a temperature above 0"),
+        (["trace", "中", "--temperature", "1", "--top-p", "2"], 2, "top-p must be above 0"),
+        (["trace", "中", "--html", "x.html"], 2, "unknown option --html: see kvsim trace --help"),
+        (["trace", "中", "国"], 2, "unexpected extra argument"),
+        (["trace", "\udc80"], 2, "the text is not valid UTF-8"),
+        (["trance"], 2, "unknown command 'trance': use one of doctor, schema, trace"),
+        (["schema", "bench"], 2, "unknown value 'bench' of NAME: use one of trace"),
+        (["schema"], 2, "NAME is missing"),
+    ],
+    ids=lambda v: " ".join(v)[:40].encode("ascii", "backslashreplace").decode() if isinstance(v, list) else None,
+)
+def test_usage(argv, code, said, capsys):
+    check(argv, code, said, capsys)
+
+
+def test_errors_in_chinese(capsys):
+    assert check(["trace", "", "--lang", "zh"], 2, "文本是空的", capsys) == "kvsim：错误：文本是空的：至少要有一个字\n"
+    check(["trace", "--lang=zh"], 2, "缺少 TEXT：见 kvsim trace --help", capsys)
+
+
+def no_field(folder):
+    change_config(folder, hidden_size=...)
+
+
+def contradiction(folder):
+    change_config(folder, hidden_size=32)
+
+
+def truncated(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def lying_header(folder):
+    change_header(folder, lambda h: h["model.norm.weight"].update(data_offsets=[0, 2**40], shape=[2**38]))
+
+
+def not_a_number(folder):
+    import numpy as np
+
+    change_tensors(folder, model__norm__weight=np.full(64, np.nan, np.float32))
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def no_json(folder):
+    (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (no_field, "lacks the field hidden_size"),
+        (contradiction, "its config.json asks for"),
+        (truncated, "as safetensors"),
+        (lying_header, "as safetensors"),
+        (not_a_number, "holds NaN or infinite numbers"),
+        (no_config, "cannot read"),
+        (no_json, "is not valid JSON"),
+    ],
+)
+def test_bad_files(damage, said, tmp_path, capsys):
+    folder = copy_demo(tmp_path)
+    damage(folder)
+    check(["trace", "中", "--model", str(folder)], 4, said, capsys)
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run(
+        [*COMMAND, "trace", "", "--debug"], check=False, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_failed_check_is_exit_1(monkeypatch, capsys):
+    from kvsim.caches import POLICIES
+    from tests.test_tracing import Forgetful
+
+    monkeypatch.setitem(POLICIES, "dynamic", Forgetful)
+    assert run(["trace", "中华人民", "--lang", "en"]) == 1
+    assert "CHECK FAILED: the logits of both runs differ by" in capsys.readouterr().out
+
+
+def test_the_reader_goes_away():
+    """`kvsim trace … | head -1`: quietly, exit 1."""
+    process = subprocess.Popen([*COMMAND, "trace", "中", "-n", "40"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert err == b""
+
+
+def test_ctrl_c():
+    process = subprocess.Popen(
+        [*COMMAND, "trace", "中", "-n", "1024", "--lang", "en"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert (out, err.strip()) == (b"", b"interrupted")
+
+
+def test_ctrl_c_in_process(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvsim.tracing.run_lockstep", interrupt)
+    assert run(["trace", "中", "--lang", "en"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "trace", "中"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"No space left" in done.stderr

@@ -1,0 +1,75 @@
+"""What people see, byte for byte, in both languages. Measured differences are masked: they depend on
+BLAS and processor. To make the files again after a change: `KVSIM_GOLDEN=write pytest tests/views`,
+and read the diff."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from kvsim.cli import run
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+MEASURED = re.compile(r"\b\d\.\de[-+]\d\d\b")
+
+CASES = {
+    "trace-zh": ["trace", "中华人民", "--lang", "zh"],
+    "trace-en": ["trace", "中华人民", "--lang", "en"],
+    "trace-en-ascii": ["trace", "The red", "--ascii", "-n", "5", "--show", "table,cells,shapes,sites,memory"],
+    "prefill-zh": ["trace", "中华人民", "--feed", "prefill", "--lang", "zh"],
+    "chunk-en": ["trace", "What is KV", "--feed", "chunk:4", "--lang", "en"],
+    "useful-zh": ["trace", "中华人民", "--count", "useful", "--lang", "zh"],
+    "rows-zh": ["trace", "中华人民", "--count", "rows", "--lang", "zh"],
+    "macs-en": ["trace", "中华人民", "--count", "macs", "--lang", "en"],
+    "flops-zh": ["trace", "中华人民", "--count", "flops", "--lang", "zh"],
+    "cells-zh": ["trace", "中华人民", "--show", "cells", "--step", "4", "--lang", "zh"],
+    "cells-en": ["trace", "中华人民", "--show", "cells", "--step", "4", "--lang", "en"],
+    "cells-prefill-en": ["trace", "a b\nc", "--feed", "chunk:3", "--show", "cells", "--step", "2", "--lang", "en"],
+    "cells-long-zh": ["trace", "中", "-n", "30", "--show", "cells", "--lang", "zh"],
+    "shapes-zh": ["trace", "中华人民", "--show", "shapes", "--step", "4", "--lang", "zh"],
+    "sites-zh": ["trace", "中华人民", "--show", "sites", "--lang", "zh"],
+    "memory-zh": ["trace", "中华人民", "--show", "memory", "--cache", "static:64", "--lang", "zh"],
+    "long-en": ["trace", "中", "-n", "60", "--rows", "9", "--show", "table,memory", "--lang", "en"],
+    "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
+}
+
+
+def masked(text: str) -> str:
+    return MEASURED.sub("N", text)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name, capsys):
+    assert run(CASES[name]) == 0
+    got = masked(capsys.readouterr().out)
+    file = GOLDEN / f"{name}.txt"
+    if os.environ.get("KVSIM_GOLDEN") == "write":
+        file.write_text(got, encoding="utf-8")
+    assert got == file.read_text(encoding="utf-8")
+
+
+def test_no_golden_file_is_left_over():
+    assert {file.stem for file in GOLDEN.glob("*.txt")} == set(CASES)
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "300"])
+def test_the_terminals_width_changes_nothing(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    run(CASES["trace-zh"])
+    assert masked(capsys.readouterr().out) == (GOLDEN / "trace-zh.txt").read_text(encoding="utf-8")
+
+
+def test_every_line_of_a_table_is_as_wide_as_the_others(capsys):
+    from rich.cells import cell_len
+
+    for case in ("trace-zh", "sites-zh", "long-en", "chunk-en"):
+        run(CASES[case])
+        widths = {cell_len(line) for line in capsys.readouterr().out.splitlines() if line[:1] in tuple("┌│├└")}
+        assert len(widths) == (2 if case == "long-en" else 1)
+
+
+@pytest.mark.parametrize("case", ["trace-en-ascii"])
+def test_ascii_is_ascii(case, capsys):
+    run(CASES[case])
+    assert capsys.readouterr().out.isascii()
