@@ -33,19 +33,21 @@ class Ops:
         self.ledgers: list[Ledger] = []
         self.watchers: list[Seen] = []
         self._scope = ""
-        self._sites: dict[tuple[str, str], str] = {}
+        self._sites: dict[str, str] = {}  # kind -> full name, within the present scope
+        self._sites_of = {"": self._sites}
 
     # Where we are, and who is told
 
     @contextmanager
     def at(self, *names: object) -> Iterator[None]:
         """Within this scope, sites and watched names begin with `names` joined by dots."""
-        before = self._scope
-        self._scope = before + "".join(f"{name}." for name in names)
+        before = self._scope, self._sites
+        self._scope += "".join(f"{name}." for name in names)
+        self._sites = self._sites_of.setdefault(self._scope, {})
         try:
             yield
         finally:
-            self._scope = before
+            self._scope, self._sites = before
 
     @contextmanager
     def count(self) -> Iterator[Ledger]:
@@ -73,13 +75,10 @@ class Ops:
             seen.show(self._scope + name, x)
 
     def _site(self, kind: str) -> str:
-        """The full name of a site; made once, since a step visits hundreds."""
-        key = (self._scope, kind)
-        if key not in self._sites:
-            if kind not in KINDS:
-                raise ValueError(f"unknown kind of product {kind!r}: expected one of {', '.join(KINDS)}")
-            self._sites[key] = self._scope + kind
-        return self._sites[key]
+        """The full name of a site, made once: a step visits hundreds."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of product {kind!r}: expected one of {', '.join(KINDS)}")
+        return self._sites.setdefault(kind, self._scope + kind)
 
     # Products
 
@@ -92,9 +91,12 @@ class Ops:
         if self.ledgers:
             *batch, m, n = product.shape
             count, k = math.prod(batch), a.shape[-1]
-            macs = count * m * k * n
-            useful = macs if admitted is None else macs * admitted[0] // admitted[1]
-            event = MatMul(self._site(kind), count, m, k, n, useful)
+            macs = useful = count * m * k * n
+            if admitted is not None:
+                useful = macs * admitted[0] // admitted[1]
+            site = self._sites.get(kind) or self._site(kind)
+            # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
+            event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
             for ledger in self.ledgers:
                 ledger.events.append(event)
         return product

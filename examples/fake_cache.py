@@ -1,0 +1,56 @@
+"""Lesson 5: 28 is not proof. A cache that projects every key and value again at every step gives the
+same output and the same 28 score cells as a real one; only the projected rows tell.
+
+One attention layer of the demo model, three ways.
+Run: python examples/fake_cache.py
+"""
+
+import numpy as np
+
+import kvsim
+from kvsim.spans import Span
+from kvsim.transformer.attention import attend_sequence
+from kvsim.transformer.positions import Positions
+
+model = kvsim.load("demo", dtype="float64")
+ops, config, w = model.ops, model.config, model.weights.layers[0].attention
+ids = model.tokenizer.encode("中华人民共和国")
+x = model.weights.tokens[ids]  # [T, D], what the layer is given
+
+
+def attention(rows, kv_rows, cache, pos):
+    """Queries of `rows`, keys and values of `kv_rows`, the latter into `cache`: the last row's context."""
+    q = ops.linear("query", rows, w.query).reshape(-1, config.n_heads, config.d_head)
+    k, v = (
+        ops.linear(kind, kv_rows, weight).reshape(-1, config.n_kv_heads, config.d_head)
+        for kind, weight in (("key", w.key), ("value", w.value))
+    )
+    return attend_sequence(ops, q, k, v, cache, pos, Positions(ops, config))[-1]
+
+
+class Faked:
+    """Forgets everything, is given every row again, and answers as if it had kept them."""
+
+    def __init__(self):
+        self.inner = model.new_cache("none").layers[0]
+
+    def update(self, keys, values, pos, encode):
+        view = self.inner.update(keys, values, Span(0, pos.stop), encode)
+        return view._replace(query_pos=pos)
+
+
+real = model.new_cache("dynamic").layers[0]
+steps = {
+    "no cache": lambda n: attention(x[:n], x[:n], model.new_cache("none").layers[0], Span(0, n)),
+    "faked": lambda n: attention(x[n - 1 : n], x[:n], Faked(), Span(n - 1, n)),
+    "real": lambda n: attention(x[n - 1 : n], x[n - 1 : n], real, Span(n - 1, n)),
+}
+outputs, counts = {}, {}
+for name, step in steps.items():
+    with model.count() as ledger, ops.at("layers", 0):
+        outputs[name] = np.stack([step(n) for n in range(1, 8)])
+    counts[name] = (ledger.score_cells(), ledger.projected_rows())
+    print(f"{name:<9} score cells {counts[name][0]:3}   projected rows {counts[name][1]:2}")
+
+assert all(np.allclose(out, outputs["no cache"], rtol=1e-12, atol=1e-12) for out in outputs.values())
+assert counts == {"no cache": (140, 84), "faked": (28, 63), "real": (28, 21)}

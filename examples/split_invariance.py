@@ -1,0 +1,27 @@
+"""Lesson 2: however the text is cut into chunks, a right cache gives the same logits.
+
+That is the whole test of a cache: not the last token only, and not one way of cutting.
+Run: python examples/split_invariance.py
+"""
+
+import itertools
+
+import numpy as np
+
+import kvsim
+
+model = kvsim.load("demo", dtype="float64")
+ids = model.tokenizer.encode("KV缓存记下旧")
+whole = model(ids)  # [T, V], every position, no cache
+
+worst, ways = 0.0, 0
+for gaps in itertools.product([False, True], repeat=len(ids) - 1):  # cut here, or not: every composition
+    stops = [i + 1 for i, cut in enumerate(gaps) if cut] + [len(ids)]
+    cache = model.new_cache("dynamic")
+    logits = np.concatenate([model(ids[cache.seen : stop], cache) for stop in stops])
+    worst = max(worst, np.abs(logits - whole).max() / np.abs(whole).max())
+    ways += 1
+
+print(f"{ways} ways to cut {len(ids)} tokens: logits differ by at most {worst:.1e} of the largest")
+assert ways == 2 ** (len(ids) - 1)
+assert worst < 1e-12
