@@ -68,7 +68,7 @@ def test_no_tokenizer_is_no_error(tmp_path):
         (lambda t: t["model"]["vocab"].update({"a": t["model"]["vocab"]["b"]}), "two tokens"),
         (lambda t: t["model"].update(unk_token="?!"), "unknown token '?!' is not in its vocabulary"),
         (lambda t: t["added_tokens"].append({"content": "<s>"}), "added tokens are not in its vocabulary"),
-        (lambda t: t.update(model=[]), "as a tokenizer"),
+        (lambda t: t.update(model="BPE"), "as a tokenizer"),
         (lambda t: t["model"].update(vocab=[]), "vocabulary must map"),
     ],
 )
