@@ -1,7 +1,7 @@
 """What a decoder-only model is: one frozen record of facts, no behaviour.
 
 A model family is a choice of these fields, not a class of its own. `kvsim.loading.families` fills
-them from a config.json and `kvsim.loading.checks` refuses what contradicts itself.
+them from a config.json, and refuses what contradicts itself.
 """
 
 from dataclasses import dataclass

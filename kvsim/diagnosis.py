@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kvsim import __version__
-from kvsim.arrays import BACKENDS, get_backend
+from kvsim.arrays import BACKENDS, PLANNED, get_backend
 from kvsim.errors import BackendError, KvsimError
 
 PACKAGES = ("numpy", "click", "rich", "safetensors", "tokenizers", "array-api-compat", "cupy", "torch", "gguf")
@@ -22,7 +22,7 @@ class Try:
     """Something that was tried."""
 
     works: bool
-    detail: str  # what it gave, or the error
+    detail: str | KvsimError  # what it gave, or the error
     planned: bool = False  # not working because this version does not have it yet
 
 
@@ -68,7 +68,7 @@ def try_backend(name: str) -> Try:
         x = xp.reshape(xp.astype(ops.arange(0, 6), ops.dtype), (2, 3))
         product = backend.to_host(ops.linear("head", x, Linear(x))).tolist()
     except BackendError as error:
-        return Try(False, str(error), planned=True)
+        return Try(False, error, planned=name in PLANNED)
     except Exception as error:  # whatever a broken library raises is what there is to say
         return Try(False, f"{type(error).__name__}: {error}")
     right = product == [[5.0, 14.0], [14.0, 50.0]]
@@ -92,7 +92,7 @@ def try_demo() -> Try:
     try:
         text = generate(load("demo"), "中华人民", max_new_tokens=4).text or ""
     except KvsimError as error:
-        return Try(False, str(error))
+        return Try(False, error)
     return Try(text == "中华人民共和国成", f"{BUNDLED['demo']}: {text}")
 
 
@@ -103,8 +103,8 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def examine() -> Health:
-    """Look and try; nothing is changed."""
+def examine(encoding: str) -> Health:
+    """Look and try; nothing is changed. `encoding`: what the terminal was found with."""
     return Health(
         versions={
             "kvsim": __version__,
@@ -117,9 +117,9 @@ def examine() -> Health:
         processors=(usable_processors(), os.cpu_count() or 1),
         threads={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         terminal={
-            "tty": sys.stdout.isatty(),
-            "columns": shutil.get_terminal_size().columns,
-            "encoding": sys.stdout.encoding,
+            "tty": sys.stdout is not None and sys.stdout.isatty(),
+            "columns": shutil.get_terminal_size(fallback=(0, 0)).columns,
+            "encoding": encoding,
         },
         demo=try_demo(),
     )

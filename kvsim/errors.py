@@ -9,6 +9,12 @@ class Words(str):
     """A value of a message that is language itself, to be translated with it."""
 
 
+def shortened(value: object) -> str:
+    """`repr(value)`, cut where it is long: an error shows what came, not all of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
+
+
 class KvsimError(Exception):
     """Something kvsim was asked that it cannot do: what was expected, what came, what to do."""
 

@@ -4,16 +4,17 @@
 them, `kvsim.trace` with two.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict, Unpack, cast, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, cast, overload
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.model import Logits, Model
 from kvsim.sampling import Sampler
 
@@ -66,10 +67,10 @@ def parse_feed(feed: str) -> int | None:
         return 1
     if feed == "prefill":
         return None
-    name, _, size = feed.partition(":")
-    if name == "chunk" and size.isascii() and size.isdigit() and int(size) > 0:
-        return int(size)
-    raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=repr(feed))
+    chunk = re.fullmatch("chunk:([0-9]{1,18})", feed) if isinstance(feed, str) else None
+    if chunk and int(chunk[1]) > 0:
+        return int(chunk[1])
+    raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=shortened(feed))
 
 
 def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
@@ -81,7 +82,7 @@ def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
 def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
     """The ids of a prompt. UsageError: empty, or text for a model without a tokenizer."""
     if not isinstance(prompt, str):
-        ids = list(prompt)
+        ids = model.check_ids(prompt) if len(prompt) else []
     elif model.tokenizer is None:
         raise UsageError("the model {model} has no tokenizer.json: give token ids, not text", model=model.name)
     else:
@@ -93,8 +94,10 @@ def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
 
 def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
     """Refuse, before anything runs, a generation that could not end."""
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise UsageError("the number of new tokens must be at least 1, got {got}", got=max_new_tokens)
+    if isinstance(max_new_tokens, bool) or not hasattr(max_new_tokens, "__index__") or max_new_tokens < 1:
+        raise UsageError(
+            "the number of new tokens must be a whole number of at least 1, got {got}", got=shortened(max_new_tokens)
+        )
     fed = n_prompt + max_new_tokens - 1
     if fed > model.config.max_context:
         raise UsageError(
@@ -141,9 +144,14 @@ class _Stop:
     """Has the continuation reached something that the caller stops at?"""
 
     def __init__(self, model: Model, stop: Stop | None) -> None:
-        given = [] if stop is None else [stop] if isinstance(stop, str | int) else list(stop)
-        self.ids = {s for s in given if isinstance(s, int)}
+        one = isinstance(stop, str) or (hasattr(stop, "__index__") and not hasattr(stop, "__len__"))
+        if not (stop is None or one or isinstance(stop, Iterable)):
+            raise UsageError("stop takes token ids and texts, got {got}", got=shortened(stop))
+        given: list[Any] = [] if stop is None else [stop] if one else list(cast("Iterable[Any]", stop))
+        self.ids = {int(s) for s in given if hasattr(s, "__index__")}
         self.texts = [s for s in given if isinstance(s, str)]
+        if wrong := [s for s in given if not (isinstance(s, str) or hasattr(s, "__index__"))]:
+            raise UsageError("stop takes token ids and texts, got {got}", got=shortened(wrong[0]))
         self.tokenizer = model.tokenizer
         if "" in self.texts:
             raise UsageError("stop must not be empty text")
@@ -247,8 +255,9 @@ def generate(
     UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or the cache holds.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
-    several = not isinstance(prompt, str) and any(not hasattr(part, "__index__") for part in prompt)
-    prompts = cast("Sequence[Prompt]", prompt) if several else [cast("Prompt", prompt)]
+    parts: Any = prompt if isinstance(prompt, str) else list(prompt)  # which may be an iterator
+    several = not isinstance(parts, str) and bool(parts) and not any(hasattr(part, "__index__") for part in parts)
+    prompts: list[Prompt] = parts if several else [parts]
     runs = [
         _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler) for one in prompts
     ]

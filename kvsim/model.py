@@ -12,7 +12,7 @@ from kvsim.caches import new_cache
 from kvsim.caches.base import Cache
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
 from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
@@ -107,7 +107,7 @@ class Model:
         ids: list[int] = []
         for (new, _), cache in zip(sequences, caches, strict=True):
             start = len(ids)
-            ids += self._checked(new)
+            ids += self.check_ids(new)
             pos = cache.admit(len(ids) - start)
             if pos.stop > self.config.max_context:
                 raise UsageError(
@@ -130,16 +130,20 @@ class Model:
         """The cache itself, or a fresh one that keeps nothing; refused if made for another model."""
         if cache is None:
             return self.new_cache("none")
+        if not isinstance(cache, Cache):
+            raise UsageError("expected a cache made by new_cache, got {got}", got=shortened(cache))
         if cache.ops is not self.ops:
             raise UsageError(
                 "this cache was made for another model than {model}: use this model's new_cache", model=self.name
             )
         return cache
 
-    def _checked(self, ids: Iterable[int]) -> list[int]:
+    def check_ids(self, ids: Iterable[int]) -> list[int]:
         """Ids as Python ints, all inside the vocabulary: a device would wrap or clamp in silence."""
         if isinstance(ids, str):
             raise UsageError("expected token ids, got text: use model.tokenizer.encode(text)")
+        if not isinstance(ids, Iterable):
+            raise UsageError("expected token ids, got {got}", got=shortened(ids))
         try:
             checked = [index(i) for i in ids]
         except TypeError as error:

@@ -1,16 +1,16 @@
-"""The choice of the next token: the only place where a value leaves the device."""
+"""The choice of the next token: the only place of a step where a value leaves the device."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.errors import KvsimError, UsageError
+from kvsim.errors import KvsimError, UsageError, shortened
 from kvsim.ops import Ops
 
 
 def _refuse_nan() -> KvsimError:
-    return KvsimError("the logits hold NaN: the computation overflowed; use dtype float32 or float64")
+    return KvsimError("the logits hold NaN: the computation overflowed; use a wider dtype")
 
 
 def keep_top_k(probs: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
@@ -41,6 +41,14 @@ class Sampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value, kind in (
+            ("temperature", self.temperature, (int, float)),
+            ("top-k", self.top_k, int),
+            ("top-p", self.top_p, (int, float)),
+            ("seed", self.seed, int),
+        ):
+            if not isinstance(value, kind) and (value is not None or name in ("temperature", "seed")):
+                raise UsageError("{name} must be a number, got {got}", name=name, got=shortened(value))
         if not 0.0 <= self.temperature < float("inf"):
             raise UsageError("temperature must be 0 (greedy) or above, got {got}", got=self.temperature)
         if self.top_k is not None and self.top_k < 1:
@@ -64,7 +72,8 @@ class Sampler:
         host = np.asarray(ops.backend.to_host(logits), dtype=np.float64)
         if np.isnan(host).any():
             raise _refuse_nan()
-        probs = np.exp((host - host.max()) / self.temperature)
+        with np.errstate(over="ignore"):  # a temperature next to zero leaves the largest alone, as it should
+            probs = np.exp((host - host.max()) / self.temperature)
         order = np.argsort(-host, kind="stable")
         if self.top_k is not None:
             probs = keep_top_k(probs, order, self.top_k)

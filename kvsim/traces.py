@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from kvsim import __version__
@@ -48,6 +49,7 @@ class Side:
     """One run's part of a step."""
 
     counts: Counts
+    kv_tokens: int  # tokens that the cache has seen
     kv_bytes: int  # rows that the cache holds after the step
     allocated_bytes: int  # arrays that hold them
     events: tuple[MatMul, ...]
@@ -64,6 +66,11 @@ class TraceStep:
     cached: Side
     max_abs_diff: float  # between both runs' logits, over every position that both computed
     allowed_diff: float
+
+    @property
+    def agrees(self) -> bool:
+        """Is the difference rounding?"""
+        return self.max_abs_diff <= self.allowed_diff
 
 
 class Totals(NamedTuple):
@@ -111,29 +118,34 @@ class Trace:
         The step that ends the prompt computes, without a cache, just what a prefill into an empty
         cache does; from there on the two feeds take the same steps.
         """
-        end = next(i for i, step in enumerate(self.steps) if self._read(i) == len(self.prompt))
+        read = list(accumulate(len(step.fed) for step in self.steps))
+        end = read.index(len(self.prompt))
         if end == 0:
             return None
         no_cache = [step.no_cache.counts for step in self.steps[end:]]
         later = [step.cached.counts for step in self.steps[end + 1 :]]
         return Totals(Counts.sum(no_cache), Counts.sum([no_cache[0], *later]))
 
-    def _read(self, step: int) -> int:
-        return sum(len(s.fed) for s in self.steps[: step + 1])
+    @property
+    def widest(self) -> TraceStep:
+        """The step whose two runs differ most; where some differ by more than is allowed, of those."""
+        wrong = [step for step in self.steps if not step.agrees]
+        return max(wrong or self.steps, key=lambda step: step.max_abs_diff)
 
     @property
     def max_abs_diff(self) -> float:
-        return max(step.max_abs_diff for step in self.steps)
+        """The difference of the widest step."""
+        return self.widest.max_abs_diff
 
     @property
     def allowed_diff(self) -> float:
-        """The allowance of the step that comes closest to its own."""
-        return max(self.steps, key=lambda step: (step.max_abs_diff / step.allowed_diff, step.number)).allowed_diff
+        """What that same step was allowed."""
+        return self.widest.allowed_diff
 
     @property
     def agrees(self) -> bool:
         """Is every step's difference within its allowance?"""
-        return all(step.max_abs_diff <= step.allowed_diff for step in self.steps)
+        return all(step.agrees for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """The trace as `kvsim.trace/1` (see `kvsim schema trace`): plain numbers, strings and lists."""

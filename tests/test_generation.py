@@ -75,6 +75,17 @@ def test_a_list_of_prompts_is_a_list_of_runs():
     assert isinstance(kvsim.generate(model, np.array([5, 6, 7]), 3), kvsim.Run)
 
 
+def test_iterators_and_numpy_integers_are_what_they_stand_for():
+    model = demo()
+    ids = model.tokenizer.encode("中华")
+    assert kvsim.generate(model, iter(ids), 3).ids == kvsim.generate(model, ids, 3).ids
+    assert len(kvsim.generate(model, (p for p in ["中", "华"]), 3)) == 2
+    assert kvsim.generate(model, "中", np.int64(3)).ids == kvsim.generate(model, "中", 3).ids
+    newline = model.tokenizer.encode("\n")[0]
+    for stop in (np.int64(newline), [np.int64(newline)], np.array([newline])):
+        assert kvsim.generate(model, "中", 200, stop=stop).text.endswith("\n")
+
+
 def test_counting_can_be_left_out():
     run = kvsim.generate(demo(), "中", 3, count=False)
     assert len(run.ledger) == 0
@@ -98,7 +109,7 @@ def test_an_unknown_character_keeps_its_look():
     [
         ("", {}, "the text is empty"),
         ([], {}, "the text is empty"),
-        ("中", {"max_new_tokens": 0}, "the number of new tokens must be at least 1, got 0"),
+        ("中", {"max_new_tokens": 0}, "the number of new tokens must be a whole number of at least 1, got 0"),
         ("中", {"max_new_tokens": -2}, "at least 1, got -2"),
         ("中", {"max_new_tokens": 2.0}, "at least 1, got 2.0"),
         ("中", {"max_new_tokens": 1025}, "a context of 1024 tokens, asked for 1025 (1 of the prompt"),
@@ -106,6 +117,15 @@ def test_an_unknown_character_keeps_its_look():
         ("中华人民", {"cache": "static:6"}, 'the static cache holds 6 tokens, asked for 7: use "static:64"'),
         ("中", {"cache": "lru"}, "unknown cache"),
         ("中", {"feed": "all"}, "unknown feed"),
+        ("中", {"feed": None}, "unknown feed None"),
+        ("中", {"cache": None}, "unknown cache None"),
+        ("中", {"stop": 3.5}, "stop takes"),
+        ("中", {"stop": ["国", None]}, "stop takes token ids and texts, got None"),
+        ("中", {"temperature": "1"}, "temperature must be a number"),
+        ("中", {"temperature": 1.0, "top_k": 1.5}, "top-k must be a number"),
+        ("中", {"seed": None}, "seed must be a number"),
+        ([1.5, 2], {}, "token ids are integers"),
+        ([5, "中"], {}, "token ids are integers"),
         ([99999], {}, "outside the vocabulary"),
     ],
 )

@@ -62,8 +62,9 @@ def test_watch_sees_by_pattern_and_keeps_the_history():
 
 
 def test_the_tied_head_is_one_array():
-    model = demo()
-    assert model.weights.head.weight is model.weights.tokens
+    for dtype in ("float32", "float64", "float16"):
+        model = demo(dtype)
+        assert model.weights.head.weight is model.weights.tokens
 
 
 def test_repr_says_what_it_is():

@@ -1,17 +1,24 @@
 """A trace is the ledgers of two runs, and its totals are the tutorial's closed forms."""
 
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
 from kvsim.caches import POLICIES
+from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
 from kvsim.generation import plan_stops
+from kvsim.loading.random_weights import random_weights
+from kvsim.model import Model
+from kvsim.tracing import allowed_difference, compare_logits
 from tests.counting.closed_form import step_macs
 from tests.models import PRIMES, demo, make_model
 
@@ -106,6 +113,121 @@ def test_progress_is_told():
     told = []
     kvsim.trace("中华", max_new_tokens=3, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_every_field_of_the_json():
+    """Derived a second time, from generate's two runs, under a feed and a cache that are not the default."""
+    model, text = demo(), "What is KV"
+    told = json.loads(kvsim.trace(text, model, 3, "chunk:4", cache="static:64").to_json())
+    runs = {
+        side: kvsim.generate(model, text, 3, feed="chunk:4", cache=cache)
+        for side, cache in (("no_cache", "none"), ("cached", "static:64"))
+    }
+    assert told["new_ids"] == runs["cached"].new_ids
+    assert told["new"] == [model.tokenizer.piece(i) for i in runs["cached"].new_ids]
+    assert told["fed_ids"] == runs["cached"].ids[:-1]
+    assert "".join(told["fed"]) == runs["cached"].text[:-1]
+    assert (told["cache"], told["unknown"], told["agrees"]) == ("static:64", [], True)
+    read = 0
+    for i, step in enumerate(told["steps"]):
+        read += len(step["fed"])
+        assert step["step"] == i + 1
+        assert step["fed_ids"] == list(runs["cached"].steps[i].fed)
+        assert "".join(step["fed"]) == model.tokenizer.decode(step["fed_ids"])
+        assert step["next_id"] == runs["no_cache"].steps[i].next
+        assert model.tokenizer.piece(step["next_id"]) == step["next"]
+        for side, run in runs.items():
+            ledger = Ledger(run.steps[i].events)
+            assert step[side]["macs"] == ledger.macs
+            assert step[side]["useful_macs"] == ledger.useful_macs
+        assert step["cached"]["kv_bytes"] == 512 * read
+        assert step["cached"]["allocated_bytes"] == 512 * 64
+        assert step["no_cache"]["allocated_bytes"] == 0
+    assert told["totals"]["no_cache"]["useful_macs"] == runs["no_cache"].ledger.useful_macs
+    widest = max(told["steps"], key=lambda step: step["max_abs_diff"])
+    assert (told["max_abs_diff"], told["allowed_diff"]) == (widest["max_abs_diff"], widest["allowed_diff"])
+
+
+def test_the_allowance_by_hand():
+    """16 · eps · max|logit| · √Σk, one of the products that stand side by side: q, scores, context, output, up
+    and down of two layers, and the head."""
+    model = make_model(PRIMES, "float32")
+    with model.count() as ledger:
+        model([1, 2, 3])
+    d, k, f, hk = PRIMES.d_model, PRIMES.d_head, PRIMES.d_ff, PRIMES.n_heads * PRIMES.d_head
+    inner = 2 * (d + k + 3 + hk + d + f) + d
+    expected = 16 * 2.0**-23 * 5.0 * inner**0.5
+    assert allowed_difference(model.ops, ledger, 5.0) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rounding_stays_inside_the_allowance():
+    """On 150 models drawn once and for all: nearly all well inside, so that it is no accident, and the median
+    not too far inside, so that it says something."""
+    draw = random.Random(5)
+    shares = []
+    for seed in range(150):
+        groups, per_group = draw.choice([(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)])
+        config = replace(
+            PRIMES, n_layers=draw.randint(1, 3), d_model=draw.choice([6, 13]), n_heads=groups * per_group,
+            n_kv_heads=groups, d_head=draw.choice([2, 4, 10]), norm=draw.choice(["rms", "layer"]),
+            gated=draw.random() < 0.5, activation=draw.choice(["gelu", "silu"]),
+        )  # fmt: skip
+        model = Model(config, random_weights(config, seed), dtype=draw.choice(["float32", "float64"]))
+        trace = kvsim.trace(list(range(9)), model, 4)
+        shares.append(trace.max_abs_diff / trace.allowed_diff)
+    shares.sort()
+    assert shares[-3] <= 0.5
+    assert shares[-1] <= 4.0
+    assert shares[75] >= 0.005
+
+
+def test_the_comparison_sees_every_row_both_have():
+    ops = make_model(PRIMES).ops
+    full = np.arange(20.0).reshape(5, 4)
+    part = full[2:].copy()
+    part[0, 1] += 0.5
+    assert compare_logits(ops, full, part) == (0.5, 19.0)
+
+
+class Slightly(POLICIES["dynamic"]):
+    """Values off by one part in a thousand, in one layer, at one step in the middle."""
+
+    def update(self, keys, values, pos, encode):
+        wrong = pos.start == 3 and self.shape is not None
+        return super().update(keys, values * (1.001 if wrong else 1.0), pos, encode)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_small_fault_in_the_middle_fails_the_check(monkeypatch, dtype):
+    monkeypatch.setitem(POLICIES, "dynamic", Slightly)
+    trace = kvsim.trace("中华人民共和国", dtype=dtype)
+    assert not trace.agrees
+    assert trace.steps[0].agrees
+    assert not trace.steps[3].agrees
+    assert not trace.widest.agrees
+
+
+def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
+    """The last row of the chunk is right: only a comparison of all rows sees it."""
+
+    class EarlyRow(POLICIES["dynamic"]):
+        def update(self, keys, values, pos, encode):
+            view = super().update(keys, values, pos, encode)
+            return view._replace(query_pos=view.query_pos)
+
+    monkeypatch.setitem(POLICIES, "dynamic", EarlyRow)
+    model = kvsim.load("demo")
+    right = model.ops.softmax
+
+    def wrong(scores):
+        probs = right(scores)
+        if scores.shape[-2] == 4 and scores.shape[-1] == 8:
+            probs[..., 0, :] = probs[..., 0, ::-1]
+        return probs
+
+    monkeypatch.setattr(model.ops, "softmax", wrong)
+    trace = kvsim.trace("中华人民共和国成", model, 2, "chunk:4")
+    assert [step.agrees for step in trace.steps] == [True, False, False]
 
 
 class Forgetful(POLICIES["dynamic"]):

@@ -13,8 +13,8 @@ from kvsim.errors import BackendError, UsageError
 Array = Any  # an array of whichever library runs
 
 _MODULES = {"numpy": "kvsim.arrays.host"}
-_PLANNED = ("cupy", "torch", "exact", "meta")
-BACKENDS = (*_MODULES, *_PLANNED)
+PLANNED = ("cupy", "torch", "exact", "meta")
+BACKENDS = (*_MODULES, *PLANNED)
 
 
 class Backend(NamedTuple):
@@ -45,7 +45,7 @@ def get_backend(name: str | Backend, device: str | None = None) -> Backend:
     """
     if isinstance(name, Backend):
         return name
-    if name in _PLANNED:
+    if name in PLANNED:
         raise BackendError(
             "the backend {name} is not in this version of kvsim: use {known}",
             name=name,

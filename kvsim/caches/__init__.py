@@ -3,12 +3,14 @@
 A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096".
 """
 
+import re
+
 from kvsim.caches.base import Cache, LayerCache, Shape
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.static import StaticLayer
 from kvsim.config import Config
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
 
 POLICIES: dict[str, type[LayerCache]] = {"none": NoLayer, "dynamic": DynamicLayer, "static": StaticLayer}
@@ -17,18 +19,18 @@ EXAMPLES = ("none", "dynamic", "static:4096")
 
 def parse_spec(spec: str) -> tuple[str, int | None]:
     """ "static:4096" -> ("static", 4096); UsageError for what names no policy, or lacks its size."""
-    name, colon, size = spec.partition(":")
+    name, colon, size = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name not in POLICIES:
-        raise UsageError("unknown cache {spec}: use one of {known}", spec=repr(spec), known=", ".join(EXAMPLES))
+        raise UsageError("unknown cache {spec}: use one of {known}", spec=shortened(spec), known=", ".join(EXAMPLES))
     if not POLICIES[name].sized:
         if colon:
-            raise UsageError("the cache {name} takes no size: use {name}, not {spec}", name=name, spec=repr(spec))
+            raise UsageError("the cache {name} takes no size: use {name}, not {spec}", name=name, spec=shortened(spec))
         return name, None
-    if not (size.isascii() and size.isdigit() and int(size) > 0):
+    if not (re.fullmatch("[0-9]{1,18}", size) and int(size) > 0):
         raise UsageError(
             "the cache {name} needs its size in tokens, at least 1, as in {name}:4096, not {spec}",
             name=name,
-            spec=repr(spec),
+            spec=shortened(spec),
         )
     return name, int(size)
 

@@ -37,6 +37,7 @@ class LayerCache(ABC):
     """
 
     sized: ClassVar[bool] = False  # does the policy's name take a size?
+    keeps: ClassVar[bool] = True  # False: every step starts from nothing
 
     def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
         self.ops, self.shape = ops, shape
@@ -116,7 +117,7 @@ class Cache:
         self.ops = ops  # the model's own: how a model knows its caches
         self.layers = layers
         self.capacity = capacity  # tokens it can hold; None: as many as the model's context
-        self.keeps = spec != "none"
+        self.keeps = all(layer.keeps for layer in layers)
         self.seen = 0
 
     def admit(self, count: int) -> Span:

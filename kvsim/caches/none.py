@@ -11,6 +11,8 @@ from kvsim.spans import Span, View
 class NoLayer(LayerCache):
     """Answers with the new rows alone."""
 
+    keeps = False
+
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         keys, values = encode(keys, values, pos)
         return View(keys, values, pos, pos)

@@ -3,17 +3,21 @@
 Nothing heavy is imported before a command runs: `kvsim --help` needs no NumPy.
 """
 
+import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from kvsim import __version__
+from kvsim.cli.options import ENVIRONMENT, note
 from kvsim.errors import KvsimError, UsageError
 from kvsim.views.language import Say, choose_language, explain, words
+from kvsim.views.printable import printable
 
 COMMANDS = {
     "doctor": "kvsim.cli.doctor",
@@ -70,12 +74,18 @@ def _asked_language(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _describe(error: click.ClickException, say: Say) -> str:
+def _describe(error: click.ClickException, argv: Sequence[str], say: Say) -> str:
     """What click found wrong with the arguments, in one line."""
-    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "kvsim"
+    command = next((f"kvsim {word}" for word in argv[:1] if word in COMMANDS), "kvsim")
     see = say("see {command} --help").format(command=command)
     if isinstance(error, click.NoSuchOption):
         return say("unknown option {option}: {see}").format(option=error.option_name, see=see)
+    if isinstance(error, click.BadOptionUsage):
+        if "requires" in error.message:
+            return say("{option} needs a value: {see}").format(option=error.option_name, see=see)
+        return say("{option} takes no value: {see}").format(option=error.option_name, see=see)
+    if error.message.startswith("Got unexpected extra argument"):
+        return say("more arguments than expected: {see}").format(see=see)
     if isinstance(error, click.MissingParameter):
         name = error.param.make_metavar(error.ctx) if error.param and error.ctx else error.param_hint
         return say("{name} is missing: {see}").format(name=name, see=see)
@@ -84,7 +94,21 @@ def _describe(error: click.ClickException, say: Say) -> str:
 
 def _close_stdout() -> None:
     """Nobody reads our output any more: let the interpreter's last flush go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failure(error: Exception, argv: Sequence[str], say: Say) -> tuple[str, int] | None:
+    """What to say of an error and the exit code; None for one that is our own mistake."""
+    if isinstance(error, click.ClickException):
+        return _describe(error, argv, say), 2
+    if isinstance(error, KvsimError):
+        return explain(error, say), error.exit_code
+    if isinstance(error, MemoryError):
+        return say("out of memory: use a shorter text, a smaller model or another cache"), 1
+    if isinstance(error, OSError):
+        return say("cannot write or read: {reason}").format(reason=error), 1
+    return None
 
 
 def run(argv: Sequence[str]) -> int:
@@ -93,37 +117,34 @@ def run(argv: Sequence[str]) -> int:
     try:
         say = words(choose_language(_asked_language(argv), os.environ))
         result = LazyGroup(say).main(list(argv), prog_name="kvsim", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
         _close_stdout()
         return 1
     except (KeyboardInterrupt, click.Abort):
-        click.echo(say("interrupted"), err=True)
+        note(say("interrupted"))
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        note(error.format_message())
         return 2
     except Exception as error:
+        failure = _failure(error, argv, say)
         if "--debug" in _options(argv):
+            traceback.print_exc()
+        if failure is None:
             raise
-        if isinstance(error, click.ClickException):
-            message, code = _describe(error, say), 2
-        elif isinstance(error, KvsimError):
-            message, code = explain(error, say), error.exit_code
-        elif isinstance(error, MemoryError):
-            message, code = say("out of memory: use a shorter text, a smaller model or another cache"), 1
-        elif isinstance(error, OSError):
-            message, code = say("cannot write or read: {reason}").format(reason=error), 1
-        else:
-            raise
-        click.echo(say("kvsim: error: {message}").format(message=message), err=True)
+        message, code = failure
+        note(say("kvsim: error: {message}").format(message=printable(message)))
         return code
 
 
 def main() -> None:
     """The entry point. Output is UTF-8 in any locale: the same command prints the same bytes."""
+    if sys.stdout is not None:
+        ENVIRONMENT["stdout"] = sys.stdout.encoding
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]))

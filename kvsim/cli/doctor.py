@@ -1,8 +1,10 @@
 """`kvsim doctor`: what is installed, what works, and what the terminal can show."""
 
+import sys
+
 import click
 
-from kvsim.cli.options import common
+from kvsim.cli.options import ENVIRONMENT, common
 from kvsim.views.language import Say
 
 
@@ -17,7 +19,7 @@ def command(say: Say) -> click.Command:
         from kvsim.diagnosis import examine
         from kvsim.views.health import tell_health
 
-        health = examine()
+        health = examine(ENVIRONMENT.get("stdout", sys.stdout.encoding if sys.stdout else "?"))
         click.echo(tell_health(health, say))
         return 0 if health.fine else 1
 

@@ -1,6 +1,8 @@
 """What the options of several commands share."""
 
+import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.views.language import LANGUAGES, Say
 
 Decorated = Callable[..., Any]
@@ -32,6 +34,10 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [*names, CompletionItem(incomplete, type="dir")]
 
 
+# What `kvsim.cli.main` found before it made the streams UTF-8.
+ENVIRONMENT: dict[str, str] = {}
+
+
 class Number(click.ParamType):  # type: ignore[type-arg]
     """A whole or a real number, refused in our own words."""
 
@@ -41,14 +47,16 @@ class Number(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         option = param.opts[-1] if param else ""
+        if not isinstance(value, str):
+            return value  # the default
+        if self.kind is int:
+            if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+                raise UsageError("{option} takes a whole number, got {value}", option=option, value=shortened(value))
+            return int(value)
         try:
-            return self.kind(value)
+            return float(value if value.isascii() and "_" not in value else "?")
         except ValueError as error:
-            if self.kind is int:
-                raise UsageError(
-                    "{option} takes a whole number, got {value}", option=option, value=repr(value)
-                ) from error
-            raise UsageError("{option} takes a number, got {value}", option=option, value=repr(value)) from error
+            raise UsageError("{option} takes a number, got {value}", option=option, value=shortened(value)) from error
 
 
 def common(say: Say) -> Callable[[Decorated], Decorated]:
@@ -75,18 +83,21 @@ def use_color(stream: Any) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
-    return bool(stream.isatty())
+    return bool(stream is not None and stream.isatty())
 
 
 class Bar:
     """A progress bar on stderr, if that is a terminal, for work that has taken a second."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, check: Callable[[int], None] = lambda total: None) -> None:
+        self.check = check  # is told the number of steps when the first is done
         self.label, self.started, self._progress = label, time.monotonic(), None  # type: tuple[str, float, Any]
 
     def __call__(self, done: int, total: int) -> None:
+        if done == 1:
+            self.check(total)
         if self._progress is None:
-            if time.monotonic() - self.started < 1.0 or not sys.stderr.isatty():
+            if time.monotonic() - self.started < 1.0 or not (sys.stderr and sys.stderr.isatty()):
                 return
             from rich.console import Console
             from rich.progress import Progress
@@ -104,12 +115,18 @@ class Bar:
             self._progress.stop()
 
 
+def note(text: str) -> None:
+    """A line on stderr. A stderr that cannot be written to costs the note, never the result."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
 def one_of(option: str, value: str, choices: Sequence[str]) -> str:
     """`value`, which must be one of `choices`."""
     if value not in choices:
         raise UsageError(
             "unknown value {value} of {option}: use one of {known}",
-            value=repr(value),
+            value=shortened(value),
             option=option,
             known=", ".join(choices),
         )

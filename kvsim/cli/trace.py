@@ -1,19 +1,21 @@
 """`kvsim trace TEXT`: the main job."""
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from kvsim.cli.options import Bar, Number, common, complete_model, known, one_of, use_color
-from kvsim.errors import UsageError
+from kvsim.cli.options import Bar, Number, common, complete_model, known, note, one_of, use_color
+from kvsim.counting.events import COUNTS
+from kvsim.errors import UsageError, shortened
 from kvsim.views.language import Say
+from kvsim.views.printable import printable
 
 if TYPE_CHECKING:
     from kvsim.traces import Trace
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
-COUNTS = ("cells", "useful", "rows", "macs", "flops")
 EXAMPLES = (
     '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
 )
@@ -23,8 +25,8 @@ def _rows(value: str) -> int | None:
     """How many rows a table shows; None for all."""
     if value == "all":
         return None
-    if not (value.isascii() and value.isdigit() and int(value) >= 2):
-        raise UsageError("--rows takes all, or a whole number of at least 2, got {value}", value=repr(value))
+    if not (re.fullmatch(r"[0-9]{1,9}", value) and int(value) >= 2):
+        raise UsageError("--rows takes all, or a whole number of at least 2, got {value}", value=shortened(value))
     return int(value)
 
 
@@ -36,6 +38,12 @@ def _shows(value: str | None, step: int | None) -> list[str]:
     if step is not None and not {"cells", "shapes"} & set(shows):
         raise UsageError("--step goes with --show cells or --show shapes")
     return shows
+
+
+def _check_step(step: int | None, total: int) -> None:
+    """Refuse a step that the trace will not have, before the others are run."""
+    if step is not None and not 1 <= step <= total:
+        raise UsageError("there is no step {number}: this trace has steps 1 to {last}", number=step, last=total)
 
 
 def _check_text(text: str) -> None:
@@ -133,7 +141,9 @@ def command(say: Say) -> click.Command:
     @click.option(
         "--json", "as_json", is_flag=True, help=say("Print one JSON object (its schema: kvsim schema trace).")
     )
-    @click.option("--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters alone."))
+    @click.option(
+        "--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters; the text itself stays as it is.")
+    )
     @common(say)
     def trace(
         text: str, max_new_tokens: int, feed: str, cache: str, count: str, model: str, backend: str,
@@ -148,16 +158,14 @@ def command(say: Say) -> click.Command:
 
         from kvsim.tracing import trace as run_trace
 
-        with Bar(say("steps")) as bar:
+        with Bar(say("steps"), check=lambda total: _check_step(step, total)) as bar:
             result = run_trace(
                 text, model, max_new_tokens, feed, cache=cache, backend=backend, device=device, dtype=dtype,
                 temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, progress=bar,
             )  # fmt: skip
         if result.unknown:
-            from kvsim.views.text import printable
-
-            note = say("note: the model has never seen {characters}: fed as its unknown token")
-            click.echo(note.format(characters=" ".join(map(printable, result.unknown))), err=True)
+            unseen = say("note: the model has never seen {characters}: fed as its unknown token")
+            note(unseen.format(characters=" ".join(map(printable, result.unknown))))
         if as_json:
             click.echo(result.to_json())
         else:

@@ -7,6 +7,9 @@ SCORES = "scores"  # QKᵀ
 KINDS = (*PROJECTIONS, SCORES, "context", "output", "gate", "up", "down", "head")
 
 
+COUNTS = ("cells", "useful", "rows", "macs", "flops")  # what a table can count
+
+
 class MatMul(NamedTuple):
     """`b` products of an [m, k] by a [k, n] matrix, at `site` ("layers.3.scores", "head").
 

@@ -70,6 +70,9 @@ class Ledger:
         return {name: total(events) for name, events in groups.items()}
 
     def _of_layer(self, layer: int, kinds: tuple[str, ...]) -> list[MatMul]:
+        """The events of these kinds in `layer`. UsageError if products ran and none in such a layer."""
+        if self.events and not any(event.layer == f"layers.{layer}" for event in self.events):
+            raise UsageError("nothing was counted in layer {layer}: the first is 0", layer=layer)
         sites = {f"layers.{layer}.{kind}" for kind in kinds}
         return [event for event in self.events if event.site in sites]
 

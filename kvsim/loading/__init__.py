@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kvsim.arrays import get_backend
 from kvsim.config import Config
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import FileError, UsageError, shortened
 from kvsim.loading.checkpoint import Checkpoint, finite
 from kvsim.loading.config_file import read_config
 from kvsim.loading.families import get_family
@@ -20,11 +20,15 @@ def find_model(name: str) -> Path:
     """The folder of a bundled model's name, or of a path. UsageError: there is no such thing."""
     if name in BUNDLED:
         return BUNDLED[name]
-    path = Path(name).expanduser()
-    if not name or not path.exists():
+    try:
+        path = Path(name).expanduser()
+        found = bool(name) and path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a NUL byte
+        found = False
+    if not found:
         raise UsageError(
             "no model {name}: use demo, or the path of a folder with config.json and model.safetensors",
-            name=repr(name),
+            name=shortened(name),
         )
     if not path.is_dir():
         raise UsageError("{name} is no folder: a model is a folder with config.json and model.safetensors", name=name)

@@ -19,6 +19,12 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         self.path = path
+        if not path.is_file():
+            raise FileError(
+                "cannot read {path}: there is no such file; weights must be in model.safetensors (convert"
+                " others first; a pickle is never opened)",
+                path=path,
+            )
         try:
             # The library checks that the header is sound: sizes, offsets, overlaps, the file's end.
             with safe_open(path, framework="np"):
@@ -30,7 +36,12 @@ class Checkpoint:
             self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         except (OSError, ValueError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise FileError("cannot read {path} as safetensors: {reason}", path=path, reason=reason) from error
+            raise FileError(
+                "cannot read {path} as safetensors: {reason} ({size} bytes; is it cut short? get it again)",
+                path=path,
+                reason=reason,
+                size=path.stat().st_size,
+            ) from error
         self._header.pop("__metadata__", None)
         self.unused = set(self._header)  # what nobody has asked for yet
 
@@ -60,7 +71,7 @@ def from_bfloat16(bits: Any) -> Any:
 
 
 def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
-    """The array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
+    """A copy of the array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
     name, stored = checkpoint.stored(source.key)
     expected = shape[::-1] if source.transposed else shape
     start, stop = 0, expected[-1]
@@ -78,7 +89,8 @@ def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], 
     part = stored[..., start:stop]
     part = from_bfloat16(part) if name == "BF16" else part
     with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
-        return np.ascontiguousarray(part.T if source.transposed else part, dtype=dtype)
+        # A copy even where nothing changes: the file may be rewritten after it was checked.
+        return np.array(part.T if source.transposed else part, dtype=dtype, order="C")
 
 
 def finite(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError, Words
+from kvsim.errors import FileError, Words, shortened
 
 _REQUIRED = object()
 
@@ -27,7 +27,7 @@ class Facts:
             "{path}: {key} is {value}, expected {expected}",
             path=self.path,
             key=key,
-            value=repr(value),
+            value=shortened(value),
             expected=expected,
         )
 
@@ -41,7 +41,7 @@ class Facts:
     def number(self, key: str, default: object = _REQUIRED) -> float:
         """A finite positive number."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
             raise self.wrong(key, value, Words("a positive number"))
         return float(value)
 

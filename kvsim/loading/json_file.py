@@ -12,12 +12,13 @@ _LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. FileError: absent, too large, not UTF-8, not JSON, no object."""
     try:
-        size = path.stat().st_size
-        if size > _LIMIT:
-            raise FileError(
-                "{path} has {size} bytes, more than the {limit} allowed", path=path, size=size, limit=_LIMIT
-            )
-        found = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise FileError("cannot read {path}: there is no such file", path=path)
+        with path.open("rb") as file:
+            raw = file.read(_LIMIT + 1)
+        if len(raw) > _LIMIT:
+            raise FileError("{path} has more than the {limit} bytes allowed", path=path, limit=_LIMIT)
+        found = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise FileError("cannot read {path}: {reason}", path=path, reason=error.strerror or error) from error
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ One kind is read here, because it needs no more than a table: WordLevel over sin
 demo model's). Every other kind is left to the `tokenizers` library (extra `hf`).
 """
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from kvsim.errors import FileError, UsageError
 from kvsim.loading.json_file import read_json
 from kvsim.text import Piece, Tokenizer
 
-_ANY_CHARACTER = (r"[\s\S]", r"(?s).", r"(?s:.)")
+_ANY_CHARACTER = r"[\s\S]"
 
 
 class CharacterTokenizer:
@@ -40,9 +41,7 @@ class CharacterTokenizer:
         return [piece.id for piece in self.split(text)]
 
     def piece(self, id: int) -> str:
-        if id not in self._pieces:
-            raise UsageError("token id {id} is outside the tokenizer's vocabulary", id=id)
-        return self._pieces[id]
+        return self._pieces.get(id, f"[{id}]")  # a row of the embedding that no token uses
 
     def decode(self, ids: list[int]) -> str:
         return "".join(map(self.piece, ids))
@@ -87,7 +86,7 @@ def _is_character_level(facts: dict[str, Any]) -> bool:
         and facts.get("normalizer") is None
         and facts.get("post_processor") is None
         and split.get("type") == "Split"
-        and (split.get("pattern") or {}).get("Regex") in _ANY_CHARACTER
+        and (split.get("pattern") or {}).get("Regex") == _ANY_CHARACTER
         and split.get("behavior") == "Isolated"
         and split.get("invert") is False
         and decoder.get("type") == "Fuse"
@@ -103,7 +102,7 @@ def _read_characters(path: Path, facts: dict[str, Any], vocab_size: int) -> Char
     if unknown not in vocab:
         raise FileError("{path}: its unknown token {token} is not in its vocabulary", path=path, token=repr(unknown))
     added = [token.get("content") for token in facts.get("added_tokens") or []]
-    if any(token not in vocab for token in added):
+    if any(token not in vocab or not token for token in added):
         raise FileError("{path}: its added tokens are not in its vocabulary", path=path)
     return CharacterTokenizer(vocab, unknown, added)
 
@@ -113,14 +112,14 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
 
     FileError: not a tokenizer, or one whose kind needs the extra `hf`, which is not installed.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     facts = read_json(path)
     try:
         if _is_character_level(facts):
             return _read_characters(path, facts, vocab_size)
     except (AttributeError, TypeError, KeyError) as error:
-        raise FileError("cannot read {path} as a tokenizer: {reason}", path=path, reason=error) from error
+        raise FileError("{path} has not the fields of a tokenizer.json: make it anew", path=path) from error
     if find_spec("tokenizers") is None:
         raise FileError("{path} is a tokenizer of a kind that needs the extra hf: pip install 'kvsim[hf]'", path=path)
     return LibraryTokenizer(path)

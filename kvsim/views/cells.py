@@ -8,9 +8,10 @@ from rich.text import Text
 
 from kvsim.errors import UsageError
 from kvsim.traces import Side, Trace, TraceStep
-from kvsim.views.language import Say
+from kvsim.views.language import Say, plain
+from kvsim.views.printable import named
 from kvsim.views.terminal import render
-from kvsim.views.text import named, pad
+from kvsim.views.text import number, pad
 
 _MOST = 24  # tokens drawn of a long text: the last ones
 _WIDEST = 8  # cells of a token's name
@@ -72,9 +73,12 @@ def _beside(left: Text, right: Text, width: int) -> Text:
     return line
 
 
-def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bool = False, color: bool = False) -> str:
+def tell_cells(
+    trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False, color: bool = False
+) -> str:
     """The scores, keys and values of one step, without a cache on the left and with it on the right."""
-    step = find_step(trace, number)
+    say = plain(say) if ascii_only else say
+    step = find_step(trace, step_number)
     read = [piece for s in trace.steps[: step.number] for piece in s.fed]
     skipped = max(0, len(read) - _MOST)
     names = [pad(n, min(cell_len(n), _WIDEST)) for n in (named(p.text, ascii_only) for p in read[skipped:])]
@@ -86,18 +90,19 @@ def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bo
     scores = [grid.score_lines(first) for first in first_rows]
     room = grid.size() + _GAP
     if first_rows[0] < first_rows[1] == len(read) - 1:  # a cached step of one token
-        useful = say("<- only this row is of use") if ascii_only else say("← only this row is of use")
-        scores[0][-1].append(" " + useful)
+        scores[0][-1].append(" " + say("← only this row is of use"))
         room = max(room, cell_len(scores[0][-1].plain) + _GAP // 2)
-    lines = [_beside(left, right, room) for left, right in zip(*scores, strict=True)]
     for letter, kind in (("K", "key"), ("V", "value")):
         computed = [_rows_computed(side, kind) for side in sides]
         left, right = (
             grid.line(label, grid.key_marks(letter, n)).append("  " + say("rows computed: {n}").format(n=n))
             for label, n in zip((letter, ""), computed, strict=True)
         )
-        lines.append(_beside(left, right, room))
-    sizes = [_size(side) for side in sides]
+        room = max(room, cell_len(left.plain) + _GAP // 2)
+        scores[0].append(left)
+        scores[1].append(right)
+    lines = [_beside(left, right, room) for left, right in zip(*scores, strict=True)]
+    sizes = [_size(side, "x" if ascii_only else "×") for side in sides]
     titles = [say("no cache  {size}").format(size=sizes[0]), say("cached  {size}").format(size=sizes[1])]
     top = say("step {number}/{last}  fed {fed}, output {next}").format(
         number=step.number,
@@ -114,10 +119,9 @@ def tell_cells(trace: Trace, say: Say, number: int | None = None, ascii_only: bo
     ]
     if skipped:
         picture.append(Text(say("({n} earlier tokens not drawn)").format(n=skipped)))
-    text = render(Text("\n").join(picture), color)
-    return text.replace("×", "x") if ascii_only else text
+    return render(Text("\n").join(picture), color)
 
 
-def _size(side: Side) -> str:
+def _size(side: Side, times: str) -> str:
     event = next(e for e in side.events if e.site == "layers.0.scores")
-    return f"{event.m}×{event.n} = {side.counts.score_cells}"
+    return f"{event.m}{times}{event.n} = {number(side.counts.score_cells)}"

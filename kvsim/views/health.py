@@ -1,13 +1,16 @@
 """What `kvsim doctor` found, told."""
 
 from kvsim.diagnosis import Health, Try
-from kvsim.views.language import Say
+from kvsim.errors import KvsimError
+from kvsim.views.language import Say, explain
+from kvsim.views.printable import printable
 
 
 def _told(tried: Try, say: Say) -> str:
+    detail = explain(tried.detail, say) if isinstance(tried.detail, KvsimError) else printable(tried.detail)
     if tried.planned:
-        return say("not yet: {detail}").format(detail=tried.detail)
-    return (say("works: {detail}") if tried.works else say("BROKEN: {detail}")).format(detail=tried.detail)
+        return say("not yet: {detail}").format(detail=detail)
+    return (say("works: {detail}") if tried.works else say("BROKEN: {detail}")).format(detail=detail)
 
 
 def tell_health(health: Health, say: Say) -> str:
@@ -21,13 +24,12 @@ def tell_health(health: Health, say: Say) -> str:
     usable, all_ = health.processors
     lines += [say("BLAS and threads"), f"  {health.blas}"]
     lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=all_))
-    lines += [f"  {name}={value}" for name, value in health.threads.items()]
+    lines += [printable(f"  {name}={value}") for name, value in health.threads.items()]
     terminal = health.terminal
     lines.append(say("terminal"))
-    lines.append(
-        "  " + (say("a terminal") if terminal["tty"] else say("not a terminal"))
-        + say(", {columns} columns, {encoding}").format(**terminal)
-    )  # fmt: skip
+    kind = say("a terminal") if terminal["tty"] else say("not a terminal")
+    columns = say("{columns} columns").format(**terminal) if terminal["columns"] else say("width unknown")
+    lines.append(f"  {kind}; {columns}; " + say("encoding {encoding}, written as utf-8").format(**terminal))
     lines.append("  " + say("these three lines must end at one column; if they do not, use --ascii"))
     lines += ["  |中华人民|", "  |××××────|", "  |abcdefgh|"]
     lines += [say("demo model"), f"  {_told(health.demo, say)}"]

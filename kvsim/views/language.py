@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kvsim.errors import KvsimError, UsageError, Words
+from kvsim.views.printable import printable
 
 LOCALE = Path(__file__).resolve().parent.parent / "locale"
 LANGUAGES = ("en", "zh")  # English is what the source says
@@ -31,7 +32,18 @@ def words(language: str) -> Say:
     return gettext.translation("kvsim", LOCALE, [language], fallback=True).gettext
 
 
+def plain(say: Say) -> Say:
+    """`say` without the signs that some terminals draw two cells wide."""
+    return lambda message: say(message).replace("×", "x").replace("ᵀ", "^T").replace("·", "*").replace("←", "<-")
+
+
 def explain(error: KvsimError, say: Say) -> str:
     """The error's message, its template translated."""
-    values = {name: say(value) if isinstance(value, Words) else value for name, value in error.values.items()}
+    values = {name: _told(value, say) for name, value in error.values.items()}
     return say(error.template).format(**values)
+
+
+def _told(value: object, say: Say) -> str:
+    """A value as a message shows it: words translated, nothing that moves the cursor, never long."""
+    text = printable(say(value) if isinstance(value, Words) else str(value))
+    return text if len(text) <= 300 else f"{text[:280]} ... {text[-10:]}"

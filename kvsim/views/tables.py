@@ -9,7 +9,7 @@ from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.traces import Trace
 from kvsim.views.cells import find_step
-from kvsim.views.language import Say
+from kvsim.views.language import Say, plain
 from kvsim.views.terminal import Column, make_table, render, shown_steps
 from kvsim.views.text import byte_line, number, percent_saved
 
@@ -26,14 +26,12 @@ def _by_site(events: Iterable[MatMul]) -> dict[str, list[MatMul]]:
     return groups
 
 
-def _ascii(text: str, ascii_only: bool) -> str:
-    return text.replace("×", "x").replace("·", "*") if ascii_only else text
-
-
 def tell_shapes(
     trace: Trace, say: Say, number_: int | None = None, ascii_only: bool = False, color: bool = False
 ) -> str:
     """Every product of one step, as `count × [m, k]·[k, n]`, without and with a cache."""
+    say = plain(say) if ascii_only else say
+    times, between = ("x", "*") if ascii_only else ("×", "·")
     step = find_step(trace, number_)
     columns: list[Column] = [(name, "", "left") for name in (say("site"), say("no cache"), say("cached"))]
     table = make_table(columns, ascii_only, footer=False)
@@ -43,17 +41,18 @@ def tell_shapes(
         for side in sides:
             events = side.get(site, [])
             e = events[0]
-            times = sum(event.b for event in events)
-            row.append(f"{times} × [{e.m}, {e.k}]·[{e.k}, {e.n}]")
+            count = sum(event.b for event in events)
+            row.append(f"{count} {times} [{e.m}, {e.k}]{between}[{e.k}, {e.n}]")
         table.add_row(site, *(Text(cell) for cell in row))
     title = say("step {number}/{last}: every matrix product, [rows, inner]·[inner, columns]").format(
         number=step.number, last=len(trace.steps)
     )
-    return _ascii(title + "\n" + render(table, color), ascii_only)
+    return title + "\n" + render(table, color)
 
 
 def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
     """The multiply-accumulates of the whole run, by the place where they were executed."""
+    say = plain(say) if ascii_only else say
     sides = [
         _by_site(event for step in trace.steps for event in step.no_cache.events),
         _by_site(event for step in trace.steps for event in step.cached.events),
@@ -70,30 +69,28 @@ def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = F
         macs = [total(side.get(site, [])).macs for side in sides]
         table.add_row(site, *map(number, macs), percent_saved(*macs))
     title = say("all {n} steps: multiply-accumulates by site").format(n=len(trace.steps))
-    return _ascii(title + "\n" + render(table, color), ascii_only)
+    return title + "\n" + render(table, color)
 
 
 def tell_memory(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False) -> str:
     """Bytes that the cache holds after each step, and the formula that gives them."""
+    say = plain(say) if ascii_only else say
     names = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
     columns: list[Column] = [(name, "", "right") for name in names]
     table = make_table(columns, ascii_only, footer=False)
     head, end = shown_steps(len(trace.steps), rows)
-    n_read = 0
     for i, step in enumerate(trace.steps):
-        n_read += len(step.fed)
         if i in head or i in end:
             side = step.cached
-            table.add_row(*map(number, (step.number, n_read, side.kv_bytes, side.allocated_bytes)))
+            table.add_row(*map(number, (step.number, side.kv_tokens, side.kv_bytes, side.allocated_bytes)))
         elif i == head.stop:
             table.add_row("..." if ascii_only else "…")
     model, last = trace.model, trace.steps[-1].cached
-    formula = say("2 (K and V) × {layers} layers × {kv_heads} KV heads × {d_head} × {item} B × {tokens} tokens").format(
-        **model, item=trace.item_bytes, tokens=number(n_read)
-    )
-    product = 2 * model["layers"] * model["kv_heads"] * model["d_head"] * trace.item_bytes * n_read
+    formula = say(
+        "2 (K and V) × {layers} layers × {kv_heads} KV heads × d_head {d_head} × {item} B × {tokens} tokens"
+    ).format(**model, item=trace.item_bytes, tokens=number(last.kv_tokens))
+    product = 2 * model["layers"] * model["kv_heads"] * model["d_head"] * trace.item_bytes * last.kv_tokens
     lines = [say("cache {cache}: bytes after each step").format(cache=trace.cache), render(table, color)]
-    if product == last.kv_bytes:
-        lines.append(f"{formula} = {number(product)} B")
+    lines.append(f"{formula} {'=' if product == last.kv_bytes else '!='} {number(last.kv_bytes)} B")
     lines.append(say("held at the end: {bytes}").format(bytes=byte_line(last.kv_bytes)))
-    return _ascii("\n".join(lines), ascii_only)
+    return "\n".join(lines)

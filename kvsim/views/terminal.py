@@ -9,12 +9,14 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
-from kvsim.traces import Counts, Trace, TraceStep
-from kvsim.views.language import Say
-from kvsim.views.text import named, number, percent_saved, printable, significant, tail
+from kvsim.traces import Counts, Trace
+from kvsim.views.language import Say, plain
+from kvsim.views.printable import ended, named, printable
+from kvsim.views.text import cut, number, percent_saved, significant, tail
 
-COUNTS = ("cells", "useful", "rows", "macs", "flops")
+_OUTPUT_WIDTH = 12  # cells of the next token
 _SEQUENCE_WIDTH = 30  # cells of the growing text that a row shows
 _UNIT: dict[str, Callable[[Counts], int]] = {
     "cells": lambda counts: counts.score_cells,
@@ -54,6 +56,12 @@ def headline(trace: Trace, say: Say) -> str:
     if trace.feed == "token":
         one = say("characters fed one by one: {n}") if by_character else say("tokens fed one by one: {n}")
         feed = one.format(n=len(fed))
+    elif len(trace.new) == 1:
+        whole = say("characters fed: {prompt} of the prompt ({chunks})")
+        if not by_character:
+            whole = say("tokens fed: {prompt} of the prompt ({chunks})")
+        chunks = "+".join(str(len(step.fed)) for step in trace.steps)
+        feed = whole.format(prompt=len(trace.prompt), chunks=chunks)
     else:
         sizes = [len(step.fed) for step in trace.steps]
         prompt = sizes[: len(sizes) - len(trace.new) + 1]
@@ -66,7 +74,7 @@ def headline(trace: Trace, say: Say) -> str:
 
 def column_names(count: str, say: Say) -> tuple[str, str, str]:
     """Headings of the columns without a cache, with it, and of the last one."""
-    rows, cells = say("projected rows no/yes"), say("score cells no/yes")
+    rows, cells = say("QKV rows"), say("cells no/yes")
     return {
         "cells": (say("no cache Q×K"), say("cached q×K"), rows),
         "useful": (say("no cache, useful cells"), say("cached, useful cells"), rows),
@@ -76,14 +84,15 @@ def column_names(count: str, say: Say) -> tuple[str, str, str]:
     }[count]
 
 
-def _cells(trace: Trace, count: str, step: TraceStep, cached: bool) -> str:
-    """One step's number, for cells as rows × columns, the products of a column lined up."""
-    side = step.cached if cached else step.no_cache
+def _cells(trace: Trace, count: str, cached: bool, times: str) -> list[str]:
+    """A column's numbers, for cells as rows × columns, the products lined up."""
+    sides = [step.cached if cached else step.no_cache for step in trace.steps]
+    values = [number(_UNIT[count](side.counts)) for side in sides]
     if count != "cells":
-        return number(_UNIT[count](side.counts))
-    m, n = next((e.m, e.n) for e in side.events if e.site == "layers.0.scores")
-    widest = max((s.cached if cached else s.no_cache).counts.score_cells for s in trace.steps)
-    return f"{m}×{n} = {number(side.counts.score_cells):>{len(number(widest))}}"
+        return values
+    widest = max(map(len, values))
+    shapes = [next((e.m, e.n) for e in side.events if e.site == "layers.0.scores") for side in sides]
+    return [f"{m}{times}{n} = {value:>{widest}}" for (m, n), value in zip(shapes, values, strict=True)]
 
 
 def _other(counts: tuple[Counts, Counts], count: str) -> str:
@@ -107,8 +116,8 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
     before, after = _UNIT[count](totals.no_cache), _UNIT[count](totals.cached)
     columns: list[Column] = [
         (say("step"), "", "right"),
-        (say("sequence so far"), say("total"), "left"),
-        (say("output"), "", "left"),
+        (say("sequence"), say("total"), "left"),
+        (say("next"), "", "left"),
         (no_cache, number(before), "right"),
         (cached, number(after), "right"),
         (say("saved"), percent_saved(before, after), "right"),
@@ -116,6 +125,8 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
     ]
     table = make_table(columns, ascii_only)
     head, end = shown_steps(len(trace.steps), rows)
+    times = "x" if ascii_only else "×"
+    cells = [_cells(trace, count, cached, times) for cached in (False, True)]
     text = ""
     for i, step in enumerate(trace.steps):
         text += printable("".join(piece.text for piece in step.fed), ascii_only)
@@ -123,10 +134,10 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
             counts = (step.no_cache.counts, step.cached.counts)
             table.add_row(
                 str(step.number),
-                Text(tail(text, _SEQUENCE_WIDTH, ascii_only)),
-                Text(named(step.next.text, ascii_only)),
-                _cells(trace, count, step, cached=False),
-                _cells(trace, count, step, cached=True),
+                Text(tail(ended(text, ascii_only), _SEQUENCE_WIDTH, ascii_only)),
+                Text(cut(named(step.next.text, ascii_only), _OUTPUT_WIDTH)),
+                cells[0][i],
+                cells[1][i],
                 percent_saved(*map(_UNIT[count], counts)),
                 _other(counts, count),
             )
@@ -160,11 +171,12 @@ def footnotes(trace: Trace, say: Say, count: str) -> list[str]:
     agreement = say("The logits of both runs differ by at most {diff} ({dtype} allows {allowed}). KV cache {bytes} B.")
     if not trace.agrees:
         agreement = say(
-            "CHECK FAILED: the logits of both runs differ by {diff}, more than {dtype} allows ({allowed})."
-            " KV cache {bytes} B."
+            "CHECK FAILED at step {step}: the logits of both runs differ by {diff}, more than {dtype}"
+            " allows ({allowed}). KV cache {bytes} B."
         )
     lines.append(
         agreement.format(
+            step=trace.widest.number,
             diff=significant(trace.max_abs_diff),
             dtype=trace.dtype,
             allowed=significant(trace.allowed_diff),
@@ -189,6 +201,6 @@ def tell_table(trace: Trace, say: Say, count: str = "cells", rows: int | None = 
     """The whole answer of `kvsim trace`."""
     if count not in COUNTS:
         raise UsageError("unknown count {count}: use one of {known}", count=repr(count), known=", ".join(COUNTS))
+    say = plain(say) if ascii_only else say
     table = render(step_table(trace, say, count, rows, ascii_only), color)
-    text = "\n".join([headline(trace, say), table, *footnotes(trace, say, count)])
-    return text.replace("×", "x").replace("ᵀ", "^T") if ascii_only else text
+    return "\n".join([headline(trace, say), table, *footnotes(trace, say, count)])

@@ -1,27 +1,6 @@
-"""Pieces of text on a terminal: safe to print, cut and padded by the cells they take."""
-
-import unicodedata
+"""Pieces of text on a terminal: cut and padded by the cells they take; numbers."""
 
 from rich.cells import cell_len, set_cell_size
-
-
-def printable(text: str, ascii_only: bool = False) -> str:
-    """Text that moves no cursor and hides nothing: line ends as a sign, other controls escaped."""
-    return "".join(_shown(c, ascii_only) for c in text)
-
-
-def named(piece: str, ascii_only: bool = False) -> str:
-    """A token by itself: as `printable`, but a blank one can be seen."""
-    shown = printable(piece, ascii_only)
-    return shown if shown.strip() else shown.replace(" ", "' '" if ascii_only else "␣")
-
-
-def _shown(c: str, ascii_only: bool) -> str:
-    if c == "\n":
-        return "\\n" if ascii_only else "↵"
-    if not c.isprintable() or unicodedata.category(c).startswith("M"):  # a mark would join its neighbour
-        return c.encode("unicode_escape").decode("ascii")
-    return c
 
 
 def tail(text: str, width: int, ascii_only: bool = False) -> str:
@@ -36,6 +15,11 @@ def tail(text: str, width: int, ascii_only: bool = False) -> str:
             break
         kept = c + kept
     return mark + kept
+
+
+def cut(text: str, width: int) -> str:
+    """The start of `text` in at most `width` cells."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def pad(text: str, width: int) -> str:

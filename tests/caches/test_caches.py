@@ -32,8 +32,10 @@ def test_examples_name_every_policy():
         ("static:-3", "needs its size"),
         ("static:4.5", "needs its size"),
         ("static:４", "needs its size"),
-        ("static:1000000000000000", "more than can be allocated"),
-        ("static:1000000000000000000000000", "more than can be allocated"),
+        ("static:1000000000000000", "needs 960000000000000000 bytes, more than can be allocated"),
+        ("static:1000000000000000000000000", "needs its size in tokens"),
+        (None, "unknown cache None"),
+        (4, "unknown cache 4"),
     ],
 )
 def test_a_wrong_spec_is_refused(spec, said):

@@ -65,6 +65,11 @@ def test_the_same_bytes_in_any_locale(locale):
     assert done.stderr == b""
 
 
+def test_text_is_utf_8_whatever_the_locale_takes_it_for():
+    done = kv("trace", "中华人民", "--lang", "zh", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.stdout == kv("trace", "中华人民", "--lang", "zh").stdout
+
+
 def test_the_locale_chooses_the_language():
     assert "步骤" in kv("trace", "中", LANG="zh_CN.UTF-8").stdout.decode()
     assert "step" in kv("trace", "中", LANG="en_US.UTF-8").stdout.decode()
@@ -99,6 +104,15 @@ def test_doctor(capsys):
         assert word in out
     assert run(["doctor", "--lang", "zh"]) == 0
     assert "演示模型" in capsys.readouterr().out
+
+
+def test_doctor_tells_the_encoding_that_was_found():
+    assert "encoding iso8859-1, written as utf-8" in kv("doctor", PYTHONIOENCODING="latin-1").stdout.decode()
+
+
+def test_debug_after_a_lone_dash_is_text(capsys):
+    assert run(["trace", "--lang", "en", "--", "--debug"]) == 0
+    assert "characters fed one by one: 10" in capsys.readouterr().out
 
 
 def test_doctor_says_when_something_is_broken(monkeypatch, capsys):

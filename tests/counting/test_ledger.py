@@ -89,6 +89,16 @@ def test_an_unknown_kind_is_no_silent_zero():
         model.ops.matmul("mystery", x, x)
 
 
+def test_a_layer_that_is_not_there_is_no_silent_zero():
+    model = make_model(PRIMES)
+    with model.count() as ledger:
+        model([1])
+    for ask in (ledger.score_cells, ledger.useful_cells, ledger.projected_rows):
+        assert ask(1) > 0
+        with pytest.raises(UsageError, match="nothing was counted in layer 2"):
+            ask(2)
+
+
 def test_an_empty_ledger_is_zero():
     assert (Ledger().macs, Ledger().flops, Ledger().by("site")) == (0, 0, {})
 

@@ -1,6 +1,7 @@
 """Checkpoints from people nobody vouches for: read exactly, or refused with the reason."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -88,6 +89,8 @@ def test_a_config_that_lacks_a_field(folder, field):
         ({"num_hidden_layers": -1}, "num_hidden_layers is -1"),
         ({"hidden_size": 10**30}, "hidden_size is 1"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
+        ({"model_type": "x" * 5000}, "model_type is 'xxx"),
         ({"rms_norm_eps": 0}, "rms_norm_eps is 0, expected a positive number"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish', expected silu"),
         ({"attention_bias": "yes"}, "attention_bias is 'yes', expected true or false"),
@@ -141,7 +144,38 @@ def test_a_header_that_claims_more_than_the_file_holds(folder):
 
 def test_a_pickle_is_not_opened(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert "model.safetensors" in refused(folder)
+    assert "weights must be in model.safetensors (convert others first; a pickle is never opened)" in refused(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_what_is_no_regular_file_is_never_read(folder, file):
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    assert "there is no such file" in refused(folder)
+    (folder / file).unlink()
+    (folder / file).symlink_to("/dev/zero")
+    assert "there is no such file" in refused(folder)
+
+
+def test_a_json_file_of_any_length_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr("kvsim.loading.json_file._LIMIT", 100)
+    assert "has more than the 100 bytes allowed" in refused(folder)
+
+
+def test_a_byte_order_mark_is_no_harm(folder):
+    file = folder / "config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    kvsim.load(folder)
+
+
+def test_weights_do_not_change_with_the_file(folder):
+    model = kvsim.load(folder)
+    before = model([5, 6])
+    raw = bytearray((folder / "model.safetensors").read_bytes())
+    raw[-4000:] = bytes(4000)
+    (folder / "model.safetensors").write_bytes(raw)
+    assert np.array_equal(model([5, 6]), before)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -214,6 +248,11 @@ def test_older_configs_keep_the_rotary_base_at_the_top(folder):
 
 def test_gpt2_refuses_what_it_does_not_compute(tmp_path):
     facts = json.loads((demo().path.parent.parent / "tests/fixtures/gpt2/config.json").read_text())
-    for field, value in (("scale_attn_by_inverse_layer_idx", True), ("add_cross_attention", True), ("n_embd", 33)):
+    for field, value in (
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("scale_attn_weights", False),
+        ("add_cross_attention", True),
+        ("n_embd", 33),
+    ):
         (tmp_path / "config.json").write_text(json.dumps(facts | {field: value}))
         assert f"{field} is {value}" in refused(tmp_path)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import FileError
 from kvsim.loading.tokenizers import CharacterTokenizer, LibraryTokenizer, read_tokenizer
 from tests.loading.folders import copy_demo
 from tests.models import demo
@@ -46,9 +46,8 @@ def test_special_tokens_are_parsed():
     assert demo().tokenizer.encode("中<unk>国") == [*demo().tokenizer.encode("中"), 0, *demo().tokenizer.encode("国")]
 
 
-def test_an_id_outside_the_vocabulary():
-    with pytest.raises(UsageError, match="token id 758 is outside"):
-        demo().tokenizer.piece(758)
+def test_a_row_that_no_token_uses_is_shown_by_its_number():
+    assert demo().tokenizer.decode([98, 758]) == "中[758]"
 
 
 def test_no_tokenizer_is_no_error(tmp_path):
@@ -68,7 +67,17 @@ def test_no_tokenizer_is_no_error(tmp_path):
         (lambda t: t["model"]["vocab"].update({"a": t["model"]["vocab"]["b"]}), "two tokens"),
         (lambda t: t["model"].update(unk_token="?!"), "unknown token '?!' is not in its vocabulary"),
         (lambda t: t["added_tokens"].append({"content": "<s>"}), "added tokens are not in its vocabulary"),
-        (lambda t: t.update(model="BPE"), "as a tokenizer"),
+        (lambda t: t.update(model="BPE"), "has not the fields of a tokenizer.json"),
+        (lambda t: (t["model"]["vocab"].update({"": 0}), t["added_tokens"].append({"content": ""})), "two tokens"),
+        (
+            lambda t: (
+                t["model"]["vocab"].pop("<unk>"),
+                t["model"]["vocab"].update({"": 0}),
+                t["model"].update(unk_token=""),
+                t.update(added_tokens=[{"content": ""}]),
+            ),
+            "added tokens are not in its vocabulary",
+        ),
         (lambda t: t["model"].update(vocab=[]), "vocabulary must map"),
     ],
 )

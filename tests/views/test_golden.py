@@ -29,6 +29,7 @@ CASES = {
     "cells-long-zh": ["trace", "中", "-n", "30", "--show", "cells", "--lang", "zh"],
     "shapes-zh": ["trace", "中华人民", "--show", "shapes", "--step", "4", "--lang", "zh"],
     "sites-zh": ["trace", "中华人民", "--show", "sites", "--lang", "zh"],
+    "memory-none-en": ["trace", "中华人民", "--show", "memory", "--cache", "none", "--feed", "chunk:3", "--lang", "en"],
     "memory-zh": ["trace", "中华人民", "--show", "memory", "--cache", "static:64", "--lang", "zh"],
     "long-en": ["trace", "中", "-n", "60", "--rows", "9", "--show", "table,memory", "--lang", "en"],
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
@@ -51,6 +52,31 @@ def test_golden(name, capsys):
 
 def test_no_golden_file_is_left_over():
     assert {file.stem for file in GOLDEN.glob("*.txt")} == set(CASES)
+
+
+@pytest.mark.parametrize("feed", ["prefill", "token", "chunk:2"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_both_halves_of_the_cells_line_up(feed, language, capsys):
+    """The right half begins at one column on every line: where its first token stands."""
+    from rich.cells import cell_len
+
+    run(["trace", "中华人民", "--show", "cells", "--step", "1", "--feed", feed, "--lang", language])
+    header, *rows = capsys.readouterr().out.splitlines()[2:]
+    name = header.split()[1]
+    column = cell_len(header[: header.rindex(name)])
+    for line in rows:
+        place = next(i for i in range(len(line)) if cell_len(line[:i]) == column)
+        assert line[place] in "#xcKV ", line
+        if line.strip()[0] in "KV":
+            assert line[place] in "cKV"
+
+
+def test_the_default_table_fits_80_columns(capsys):
+    from rich.cells import cell_len
+
+    for name in ("trace-en", "trace-zh"):
+        run(CASES[name])
+        assert max(cell_len(line) for line in capsys.readouterr().out.splitlines() if line[:1] == "│") <= 80
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "300"])

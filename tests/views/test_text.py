@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kvsim.views.text import byte_line, named, percent_saved, printable, significant, tail
+from kvsim.views.printable import ended, named, printable
+from kvsim.views.text import byte_line, cut, percent_saved, significant, tail
 
 
 @given(st.text())
@@ -42,6 +43,22 @@ def test_tail_fits_and_is_the_end(text, width, ascii_only):
 )  # fmt: skip
 def test_percent_never_claims_all_while_something_is_left(before, after, said):
     assert percent_saved(before, after) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [("中华人民", 8, "中华人民"), ("中华人民", 7, "…华人民"), ("中华人民", 6, "…人民"), ("abc中", 4, "…c中")],
+)  # fmt: skip
+def test_tail_counts_cells(text, width, shown):
+    assert tail(text, width) == shown
+
+
+def test_cut_counts_cells():
+    assert [cut("中华人民", 8), cut("中华人民", 7), cut("abc", 3)] == ["中华人民", "中华人…", "abc"]
+
+
+def test_blanks_at_the_end_can_be_seen():
+    assert [ended("a b  "), ended("  ", ascii_only=True), ended("ab")] == ["a b␣␣", "__", "ab"]
 
 
 def test_bytes_under_their_own_names():

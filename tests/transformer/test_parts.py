@@ -1,0 +1,82 @@
+"""The parts of the mathematics by themselves, against their definitions."""
+
+import math
+
+import numpy as np
+import pytest
+
+from kvsim.spans import Span
+from kvsim.transformer.positions import Positions, causal_mask, rotary_angles
+from tests.models import PRIMES, make_model
+
+
+@pytest.mark.parametrize("theta", [10.0, 10000.0, 500000.0])
+def test_rotary_angles(theta):
+    from dataclasses import replace
+
+    config = replace(PRIMES, rope_theta=theta)
+    cos, sin = rotary_angles(make_model(PRIMES).ops, config, Span(3, 6))
+    for row, position in enumerate((3, 4, 5)):
+        for j in range(config.d_head // 2):
+            angle = position * theta ** (-2 * j / config.d_head)
+            assert cos[row, j] == pytest.approx(math.cos(angle), abs=1e-15)
+            assert sin[row, j] == pytest.approx(math.sin(angle), abs=1e-15)
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_alone():
+    positions = Positions(make_model(PRIMES).ops, PRIMES)
+    x, y = np.random.default_rng(0).normal(size=(2, 1, 1, PRIMES.d_head))
+    products = [
+        float((positions.encode(x, Span(p, p + 1)) * positions.encode(y, Span(p + 4, p + 5))).sum()) for p in (0, 7, 31)
+    ]
+    assert products == pytest.approx([products[0]] * 3, abs=1e-13)
+    assert np.linalg.norm(positions.encode(x, Span(9, 10))) == pytest.approx(np.linalg.norm(x))
+
+
+def test_the_mask_compares_positions():
+    mask = causal_mask(make_model(PRIMES).ops, Span(2, 4), Span(1, 5))
+    assert mask.allowed.tolist() == [[True, True, False, False], [True, True, True, False]]
+    assert mask.admitted == (5, 8)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_softmax_of_large_scores(dtype):
+    """Without subtracting the largest, exp(1000) is infinite."""
+    ops = make_model(PRIMES, dtype).ops
+    scores = np.array([[1000.0, 999.0, -math.inf]], dtype=dtype)
+    share = 1 / (1 + math.exp(-1))
+    assert ops.softmax(scores)[0] == pytest.approx([share, 1 - share, 0.0], rel=2 * float(np.finfo(dtype).eps))
+    assert ops.softmax(scores)[0, 2] == 0.0
+
+
+def test_float16_statistics_are_computed_in_float32():
+    """In float16 the mean of squares of 300 would be infinite."""
+    ops = make_model(PRIMES, "float16").ops
+    x = np.full((1, PRIMES.d_model), 300.0, np.float16)
+    normed = ops.norm("rms", x, make_model(PRIMES, "float16").weights.final_norm, 1e-6)
+    gain = make_model(PRIMES, "float16").weights.final_norm.gain
+    assert normed.dtype == np.float16
+    assert np.array_equal(normed[0], gain)
+
+
+def test_scores_are_shown_before_the_mask():
+    model = make_model(PRIMES)
+    with model.watch("layers.0.*") as seen:
+        model([1, 2, 3])
+    assert set(seen) == {"layers.0.scores", "layers.0.probs", "layers.0.hidden"}
+    assert np.isfinite(seen["layers.0.scores"]).all()
+    assert (seen["layers.0.probs"][..., 0, 1:] == 0).all()
+
+
+def test_activations_at_known_points():
+    ops = make_model(PRIMES).ops
+    x = np.array([-1.0, 0.0, 2.0])
+    phi = [0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]
+    assert ops.activate("gelu", x) == pytest.approx([v * p for v, p in zip(x, phi, strict=True)])
+    assert ops.activate("silu", x) == pytest.approx([v / (1 + math.exp(-v)) for v in x])
+    assert ops.activate("relu", x).tolist() == [0.0, 0.0, 2.0]
+    c = math.sqrt(2 / math.pi)
+    assert ops.activate("gelu_tanh", x) == pytest.approx(
+        [0.5 * v * (1 + math.tanh(c * (v + 0.044715 * v**3))) for v in x]
+    )
+    assert np.isfinite(ops.activate("silu", np.array([-1e4, 1e4]))).all()
