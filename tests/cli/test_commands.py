@@ -100,7 +100,7 @@ def test_doctor(capsys):
     assert run(["doctor", "--lang", "en"]) == 0
     out = capsys.readouterr().out
     for word in ("kvsim", "numpy", "works: [2, 3]·[3, 2] = [[5.0, 14.0], [14.0, 50.0]]", "BLAS and threads",
-                 "processors:", "columns", "中华人民共和国成", "not in this version"):  # fmt: skip
+                 "processors:", "encoding", "中华人民共和国成", "not in this version"):  # fmt: skip
         assert word in out
     assert run(["doctor", "--lang", "zh"]) == 0
     assert "演示模型" in capsys.readouterr().out
