@@ -9,7 +9,7 @@ import numpy as np
 
 import kvsim
 from kvsim.spans import Span
-from kvsim.transformer.attention import attend_sequence
+from kvsim.transformer.attention import attend, merge_heads, project, to_groups
 from kvsim.transformer.positions import Positions
 
 model = kvsim.load("demo", dtype="float64")
@@ -20,12 +20,12 @@ x = model.weights.tokens[ids]  # [T, D], what the layer is given
 
 def attention(rows, kv_rows, cache, pos):
     """Queries of `rows`, keys and values of `kv_rows`, the latter into `cache`: the last row's context."""
-    q = ops.linear("query", rows, w.query).reshape(-1, config.n_heads, config.d_head)
-    k, v = (
-        ops.linear(kind, kv_rows, weight).reshape(-1, config.n_kv_heads, config.d_head)
-        for kind, weight in (("key", w.key), ("value", w.value))
-    )
-    return attend_sequence(ops, q, k, v, cache, pos, Positions(ops, config))[-1]
+    positions, rope = Positions(ops, config), config.layers[0].rope
+    q, k, v = (project(ops, config, w, kind, x) for kind, x in (("query", rows), ("key", kv_rows), ("value", kv_rows)))
+    view = cache.update(k.transpose(1, 0, 2), v.transpose(1, 0, 2), pos, positions.encoder_of_keys(rope))
+    queries = positions.rotate(rope, to_groups(ops, q, config.n_kv_heads), view.query_pos)
+    mask = positions.mask(view.query_pos, view.key_pos, None)
+    return merge_heads(ops, attend(ops, queries, view, mask, config.d_head**-0.5))[-1]
 
 
 class Faked:

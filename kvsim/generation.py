@@ -92,6 +92,21 @@ def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
     return ids
 
 
+def encode_source(model: Model, prompt: Any) -> Array:
+    """What an encoder makes of its prompt: text, ids, or features [mels, frames]."""
+    assert model.config.encoder is not None
+    if model.config.encoder.audio is not None:
+        return model.encode(features=prompt)
+    return model.encode(encode_prompt(model, prompt))
+
+
+def start_id(model: Model) -> int:
+    """What the text of an encoder-decoder starts with."""
+    if model.config.start_id is None:
+        raise UsageError("the config of {model} has no decoder_start_token_id", model=model.name)
+    return model.config.start_id
+
+
 def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
     """Refuse, before anything runs, a generation that could not end."""
     if isinstance(max_new_tokens, bool) or not hasattr(max_new_tokens, "__index__") or max_new_tokens < 1:
@@ -122,8 +137,10 @@ def run_lockstep(
     sampler: Sampler,
     count: bool = True,
     logits: Logits = "all",
+    source: Array | None = None,
 ) -> Iterator[Lockstep]:
-    """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache."""
+    """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache. `source`: what an
+    encoder made of its own prompt."""
     check_room(model, caches, len(prompt), max_new_tokens)
     stops = plan_stops(len(prompt), max_new_tokens, feed)
     ids = list(prompt)
@@ -132,7 +149,8 @@ def run_lockstep(
         passes = []
         for cache in caches:
             with model.count() if count else nullcontext(Ledger()) as ledger:
-                passes.append(Pass(model(ids[cache.seen : stop], cache, logits=logits), ledger))
+                new = ids[cache.seen : stop]
+                passes.append(Pass(model(new, cache, logits=logits, encoder_states=source), ledger))
         chosen = sampler.choose(model.ops, passes[0].logits[-1, :], stop)
         if stop == len(ids):
             ids.append(chosen)
@@ -171,6 +189,8 @@ def _text(model: Model, prompt: Prompt, ids: list[int], new: list[int]) -> str |
     """The prompt as it was written, and its continuation."""
     if model.tokenizer is None:
         return None
+    if model.config.encoder is not None:
+        return model.tokenizer.decode(new)
     whole = model.tokenizer.decode(ids)
     if not isinstance(prompt, str):
         return whole
@@ -181,20 +201,29 @@ def _generate(
     model: Model, prompt: Prompt, max_new_tokens: int, cache: str, feed: str, stop: Stop | None,
     keep_logits: bool, count: bool, logits: Logits, sampler: Sampler,
 ) -> Run:  # fmt: skip
-    ids = encode_prompt(model, prompt)
-    n_prompt = len(ids)
     held = model.new_cache(cache)
     stopping = _Stop(model, stop)
     steps: list[Step] = []
     ledger = Ledger()
+    source: Array | None = None
+    first: tuple[MatMul, ...] = ()
+    if model.config.encoder is None:
+        ids = encode_prompt(model, prompt)
+    else:
+        with model.count() if count else nullcontext(Ledger()) as encoding:
+            source = encode_source(model, prompt)
+        ids, first = [start_id(model)], tuple(encoding.events)
+    n_prompt = len(ids)
     new: list[int] = []
     n_fed = 0
-    for turn in run_lockstep(model, ids, [held], max_new_tokens, feed, sampler, count, logits):
+    for turn in run_lockstep(model, ids, [held], max_new_tokens, feed, sampler, count, logits, source):
         (done,) = turn.passes
         n_fed += len(turn.fed)
         kept = done.logits[-1, :] if keep_logits else None
-        steps.append(Step(turn.number, turn.fed, turn.next, tuple(done.ledger.events), kept))
-        ledger.events += done.ledger.events
+        events = (*first, *done.ledger.events)
+        first = ()
+        steps.append(Step(turn.number, turn.fed, turn.next, events, kept))
+        ledger.events += events
         if n_fed >= n_prompt:
             new.append(turn.next)
             if stopping.reached(new):
@@ -255,8 +284,9 @@ def generate(
     UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or the cache holds.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
-    parts: Any = prompt if isinstance(prompt, str) else list(prompt)  # which may be an iterator
-    several = not isinstance(parts, str) and bool(parts) and not any(hasattr(part, "__index__") for part in parts)
+    whole = isinstance(prompt, str) or getattr(prompt, "ndim", 1) == 2  # a text, or the features of a sound
+    parts: Any = prompt if whole else list(prompt)  # which may be an iterator
+    several = not whole and bool(parts) and not any(hasattr(part, "__index__") for part in parts)
     prompts: list[Prompt] = parts if several else [parts]
     runs = [
         _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler) for one in prompts

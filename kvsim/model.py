@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.arrays import Array, Backend, get_backend
+from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache
 from kvsim.caches.base import Cache
 from kvsim.config import Config
@@ -17,21 +18,50 @@ from kvsim.ops import Ops
 from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
+from kvsim.transformer.encoder import encode
 from kvsim.watching import Seen
-from kvsim.weights import Linear, Weights
+from kvsim.weights import Weights
 
 Logits = Literal["all", "last"]
 
 
-def move(ops: Ops, weights: Any) -> Any:
-    """The same record with every host array on the device, once, in the model's dtype."""
+def move(ops: Ops, weights: Any, moved: dict[int, Array]) -> Any:
+    """The same record with every host array on the device, once, in the model's dtype. An array that
+    stands in two places (a tied head) stays one array."""
     if is_dataclass(weights) and not isinstance(weights, type):
-        return replace(weights, **{f.name: move(ops, getattr(weights, f.name)) for f in fields(weights)})
+        return replace(weights, **{f.name: move(ops, getattr(weights, f.name), moved) for f in fields(weights)})
     if isinstance(weights, tuple):
-        return tuple(move(ops, part) for part in weights)
+        return tuple(move(ops, part, moved) for part in weights)
     if weights is None:
         return None
-    return ops.xp.asarray(weights, dtype=ops.dtype, device=ops.device)
+    if id(weights) not in moved:
+        moved[id(weights)] = ops.xp.asarray(weights, dtype=ops.dtype, device=ops.device)
+    return moved[id(weights)]
+
+
+def check_shapes(expected: Any, weights: Any) -> None:
+    """Hold arrays against the (name, shape) pairs that stand in their places. UsageError: a difference."""
+    if is_dataclass(expected) and not isinstance(expected, type):
+        for f in fields(expected):
+            check_shapes(getattr(expected, f.name), getattr(weights, f.name, None))
+    elif isinstance(expected, tuple) and not (len(expected) == 2 and isinstance(expected[0], str)):
+        parts = weights if isinstance(weights, tuple) else ()
+        for i, part in enumerate(expected):
+            check_shapes(part, parts[i] if i < len(parts) else None)
+    elif expected is not None:
+        name, shape = expected
+        found = getattr(weights, "shape", None)
+        if found is None or tuple(found) != shape:
+            raise UsageError(
+                "the array {name} has shape {found}, the config asks for {shape}", name=name, found=found, shape=shape
+            )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Are two sources the same: equal ids, or the very array, or one of equal numbers?"""
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return isinstance(one, tuple) and one == other
+    return one is other or (one.shape == other.shape and bool((one == other).all()))
 
 
 class Model:
@@ -57,9 +87,8 @@ class Model:
         self.name = name
         self.path = path
         self.ops = Ops(get_backend(backend, device), dtype)
-        moved: Weights = move(self.ops, weights)
-        # A tied head stays one array: two copies would also be two transfers.
-        self.weights = replace(moved, head=Linear(moved.tokens)) if config.tied_head else moved
+        check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
+        self.weights: Weights = move(self.ops, weights, {})
 
     @property
     def backend(self) -> str:
@@ -88,43 +117,111 @@ class Model:
         """
         return self.ops.watch(*patterns)
 
-    def __call__(self, ids: Iterable[int], cache: Cache | None = None, *, logits: Logits = "all") -> Array:
+    def __call__(
+        self,
+        ids: Iterable[int],
+        cache: Cache | None = None,
+        *,
+        logits: Logits = "all",
+        encoder_ids: Iterable[int] | None = None,
+        encoder_features: Array | None = None,
+        encoder_states: Array | None = None,
+    ) -> Array:
         """Logits of the new tokens `ids`, [T, V] (`logits="last"`: [1, V]), on the device.
 
-        Ids are host integers. With a cache, they follow the tokens that it has seen.
-        UsageError: no ids, an id outside the vocabulary, more tokens than the context or the cache holds.
+        Ids are host integers. With a cache, they follow the tokens that it has seen. An
+        encoder-decoder's source is given as ids, as features [mels, frames], or as what `encode` made of
+        it; a cache that keeps what is made of the source needs it once (the same again is ignored).
+
+        UsageError: no ids, an id outside the vocabulary, more tokens than positions or cache hold, a source
+        that is missing, another than before, or given to a model without an encoder.
         """
-        return self.batch([(ids, cache)], logits=logits)[0]
+        held = self._own(cache)
+        states = self._source(held, encoder_ids, encoder_features, encoder_states)
+        return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
-        """Logits of several sequences fed in one step, laid end to end: no padding, any lengths."""
+        """Logits of several sequences fed in one step, laid end to end: no padding, any lengths.
+
+        Those of an encoder-decoder come with caches that have read their source.
+        """
+        held = [(ids, self._own(cache)) for ids, cache in sequences]
+        return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
+
+    def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
+        """The encoder's output [S, D] for a source of ids, or of features [mels, frames]."""
+        config, weights = self.config.encoder, self.weights.encoder
+        if config is None or weights is None:
+            raise UsageError("the model {model} has no encoder", model=self.name)
+        if config.audio is None:
+            source = self.ops.ids(self.check_ids(() if ids is None else ids))
+            rows = source.shape[0]
+        else:
+            source = self.ops.xp.asarray(features, dtype=self.ops.dtype, device=self.ops.device)
+            if source.ndim != 2 or source.shape[0] != config.audio.n_mels:
+                raise UsageError(
+                    "expected features of shape [{mels}, frames], got {shape}",
+                    mels=config.audio.n_mels,
+                    shape=list(source.shape),
+                )
+            rows = (source.shape[1] + 1) // 2
+        if config.learned_positions and rows > config.max_context:
+            self._refuse_length(config.max_context, rows)
+        layers = tuple(new_cache("none", config, self.ops).layers)
+        return encode(self.ops, config, weights, source, layers)
+
+    def _source(self, cache: Cache, ids: Any, features: Any, states: Any) -> Array | None:
+        """What the encoder made of the source, or None where the cache holds what is made of that."""
+        given = [x for x in (ids, features, states) if x is not None]
+        if self.config.encoder is None:
+            if given:
+                raise UsageError("the model {model} has no encoder", model=self.name)
+            return None
+        if len(given) > 1:
+            raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
+        told = tuple(ids) if ids is not None else None if not given else given[0]
+        if cache.source is not None:
+            if told is not None and not _same(told, cache.source):
+                raise UsageError("this cache has read another source: use a new one")
+            return None
+        if told is None:
+            raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
+        made = states if states is not None else self.encode(ids and told, features=features)
+        if cache.keeps:
+            cache.source = told
+        return made
+
+    def _run(self, sequences: list[tuple[Iterable[int], Cache, Array | None]], logits: Logits) -> list[Array]:
+        """One step of all sequences; caches are committed when every layer is through."""
         if logits not in ("all", "last"):
             raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
-        caches = [self._own(cache) for _, cache in sequences]
-        if len({id(cache) for cache in caches}) < len(caches):
+        if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         rows: list[Rows] = []
         ids: list[int] = []
-        for (new, _), cache in zip(sequences, caches, strict=True):
+        for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
             pos = cache.admit(len(ids) - start)
-            if pos.stop > self.config.max_context:
-                raise UsageError(
-                    "the model {model} has a context of {context} tokens, asked for {asked}: use a shorter text",
-                    model=self.name,
-                    context=self.config.max_context,
-                    asked=pos.stop,
-                )
-            rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers)))
+            if self.config.learned_positions and pos.stop > self.config.max_context:
+                self._refuse_length(self.config.max_context, pos.stop)
+            rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers), tuple(cache.cross), source))
         if not rows:
             return []
         out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
-        for cache, row in zip(caches, rows, strict=True):
+        for (_, cache, _), row in zip(sequences, rows, strict=True):
             cache.commit(row.pos)
         if logits == "last":
             return [out[n : n + 1, :] for n in range(len(rows))]
         return [out[row.rows, :] for row in rows]
+
+    def _refuse_length(self, context: int, asked: int) -> None:
+        raise UsageError(
+            "the model {model} has a context of {context} tokens, asked for {asked}: use a shorter text",
+            model=self.name,
+            context=context,
+            asked=asked,
+        )
 
     def _own(self, cache: Cache | None) -> Cache:
         """The cache itself, or a fresh one that keeps nothing; refused if made for another model."""

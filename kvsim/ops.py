@@ -123,15 +123,48 @@ class Ops:
         if kind == "layer":
             wide = wide - xp.mean(wide, axis=-1, keepdims=True)
         scale = xp.sqrt(xp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-        y = xp.astype(wide / scale, self.dtype, copy=False) * w.gain
+        y = xp.astype(wide / scale, self.dtype, copy=False)
+        y = y if w.gain is None else y * w.gain
         return y if w.bias is None else y + w.bias
 
-    def softmax(self, scores: Array) -> Array:
-        """Softmax over the last axis; -inf becomes an exact zero."""
+    def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
+        """Softmax over the last axis; -inf becomes an exact zero.
+
+        `sinks` [..., 1]: a score that takes part and whose share is dropped (gpt-oss).
+        """
+        return self.xp.astype(self.wide_softmax(scores, sinks), self.dtype, copy=False)
+
+    def wide_softmax(self, scores: Array, sinks: Array | None = None) -> Array:
+        """The same, in the type that statistics are computed in."""
         xp = self.xp
         wide = xp.astype(scores, self.wide_dtype, copy=False)
-        weights = xp.exp(wide - xp.max(wide, axis=-1, keepdims=True))
-        return xp.astype(weights / xp.sum(weights, axis=-1, keepdims=True), self.dtype, copy=False)
+        largest = xp.max(wide, axis=-1, keepdims=True)
+        if sinks is None:
+            weights = xp.exp(wide - largest)
+            return weights / xp.sum(weights, axis=-1, keepdims=True)
+        sinks = xp.astype(sinks, self.wide_dtype, copy=False)
+        largest = xp.maximum(largest, sinks)
+        weights = xp.exp(wide - largest)
+        return weights / (xp.sum(weights, axis=-1, keepdims=True) + xp.exp(sinks - largest))
+
+    def soft_cap(self, x: Array, cap: float) -> Array:
+        """cap · tanh(x / cap) (Gemma 2, arXiv:2408.00118)."""
+        return cap * self.xp.tanh(x / cap)
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x)), by an exponential that cannot overflow."""
+        xp = self.xp
+        small = xp.exp(-xp.abs(x))
+        return xp.where(x < 0.0, small, 1.0) / (1.0 + small)
+
+    def round_bfloat16(self, x: Array) -> Array:
+        """x rounded to the eight significant bits of bfloat16, ties to even, in x's own dtype.
+
+        Adding and taking away a multiple of x leaves the leading bits (Dekker's splitting).
+        """
+        wide = self.xp.astype(x, self.xp.float64)
+        big = wide * (2.0**45 + 1.0)
+        return self.xp.astype(big - (big - wide), x.dtype)
 
     def activate(self, kind: str, x: Array) -> Array:
         """The activation `kind` of `kvsim.config.Activation`, elementwise."""
@@ -139,10 +172,25 @@ class Ops:
         return self.xp.astype(getattr(self, f"_{kind}")(wide), self.dtype, copy=False)
 
     def _silu(self, x: Array) -> Array:
-        """x · sigmoid(x) (arXiv:1702.03118), by an exponential that cannot overflow."""
+        """x · sigmoid(x) (arXiv:1702.03118)."""
+        return x * self.sigmoid(x)
+
+    def _quick_gelu(self, x: Array) -> Array:
+        """x · sigmoid(1.702 x), the third form of the same paper as `gelu`."""
+        return x * self.sigmoid(1.702 * x)
+
+    def _bloom_gelu(self, x: Array) -> Array:
+        """BLOOM's own constant has eight digits: visible in float64."""
+        return x * 0.5 * (1.0 + self.xp.tanh(0.79788456 * x * (1.0 + 0.044715 * x * x)))
+
+    def _tanh(self, x: Array) -> Array:
+        return self.xp.tanh(x)
+
+    def clipped_swiglu(self, gate: Array, up: Array) -> Array:
+        """gpt-oss: (up + 1) · gate · sigmoid(1.702 gate), both held to at most 7."""
         xp = self.xp
-        small = xp.exp(-xp.abs(x))
-        return x * xp.where(x < 0.0, small, 1.0) / (1.0 + small)
+        gate = xp.clip(gate, max=7.0)
+        return (xp.clip(up, -7.0, 7.0) + 1.0) * self.activate("quick_gelu", gate)
 
     def _gelu(self, x: Array) -> Array:
         """x · Φ(x), exact (arXiv:1606.08415)."""

@@ -30,16 +30,22 @@ class View(NamedTuple):
         """Where a policy that evicts by attention score would look; every other does nothing."""
 
 
-def admitted_pairs(query_pos: Span, key_pos: Span) -> int:
-    """How many (query, key) pairs the causal mask admits: key position <= query position.
+def admitted_pairs(query_pos: Span, key_pos: Span, window: int | None = None) -> int:
+    """How many (query, key) pairs a causal mask admits: key position <= query position, and above
+    query position - window where there is one.
 
     >>> admitted_pairs(Span(4, 7), Span(0, 7))  # 5 + 6 + 7
     18
+    >>> admitted_pairs(Span(4, 7), Span(0, 7), window=4)
+    12
     """
 
     def below(stop: int) -> int:  # the sum over i < stop of i, held between 0 and the number of keys
         ramp = max(0, min(stop, key_pos.size))
         return ramp * (ramp - 1) // 2 + key_pos.size * max(0, stop - key_pos.size)
 
-    first = query_pos.start + 1 - key_pos.start  # how many keys the first query sees, unbounded
-    return below(first + query_pos.size) - below(first)
+    def seen(first: int) -> int:  # pairs when the first query sees `first` keys, unbounded, the next one more
+        return below(first + query_pos.size) - below(first)
+
+    first = query_pos.start + 1 - key_pos.start
+    return seen(first) - (0 if window is None else seen(first - window))

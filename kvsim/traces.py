@@ -92,6 +92,7 @@ class Trace:
     dtype: str
     item_bytes: int
     steps: tuple[TraceStep, ...]
+    by_length: str | None = None  # the kind of positions whose frequencies depend on the length, if so
 
     @property
     def fed(self) -> tuple[Piece, ...]:
@@ -147,6 +148,12 @@ class Trace:
         """Is every step's difference within its allowance?"""
         return all(step.agrees for step in self.steps)
 
+    @property
+    def differs_by_design(self) -> bool:
+        """Do the runs differ because cached keys keep the frequencies of the length at which they arrived,
+        and the uncached run turns all keys by those of the present length?"""
+        return self.by_length is not None and not self.agrees
+
     def to_dict(self) -> dict[str, Any]:
         """The trace as `kvsim.trace/1` (see `kvsim schema trace`): plain numbers, strings and lists."""
         as_prefill = self.as_prefill
@@ -170,6 +177,7 @@ class Trace:
             "max_abs_diff": self.max_abs_diff,
             "allowed_diff": self.allowed_diff,
             "agrees": self.agrees,
+            "differs_by_design": self.differs_by_design,
         }
 
     def to_json(self) -> str:

@@ -13,7 +13,7 @@ from kvsim.arrays import Array
 from kvsim.caches.base import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.errors import KvsimError
+from kvsim.errors import KvsimError, UsageError
 from kvsim.generation import Lockstep, check_room, encode_prompt, plan_stops, run_lockstep
 from kvsim.loading import load
 from kvsim.model import Model
@@ -21,6 +21,7 @@ from kvsim.ops import Ops
 from kvsim.sampling import Sampler
 from kvsim.text import Piece
 from kvsim.traces import Counts, Side, Trace, TraceStep
+from kvsim.transformer.rotary import depends_on_length
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -103,6 +104,8 @@ def trace(
 
     Raises what `kvsim.load` and `kvsim.generate` raise.
     """
+    if isinstance(model, Model) and model.config.encoder is not None:
+        raise UsageError("trace shows models without an encoder: use kvsim.generate for {model}", model=model.name)
     sampler = Sampler(temperature, top_k, top_p, seed)
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
@@ -147,4 +150,5 @@ def trace(
         dtype=model.dtype,
         item_bytes=model.ops.item_bytes,
         steps=tuple(steps),
+        by_length=next((k.rope.kind for k in config.layers if k.rope and depends_on_length(k.rope)), None),
     )

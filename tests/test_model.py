@@ -1,10 +1,14 @@
 """What a model refuses, and what it shows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import kvsim
 from kvsim.errors import UsageError
+from kvsim.loading.random_weights import random_weights
+from kvsim.model import Model
 from tests.models import GPT2_LIKE, PRIMES, demo, make_model
 
 
@@ -17,7 +21,6 @@ from tests.models import GPT2_LIKE, PRIMES, demo, make_model
         ([1.5], "token ids are integers"),
         (["a"], "token ids are integers"),
         ("abc", "expected token ids, got text"),
-        (list(range(65)), "a context of 64 tokens, asked for 65"),
     ],
 )
 def test_wrong_ids(ids, said):
@@ -76,3 +79,12 @@ def test_float16_runs_and_stays_float16():
     assert logits.dtype == np.float16
     reference = demo("float64")(demo().tokenizer.encode("中华人民"))
     assert np.abs(logits - reference).max() <= 40 * np.finfo(np.float16).eps * np.abs(reference).max()
+
+
+def test_arrays_are_held_against_the_config():
+    weights = random_weights(PRIMES)
+    wrong = replace(weights, tokens=weights.tokens[:, :-1])
+    with pytest.raises(UsageError, match=r"the array tokens has shape \(101, 12\), the config asks for \(101, 13\)"):
+        Model(PRIMES, wrong)
+    with pytest.raises(UsageError, match=r"the array layers\.1\.attention_norm\.gain has shape None"):
+        Model(PRIMES, replace(weights, layers=weights.layers[:1]))

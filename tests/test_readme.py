@@ -64,3 +64,11 @@ def test_two_commands_set_everything_up(name):
 def test_versions_agree():
     assert f"version = {{{kvsim.__version__}}}" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"## {kvsim.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_family_is_named():
+    from kvsim.loading.families import FAMILIES
+
+    for name in READMES:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert [family for family in FAMILIES if f"`{family}`" not in text] == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.caches import POLICIES
+from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
 from kvsim.generation import plan_stops
@@ -167,10 +168,11 @@ def test_rounding_stays_inside_the_allowance():
     shares = []
     for seed in range(150):
         groups, per_group = draw.choice([(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)])
+        d_head, n_layers = draw.choice([2, 4, 10]), draw.randint(1, 3)
         config = replace(
-            PRIMES, n_layers=draw.randint(1, 3), d_model=draw.choice([6, 13]), n_heads=groups * per_group,
-            n_kv_heads=groups, d_head=draw.choice([2, 4, 10]), norm=draw.choice(["rms", "layer"]),
-            gated=draw.random() < 0.5, activation=draw.choice(["gelu", "silu"]),
+            PRIMES, n_layers=n_layers, d_model=draw.choice([6, 13]), n_heads=groups * per_group, n_kv_heads=groups,
+            d_head=d_head, norm=draw.choice(["rms", "layer"]), gated=draw.random() < 0.5,
+            activation=draw.choice(["gelu", "silu"]), layers=(LayerKind(rope=Rope(1e4, d_head)),) * n_layers,
         )  # fmt: skip
         model = Model(config, random_weights(config, seed), dtype=draw.choice(["float32", "float64"]))
         trace = kvsim.trace(list(range(9)), model, 4)
@@ -219,8 +221,8 @@ def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
     model = kvsim.load("demo")
     right = model.ops.softmax
 
-    def wrong(scores):
-        probs = right(scores)
+    def wrong(scores, sinks):
+        probs = right(scores, sinks)
         if scores.shape[-2] == 4 and scores.shape[-1] == 8:
             probs[..., 0, :] = probs[..., 0, ::-1]
         return probs
@@ -228,6 +230,22 @@ def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
     monkeypatch.setattr(model.ops, "softmax", wrong)
     trace = kvsim.trace("中华人民共和国成", model, 2, "chunk:4")
     assert [step.agrees for step in trace.steps] == [True, False, False]
+
+
+def test_positions_that_depend_on_the_length_are_stated():
+    """Not hidden, and not taken for a fault."""
+    folder = Path(__file__).parent / "fixtures" / "llama_dynamic_ntk"
+    trace = kvsim.trace([5, 6, 7, 8, 9, 10, 11], folder, 6)
+    assert trace.steps[7].agrees  # up to the context that the model was trained on
+    assert not trace.agrees
+    assert trace.differs_by_design
+    assert json.loads(trace.to_json())["differs_by_design"]
+    jsonschema.validate(json.loads(trace.to_json()), SCHEMA)
+    from kvsim.views.language import words
+    from kvsim.views.terminal import tell_table
+
+    assert "by design: with dynamic positions cached keys keep" in tell_table(trace, words("en"))
+    assert "CHECK FAILED" not in tell_table(trace, words("en"))
 
 
 class Forgetful(POLICIES["dynamic"]):

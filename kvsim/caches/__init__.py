@@ -6,9 +6,11 @@ A cache is chosen by a string that parses and prints back: "none", "dynamic", "s
 import re
 
 from kvsim.caches.base import Cache, LayerCache, Shape
+from kvsim.caches.cross import CrossLayer
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.static import StaticLayer
+from kvsim.caches.window import WindowLayer
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
@@ -35,12 +37,29 @@ def parse_spec(spec: str) -> tuple[str, int | None]:
     return name, int(size)
 
 
+def layer_shape(config: Config) -> Shape:
+    """What a row of self-attention's cache holds (DESIGN: what a cache of each attention kind holds)."""
+    latent = config.latent
+    if latent is None:
+        return Shape(config.n_kv_heads, config.d_head, config.d_head)
+    if latent.form == "cached_expanded":
+        return Shape(config.n_heads, latent.d_nope + latent.d_rope, latent.d_value)
+    return Shape(1, latent.rank, latent.d_rope)
+
+
+def new_layer(name: str, size: int | None, ops: Ops, shape: Shape, window: int | None) -> LayerCache:
+    """One layer of the policy `name`; where the model has a window, `dynamic` keeps no more than it."""
+    if name == "dynamic" and window is not None:
+        return WindowLayer(ops, shape, window)
+    return POLICIES[name](ops, shape, size)
+
+
 def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
     """An empty cache of the policy `spec` for one sequence of the model `config`."""
     name, size = parse_spec(spec)
-    shape = Shape(config.n_kv_heads, config.d_head, config.d_head)
+    shape = layer_shape(config)
     try:
-        layers = [POLICIES[name](ops, shape, size) for _ in range(config.n_layers)]
+        layers = [new_layer(name, size, ops, shape, kind.window) for kind in config.layers]
     except (MemoryError, ValueError) as error:
         needed = config.n_layers * shape.row_bytes(ops) * (size or 0)
         raise UsageError(
@@ -48,5 +67,9 @@ def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
             spec=spec,
             needed=needed,
         ) from error
+    cross: list[CrossLayer] = []
+    if config.encoder is not None:
+        shape = Shape(config.n_kv_heads, config.d_head, config.d_head)
+        cross = [CrossLayer(ops, shape, keeps=name != "none") for _ in config.layers]
     printed = name if size is None else f"{name}:{size}"
-    return Cache(printed, ops, layers, capacity=size)
+    return Cache(printed, ops, layers, cross, capacity=size)

@@ -3,12 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
+
+if TYPE_CHECKING:
+    from kvsim.caches.cross import CrossLayer
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
@@ -112,10 +115,14 @@ class BufferLayer(LayerCache):
 class Cache:
     """The cache of one sequence. `seen` counts the tokens that the model has fed to it."""
 
-    def __init__(self, spec: str, ops: Ops, layers: list[LayerCache], capacity: int | None) -> None:
+    def __init__(
+        self, spec: str, ops: Ops, layers: list[LayerCache], cross: "list[CrossLayer]", capacity: int | None
+    ) -> None:
         self.spec = spec
         self.ops = ops  # the model's own: how a model knows its caches
         self.layers = layers
+        self.cross = cross  # one for each layer of an encoder-decoder, else none
+        self.source: object = None  # what the cross layers were made of
         self.capacity = capacity  # tokens it can hold; None: as many as the model's context
         self.keeps = all(layer.keeps for layer in layers)
         self.seen = 0
@@ -141,9 +148,11 @@ class Cache:
     @property
     def logical_bytes(self) -> int:
         """Bytes of the rows held, all layers."""
-        return sum(layer.logical_bytes for layer in self.layers)
+        held = sum(layer.logical_bytes for layer in self.layers)
+        return held + sum(layer.logical_bytes for layer in self.cross)
 
     @property
     def allocated_bytes(self) -> int:
         """Bytes of the arrays that hold them, all layers, room to grow included."""
-        return sum(layer.allocated_bytes for layer in self.layers)
+        held = sum(layer.allocated_bytes for layer in self.layers)
+        return held + sum(layer.allocated_bytes for layer in self.cross)

@@ -172,7 +172,7 @@ def command(say: Say) -> click.Command:
             color = use_color(sys.stdout)
             told = _tell(result, say, shows, count, step, most, ascii_only, color)
             click.echo("\n\n".join(told), color=color)
-        return 0 if result.agrees else 1
+        return 0 if result.agrees or result.differs_by_design else 1
 
     return trace
 

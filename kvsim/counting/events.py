@@ -4,7 +4,12 @@ from typing import NamedTuple
 
 PROJECTIONS = ("query", "key", "value")  # whose rows are the projected rows
 SCORES = "scores"  # QKᵀ
-KINDS = (*PROJECTIONS, SCORES, "context", "output", "gate", "up", "down", "head")
+KINDS = (
+    *PROJECTIONS, SCORES, "context", "output", "gate", "up", "down", "head",
+    "cross_query", "cross_key", "cross_value", "cross_scores", "cross_context", "cross_output",
+    "query_down", "latent", "expand", "absorb_query", "absorb_value",  # latent attention
+    "router", "project_in", "project_out", "convolution",
+)  # fmt: skip
 
 
 COUNTS = ("cells", "useful", "rows", "macs", "flops")  # what a table can count

@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file, memory-mapped, one at a time."""
+"""Tensors of a checkpoint's safetensors files, memory-mapped, one at a time."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import FileError
-from kvsim.loading.families import Source
+from kvsim.loading.json_file import read_json
+from kvsim.loading.sources import Source
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # bfloat16 as its bits
 
 
-class Checkpoint:
+class Shard:
     """One safetensors file. FileError: absent, truncated, or a header that contradicts the file."""
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +32,7 @@ class Checkpoint:
                 pass
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
-                self._header: dict[str, Any] = json.loads(file.read(size))
+                self.header: dict[str, Any] = json.loads(file.read(size))
             self._start = 8 + size
             self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         except (OSError, ValueError, SafetensorError) as error:
@@ -42,15 +43,11 @@ class Checkpoint:
                 reason=reason,
                 size=path.stat().st_size,
             ) from error
-        self._header.pop("__metadata__", None)
-        self.unused = set(self._header)  # what nobody has asked for yet
+        self.header.pop("__metadata__", None)
 
     def stored(self, key: str) -> tuple[str, Any]:
         """The dtype's name and the bytes as stored, of one tensor, without a copy."""
-        if key not in self._header:
-            raise FileError("{path} lacks the tensor {key} that its config.json asks for", path=self.path, key=key)
-        self.unused.discard(key)
-        entry = self._header[key]
+        entry = self.header[key]
         name = entry["dtype"]
         if name not in _DTYPES:
             raise FileError(
@@ -65,6 +62,43 @@ class Checkpoint:
         return name, raw.view(_DTYPES[name]).reshape(entry["shape"])
 
 
+def find_shards(folder: Path) -> list[Path]:
+    """model.safetensors, or the files that model.safetensors.index.json names, all in the folder itself."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").exists() or not index.exists():
+        return [folder / "model.safetensors"]
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise FileError("{path} has no weight_map from tensors to files: get it again", path=index)
+    names = sorted(set(files.values()))
+    for name in names:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise FileError("{path} names {name}, which is outside its folder", path=index, name=name)
+    return [folder / name for name in names]
+
+
+class Checkpoint:
+    """All tensors of a folder. `prefix`: what a checkpoint of the bare model leaves out of its names."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.prefix = prefix
+        self.shards = [Shard(path) for path in find_shards(folder)]
+        self.path = self.shards[0].path if len(self.shards) == 1 else folder
+        self._home = {key: shard for shard in self.shards for key in shard.header}
+        self.unused = set(self._home)  # what nobody has asked for yet
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._home or key.removeprefix(self.prefix) in self._home
+
+    def stored(self, key: str) -> tuple[str, Any]:
+        """The dtype's name and the tensor as stored, without a copy. FileError: not there."""
+        if key not in self:
+            raise FileError("{path} lacks the tensor {key} that its config.json asks for", path=self.path, key=key)
+        key = key if key in self._home else key.removeprefix(self.prefix)
+        self.unused.discard(key)
+        return self._home[key].stored(key)
+
+
 def from_bfloat16(bits: Any) -> Any:
     """bfloat16 given by its 16 bits, as float32: the same number, exactly."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -73,11 +107,7 @@ def from_bfloat16(bits: Any) -> Any:
 def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
     """A copy of the array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
     name, stored = checkpoint.stored(source.key)
-    expected = shape[::-1] if source.transposed else shape
-    start, stop = 0, expected[-1]
-    if source.columns is not None:
-        start, stop, width = source.columns
-        expected = (*expected[:-1], width)
+    expected = source.stored or shape
     if stored.shape != expected:
         raise FileError(
             "{path}: the tensor {key} has shape {found}, its config.json asks for {expected}",
@@ -86,11 +116,15 @@ def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], 
             found=list(stored.shape),
             expected=list(expected),
         )
-    part = stored[..., start:stop]
-    part = from_bfloat16(part) if name == "BF16" else part
+    part = stored if source.take is None else source.take(stored)
+    if part.shape != shape:
+        raise ValueError(f"{source.key}: the family makes {part.shape} of it, the model has {shape}")
+    if name == "BF16":
+        part = from_bfloat16(part)
     with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
         # A copy even where nothing changes: the file may be rewritten after it was checked.
-        return np.array(part.T if source.transposed else part, dtype=dtype, order="C")
+        array = np.array(part, dtype=dtype, order="C")
+    return array + np.asarray(source.plus, dtype) if source.plus else array
 
 
 def finite(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:

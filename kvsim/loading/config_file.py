@@ -1,29 +1,40 @@
 """config.json to `Config`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from kvsim.config import Config
 from kvsim.errors import FileError
 from kvsim.loading.facts import Facts
-from kvsim.loading.families import FAMILIES, get_family
+from kvsim.loading.families import ENCODERS_ONLY, FAMILIES, get_family
 from kvsim.loading.json_file import read_json
 
 
 def read_config(path: Path) -> Config:
     """The facts in a config.json. FileError: unknown family, a field that lacks or contradicts."""
     facts = Facts(path, read_json(path))
+    family = facts.fields.get("model_type")
+    if family in ENCODERS_ONLY:
+        raise FileError(
+            "{path}: {family} is an encoder: no autoregressive generation, so no KV cache", path=path, family=family
+        )
     config = get_family(facts.choice("model_type", {name: name for name in FAMILIES})).config(facts)
-    if config.n_heads % config.n_kv_heads:
-        raise FileError(
-            "{path}: {heads} query heads cannot share {kv} key/value heads: the first must be a multiple",
-            path=path,
-            heads=config.n_heads,
-            kv=config.n_kv_heads,
-        )
-    if config.positions == "rope" and config.d_head % 2:
-        raise FileError(
-            "{path}: rotary positions turn pairs, so the head size must be even, not {size}",
-            path=path,
-            size=config.d_head,
-        )
+    for part in (config, config.encoder):
+        if part is not None and part.n_heads % part.n_kv_heads:
+            raise FileError(
+                "{path}: {heads} query heads cannot share {kv} key/value heads: the first must be a multiple",
+                path=path,
+                heads=part.n_heads,
+                kv=part.n_kv_heads,
+            )
     return config
+
+
+def read_start(path: Path, config: Config) -> Config:
+    """The config with `decoder_start_token_id` from a generation_config.json, where its own file has none."""
+    if config.encoder is None or config.start_id is not None or not path.is_file():
+        return config
+    facts = Facts(path, read_json(path))
+    if facts.fields.get("decoder_start_token_id") is None:
+        return config
+    return replace(config, start_id=facts.index("decoder_start_token_id"))

@@ -11,6 +11,8 @@ _REQUIRED = object()
 class Facts:
     """The fields of one config.json. Every reader raises FileError, naming the file and the field."""
 
+    required = _REQUIRED  # the default of a field that must be there
+
     def __init__(self, path: Path, fields: dict[str, Any]) -> None:
         self.path, self.fields = path, fields
 
@@ -44,6 +46,27 @@ class Facts:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
             raise self.wrong(key, value, Words("a positive number"))
         return float(value)
+
+    def index(self, key: str, default: object = _REQUIRED) -> int:
+        """A whole number from 0: a token's id."""
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.wrong(key, value, Words("a token id"))
+        return value
+
+    def at_most(self, key: str, largest: int, default: object = _REQUIRED) -> int:
+        """A positive integer of at most `largest`."""
+        value = self.size(key, default)
+        if value > largest:
+            raise self.wrong(key, value, f"1 .. {largest}")
+        return value
+
+    def numbers(self, key: str, count: int) -> list[float]:
+        """A list of `count` positive numbers."""
+        values = self._get(key, _REQUIRED)
+        if not isinstance(values, list) or len(values) != count:
+            raise self.wrong(key, values, f"{count} numbers")
+        return [Facts(self.path, {key: value}).number(key) for value in values]
 
     def flag(self, key: str, default: object = _REQUIRED) -> bool:
         value = self._get(key, default)

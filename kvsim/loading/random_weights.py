@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.blueprint import build_weights
 from kvsim.config import Config
-from kvsim.weights import Weights, build_weights
+from kvsim.weights import Weights
 
 
 def random_weights(config: Config, seed: int = 0, dtype: str = "float64") -> Weights:

@@ -1,4 +1,4 @@
-"""Causal self-attention (arXiv:1706.03762) with grouped queries (arXiv:2305.13245).
+"""Self-attention (arXiv:1706.03762) with grouped queries (arXiv:2305.13245), and cross-attention.
 
 Multi-head is G = H, multi-query G = 1. Keys and values are never repeated: each group of R query
 heads meets its one key/value head by broadcasting. Query head h = g·R + r reads head g.
@@ -9,13 +9,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from kvsim.arrays import Array
-from kvsim.config import Config
+from kvsim.config import Config, LayerKind
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
-from kvsim.transformer.positions import Positions
-from kvsim.weights import Attention
-
-Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
+from kvsim.transformer.positions import Encode, Mask, Positions
+from kvsim.weights import Attention, Norm
 
 
 class LayerCache(Protocol):
@@ -24,67 +22,134 @@ class LayerCache(Protocol):
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View: ...
 
 
+class CrossCache(Protocol):
+    """The same for cross-attention, whose rows are all there at once: made when they are first asked for."""
+
+    def read(self, make: Callable[[], tuple[Any, Any]]) -> View: ...
+
+
 class Sequence(NamedTuple):
     """One sequence of a batch: where its new tokens stand in T, at which positions, and its cache."""
 
     rows: slice
     pos: Span
     layers: tuple[LayerCache, ...]
+    cross: tuple[CrossCache, ...] = ()
+    source: Any = None  # the encoder's output [S, D]; None where the cross caches hold what is made of it
 
 
-def attend(ops: Ops, q_GRTK: Array, view: View, positions: Positions) -> Array:
-    """softmax(QKᵀ / √K) V over what `view` shows: [G, R, T, K]. Queries come encoded."""
+def attend(
+    ops: Ops,
+    q_GRTK: Array,
+    view: View,
+    mask: Mask | None,
+    scale: float,
+    bias_GRTS: Array | None = None,
+    cap: float | None = None,
+    sinks_H: Array | None = None,
+    prefix: str = "",
+) -> Array:
+    """softmax(scale · QKᵀ) V over what `view` shows: [G, R, T, K]. Queries and keys come encoded."""
     xp = ops.xp
-    k_GSK, v_GSK = view.keys, view.values
-    mask = positions.mask(view.query_pos, view.key_pos)
-    k_G1KS = xp.matrix_transpose(k_GSK[:, None, :, :])
-    scores_GRTS = ops.matmul("scores", q_GRTK, k_G1KS, mask.admitted) / math.sqrt(q_GRTK.shape[-1])
-    ops.see("scores", scores_GRTS)
-    probs_GRTS = ops.softmax(xp.where(mask.allowed, scores_GRTS, -math.inf))
-    ops.see("probs", probs_GRTS)
+    admitted = None if mask is None else mask.admitted
+    k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
+    scores_GRTS = ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted) * scale
+    if cap is not None:
+        scores_GRTS = ops.soft_cap(scores_GRTS, cap)
+    if bias_GRTS is not None:
+        scores_GRTS = scores_GRTS + bias_GRTS
+    ops.see(f"{prefix}scores", scores_GRTS)
+    if mask is not None:
+        scores_GRTS = xp.where(mask.allowed, scores_GRTS, -math.inf)
+    sinks_GR11 = None if sinks_H is None else xp.reshape(sinks_H, (*q_GRTK.shape[:2], 1, 1))
+    probs_GRTS = ops.softmax(scores_GRTS, sinks_GR11)
+    ops.see(f"{prefix}probs", probs_GRTS)
     view.observe(q_GRTK, probs_GRTS)
-    return ops.matmul("context", probs_GRTS, v_GSK[:, None, :, :], mask.admitted)
+    return ops.matmul(f"{prefix}context", probs_GRTS, view.values[:, None, :, :], admitted)
+
+
+def to_groups(ops: Ops, q_THK: Array, n_groups: int) -> Array:
+    """[T, H, K] to [G, R, T, K]."""
+    n_new, n_heads, d_head = q_THK.shape
+    q_TGRK = ops.xp.reshape(q_THK, (n_new, n_groups, n_heads // n_groups, d_head))
+    return ops.xp.permute_dims(q_TGRK, (1, 2, 0, 3))
+
+
+def merge_heads(ops: Ops, context_GRTK: Array) -> Array:
+    """[G, R, T, K] to [T, H·K]."""
+    n_groups, per_group, n_new, d_head = context_GRTK.shape
+    context_TGRK = ops.xp.permute_dims(context_GRTK, (2, 0, 1, 3))
+    return ops.xp.reshape(context_TGRK, (n_new, n_groups * per_group * d_head))
+
+
+def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, prefix: str = "") -> Array:
+    """Queries, keys or values of every head: [T, H, K] or [T, G, K], normalised where the model does."""
+    xp = ops.xp
+    linear = getattr(w, kind)
+    norm: Norm | None = getattr(w, f"{kind}_norm", None)
+    y_T_XK = ops.linear(f"{prefix}{kind}", x_TD, linear)
+    if config.clip_qkv is not None:
+        y_T_XK = xp.clip(y_T_XK, -config.clip_qkv, config.clip_qkv)
+    if norm is not None and config.qk_norm == "whole":
+        y_T_XK = ops.norm(config.norm, y_T_XK, norm, config.norm_eps)
+    y_TXK = xp.reshape(y_T_XK, (x_TD.shape[0], y_T_XK.shape[1] // config.d_head, config.d_head))
+    if norm is not None and config.qk_norm != "whole":
+        y_TXK = ops.norm(config.norm, y_TXK, norm, config.norm_eps)
+    return y_TXK
 
 
 def attend_sequence(
-    ops: Ops, q_THK: Array, k_TGK: Array, v_TGK: Array, cache: LayerCache, pos: Span, positions: Positions
-) -> Array:
-    """The new tokens of one sequence against everything it may see: [T, H·K]."""
+    ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, k_TGK: Array, v_TGK: Array,
+    cache: LayerCache, pos: Span, positions: Positions,
+) -> Array:  # fmt: skip
+    """The new tokens of one sequence against everything they may see: [T, H·K]."""
     xp = ops.xp
-    n_new, n_heads, d_head = q_THK.shape
     k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
-    view = cache.update(k_GTK, v_GTK, pos, positions.encode_rows)
-    n_groups = k_GTK.shape[0]
-    q_TGRK = xp.reshape(q_THK, (n_new, n_groups, n_heads // n_groups, d_head))
-    q_GRTK = positions.encode(xp.permute_dims(q_TGRK, (1, 2, 0, 3)), view.query_pos)
-    context_GRTK = attend(ops, q_GRTK, view, positions)
-    context_TGRK = xp.permute_dims(context_GRTK, (2, 0, 1, 3))
-    return xp.reshape(context_TGRK, (n_new, n_heads * d_head))
+    view = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
+    q_GRTK = positions.rotate(kind.rope, to_groups(ops, q_THK, config.n_kv_heads), view.query_pos)
+    mask = positions.mask(view.query_pos, view.key_pos, kind.window)
+    bias_GRTS = positions.bias(view.query_pos, view.key_pos)
+    scale = config.d_head**-0.5 if kind.scale is None else kind.scale
+    return merge_heads(ops, attend(ops, q_GRTK, view, mask, scale, bias_GRTS, config.score_cap, w.sinks))
 
 
 def attention(
-    ops: Ops,
-    config: Config,
-    w: Attention,
-    x_TD: Array,
-    sequences: list[Sequence],
-    layer: int,
+    ops: Ops, config: Config, kind: LayerKind, w: Attention, x_TD: Array, sequences: list[Sequence], layer: int,
     positions: Positions,
-) -> Array:
+) -> Array:  # fmt: skip
     """[T, D] to [T, D]: the projections see all sequences at once, attention one at a time."""
-    xp = ops.xp
-    n_new = x_TD.shape[0]
-    q_T_HK = ops.linear("query", x_TD, w.query)
-    k_T_GK = ops.linear("key", x_TD, w.key)
-    v_T_GK = ops.linear("value", x_TD, w.value)
-    q_THK = xp.reshape(q_T_HK, (n_new, config.n_heads, config.d_head))
-    k_TGK = xp.reshape(k_T_GK, (n_new, config.n_kv_heads, config.d_head))
-    v_TGK = xp.reshape(v_T_GK, (n_new, config.n_kv_heads, config.d_head))
+    q_THK, k_TGK, v_TGK = (project(ops, config, w, name, x_TD) for name in ("query", "key", "value"))
     contexts = [
         attend_sequence(
-            ops, q_THK[s.rows, ...], k_TGK[s.rows, ...], v_TGK[s.rows, ...], s.layers[layer], s.pos, positions
+            ops, config, kind, w, q_THK[s.rows, ...], k_TGK[s.rows, ...], v_TGK[s.rows, ...],
+            s.layers[layer], s.pos, positions,
         )
         for s in sequences
-    ]
-    context_T_HK = contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=0)
+    ]  # fmt: skip
+    context_T_HK = contexts[0] if len(contexts) == 1 else ops.xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
+
+
+def attend_source(
+    ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, cache: CrossCache, source_SD: Array | None
+) -> Array:
+    """The new tokens of one sequence against its source: [T, H·K]."""
+
+    def make() -> tuple[Array, Array]:
+        made = [project(ops, config, w, name, source_SD, prefix="cross_") for name in ("key", "value")]
+        k_GSK, v_GSK = (ops.xp.permute_dims(x, (1, 0, 2)) for x in made)
+        return k_GSK, v_GSK
+
+    scale = config.d_head**-0.5 if kind.scale is None else kind.scale
+    q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
+    return merge_heads(ops, attend(ops, q_GRTK, cache.read(make), None, scale, prefix="cross_"))
+
+
+def cross_attention(
+    ops: Ops, config: Config, kind: LayerKind, w: Attention, x_TD: Array, sequences: list[Sequence], layer: int
+) -> Array:
+    """[T, D] to [T, D]: queries of the text, keys and values of the source, which the cache keeps."""
+    q_THK = project(ops, config, w, "query", x_TD, prefix="cross_")
+    contexts = [attend_source(ops, config, kind, w, q_THK[s.rows, ...], s.cross[layer], s.source) for s in sequences]
+    context_T_HK = contexts[0] if len(contexts) == 1 else ops.xp.concat(contexts, axis=0)
+    return ops.linear("cross_output", context_T_HK, w.output)

@@ -6,11 +6,14 @@ from kvsim.ops import Ops
 from kvsim.weights import FeedForward
 
 
-def feed_forward(ops: Ops, config: Config, w: FeedForward, x_TD: Array) -> Array:
-    """[T, D] to [T, D], each token by itself."""
+def feed_forward(ops: Ops, config: Config, w: FeedForward, x_ND: Array) -> Array:
+    """[N, D] to [N, D], each row by itself: all new tokens, or those that chose an expert."""
     if w.gate is None:
-        hidden_TF = ops.activate(config.activation, ops.linear("up", x_TD, w.up))
+        hidden_NF = ops.activate(config.activation, ops.linear("up", x_ND, w.up))
+    elif config.activation == "clipped_swiglu":
+        gate_NF = ops.linear("gate", x_ND, w.gate)
+        hidden_NF = ops.clipped_swiglu(gate_NF, ops.linear("up", x_ND, w.up))
     else:
-        gate_TF = ops.activate(config.activation, ops.linear("gate", x_TD, w.gate))
-        hidden_TF = gate_TF * ops.linear("up", x_TD, w.up)
-    return ops.linear("down", hidden_TF, w.down)
+        gate_NF = ops.activate(config.activation, ops.linear("gate", x_ND, w.gate))
+        hidden_NF = gate_NF * ops.linear("up", x_ND, w.up)
+    return ops.linear("down", hidden_NF, w.down)

@@ -1,14 +1,19 @@
-"""What depends on positions alone: rotary angles and the causal mask.
+"""What depends on positions alone: rotary angles, masks, and biases on the scores.
 
 A `Positions` lives for one forward pass, so that layers which ask for the same span share the work.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
-from kvsim.config import Config
+from kvsim.config import Alibi, Buckets, Config, Rope
 from kvsim.ops import Ops
 from kvsim.spans import Span, admitted_pairs
+from kvsim.transformer.rotary import depends_on_length, frequencies, rotate
+
+Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
 
 class Mask(NamedTuple):
@@ -18,56 +23,127 @@ class Mask(NamedTuple):
     admitted: tuple[int, int]
 
 
-def rotary_angles(ops: Ops, config: Config, pos: Span) -> tuple[Array, Array]:
-    """cos and sin of position · theta^(-2j/K) (arXiv:2104.09864), each [T, J], in the model's dtype.
+def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
+    """cos and sin of position · frequency, each [T, J], in the model's dtype.
 
     The angles are computed in float64: in float32 they lose a digit for every digit of the position.
     """
     xp = ops.xp
-    j_J = xp.astype(ops.arange(0, config.d_head // 2), xp.float64)
-    frequency_J = config.rope_theta ** (-2.0 * j_J / config.d_head)
+    length = pos.stop if depends_on_length(rope) else 0
+    frequency_J = xp.asarray(frequencies(rope, length), dtype=xp.float64, device=ops.device)
     pos_T = xp.astype(ops.arange(pos.start, pos.stop), xp.float64)
     angle_TJ = pos_T[:, None] * frequency_J[None, :]
-    return xp.astype(xp.cos(angle_TJ), ops.dtype), xp.astype(xp.sin(angle_TJ), ops.dtype)
+    cos_TJ, sin_TJ = xp.cos(angle_TJ) * rope.magnitude, xp.sin(angle_TJ) * rope.magnitude
+    return xp.astype(cos_TJ, ops.dtype), xp.astype(sin_TJ, ops.dtype)
 
 
-def rotate(ops: Ops, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
-    """Turn each pair (x[..., j], x[..., J + j]) of x [..., T, K] by its angle: Llama's halves."""
-    half = x.shape[-1] // 2
-    left, right = x[..., :half], x[..., half:]
-    return ops.xp.concat([left * cos_TJ - right * sin_TJ, right * cos_TJ + left * sin_TJ], axis=-1)
+def causal_mask(ops: Ops, query_pos: Span, key_pos: Span, window: int | None) -> Mask:
+    """A query sees keys at its own position and before, at most `window` of them: positions are
+    compared, never indices."""
+    query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
+    key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
+    allowed_TS = key_1S <= query_T1
+    if window is not None:
+        allowed_TS = ops.xp.logical_and(allowed_TS, key_1S > query_T1 - window)
+    return Mask(allowed_TS, (admitted_pairs(query_pos, key_pos, window), query_pos.size * key_pos.size))
 
 
-def causal_mask(ops: Ops, query_pos: Span, key_pos: Span) -> Mask:
-    """A query sees the keys at its own position and before: positions are compared, never indices."""
-    query_T = ops.arange(query_pos.start, query_pos.stop)
-    key_S = ops.arange(key_pos.start, key_pos.stop)
-    allowed_TS = key_S[None, :] <= query_T[:, None]
-    return Mask(allowed_TS, (admitted_pairs(query_pos, key_pos), query_pos.size * key_pos.size))
+def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: Span) -> Array:
+    """slope · (key position - query position): [G, R, T, S]."""
+    xp = ops.xp
+    slope_H = xp.asarray(alibi.slopes, dtype=ops.dtype, device=ops.device)
+    slope_GR11 = xp.reshape(slope_H, (n_groups, len(alibi.slopes) // n_groups, 1, 1))
+    key_S = xp.astype(ops.arange(key_pos.start, key_pos.stop), ops.dtype)
+    if alibi.rounded:
+        rough = ops.round_bfloat16(ops.round_bfloat16(slope_GR11) * ops.round_bfloat16(key_S))
+        return rough * alibi.scale
+    query_T1 = xp.astype(ops.arange(query_pos.start, query_pos.stop), ops.dtype)[:, None]
+    distance_TS = key_S[None, :] - query_T1
+    return slope_GR11 * distance_TS * alibi.scale
+
+
+def bucket_of(distance: int, buckets: Buckets, causal: bool) -> int:
+    """T5's bucket of `distance` = key position - query position: exact near, logarithmic far."""
+    count, base = buckets.count, 0
+    if not causal:
+        count //= 2
+        base = count if distance > 0 else 0
+        distance = abs(distance)
+    else:
+        distance = max(-distance, 0)
+    exact = count // 2
+    if distance < exact:
+        return base + distance
+    far = math.log(distance / exact) / math.log(buckets.max_distance / exact) * (count - exact)
+    return base + min(exact + int(far), count - 1)
 
 
 class Positions:
-    """Encodes queries and keys, and masks scores, by position."""
+    """Encodes queries and keys, masks scores and biases them, by position."""
 
-    def __init__(self, ops: Ops, config: Config) -> None:
-        self.ops, self.config = ops, config
-        self._angles: dict[Span, tuple[Array, Array]] = {}
-        self._masks: dict[tuple[Span, Span], Mask] = {}
+    def __init__(self, ops: Ops, config: Config, table: Array | None = None) -> None:
+        self.ops, self.config, self.table = ops, config, table
+        self._angles: dict[tuple[Rope, Span], tuple[Array, Array]] = {}
+        self._masks: dict[tuple[Span, Span, int | None], Mask] = {}
+        self._biases: dict[tuple[Span, Span], Array] = {}
 
-    def encode(self, x: Array, pos: Span) -> Array:
-        """Queries or keys [..., T, K] with their positions worked in, where that is where they go."""
-        if self.config.positions != "rope":
+    def rotate(self, rope: Rope | None, x: Array, pos: Span) -> Array:
+        """Queries or keys [..., T, K] turned by their positions; as they are without a `rope`."""
+        if rope is None:
             return x
-        if pos not in self._angles:
-            self._angles[pos] = rotary_angles(self.ops, self.config, pos)
-        return rotate(self.ops, x, *self._angles[pos])
+        if (rope, pos) not in self._angles:
+            self._angles[rope, pos] = rotary_angles(self.ops, rope, pos)
+        return rotate(self.ops, rope, x, *self._angles[rope, pos])
 
-    def encode_rows(self, keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
+    def encoder_of_keys(self, rope: Rope | None) -> Encode:
         """What a cache calls on the rows it is given (or, where it re-indexes, on those it reads)."""
-        return self.encode(keys, pos), values
 
-    def mask(self, query_pos: Span, key_pos: Span) -> Mask:
-        key = (query_pos, key_pos)
+        def encode(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
+            return self.rotate(rope, keys, pos), values
+
+        return encode
+
+    def encoder_of_values(self, rope: Rope | None) -> Encode:
+        """The same where the second of the two is the part that turns (latent attention)."""
+
+        def encode(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
+            return keys, self.rotate(rope, values, pos)
+
+        return encode
+
+    def mask(self, query_pos: Span, key_pos: Span, window: int | None) -> Mask | None:
+        """None where everyone sees everyone: an encoder."""
+        if not self.config.causal:
+            return None
+        key = (query_pos, key_pos, window)
         if key not in self._masks:
-            self._masks[key] = causal_mask(self.ops, query_pos, key_pos)
+            self._masks[key] = causal_mask(self.ops, query_pos, key_pos, window)
         return self._masks[key]
+
+    def bias(self, query_pos: Span, key_pos: Span) -> Array | None:
+        """What position adds to the scores: [G, R, T, S], or None."""
+        if self.config.alibi is None and self.config.buckets is None:
+            return None
+        if (query_pos, key_pos) not in self._biases:
+            make = self._bucket_bias if self.config.alibi is None else self._alibi_bias
+            self._biases[query_pos, key_pos] = make(query_pos, key_pos)
+        return self._biases[query_pos, key_pos]
+
+    def _alibi_bias(self, query_pos: Span, key_pos: Span) -> Array:
+        assert self.config.alibi is not None
+        return alibi_bias(self.ops, self.config.alibi, self.config.n_kv_heads, query_pos, key_pos)
+
+    def _bucket_bias(self, query_pos: Span, key_pos: Span) -> Array:
+        """The table's numbers for every distance there is, then picked for every pair."""
+        ops, xp, config = self.ops, self.ops.xp, self.config
+        assert config.buckets is not None
+        first = key_pos.start - (query_pos.stop - 1)
+        last = key_pos.stop - 1 - query_pos.start
+        numbers = [bucket_of(d, config.buckets, config.causal) for d in range(first, last + 1)]
+        query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
+        key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
+        place_TS = key_1S - query_T1 - first
+        flat = xp.take(xp.take(self.table, ops.ids(numbers), axis=0), xp.reshape(place_TS, (-1,)), axis=0)
+        bias_HTS = xp.reshape(xp.permute_dims(flat, (1, 0)), (config.n_heads, query_pos.size, key_pos.size))
+        shape = (config.n_kv_heads, config.n_heads // config.n_kv_heads, query_pos.size, key_pos.size)
+        return xp.reshape(bias_HTS, shape)

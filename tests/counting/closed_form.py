@@ -3,31 +3,77 @@
 from kvsim.config import Config
 
 
-def step_macs(config: Config, new: int, visible: int, heads_out: int | None = None) -> dict[str, int]:
-    """Multiply-accumulates of each site when `new` tokens are fed and each sees `visible` positions.
-
-    A linear layer: rows · inputs · outputs. Attention, for each query head: the scores and the
-    weighted sum, new · visible · head size each. The head on `heads_out` positions (all new ones).
-    """
-    d, f, h, g, k = config.d_model, config.d_ff, config.n_heads, config.n_kv_heads, config.d_head
-    layer = {
-        "query": new * d * h * k,
-        "key": new * d * g * k,
-        "value": new * d * g * k,
-        "scores": h * new * visible * k,
-        "context": h * new * visible * k,
-        "output": new * h * k * d,
-        **({"gate": new * d * f} if config.gated else {}),
-        "up": new * d * f,
-        "down": new * f * d,
+def attention_macs(config: Config, new: int, visible: int) -> dict[str, int]:
+    """Projections: rows · inputs · outputs. Attention, for each query head: scores and weighted sum, new ·
+    visible · head size each."""
+    d, h, g, k = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
+    if config.latent is None:
+        return {
+            "query": new * d * h * k,
+            "key": new * d * g * k,
+            "value": new * d * g * k,
+            "scores": h * new * visible * k,
+            "context": h * new * visible * k,
+            "output": new * h * k * d,
+        }
+    rank, q_rank, nope, rope, value = (
+        config.latent.rank, config.latent.q_rank, config.latent.d_nope, config.latent.d_rope, config.latent.d_value,
+    )  # fmt: skip
+    sites = {
+        "query": new * (q_rank or d) * h * (nope + rope),
+        "latent": new * d * (rank + rope),
+        "output": new * h * value * d,
+        **({"query_down": new * d * q_rank} if q_rank else {}),
     }
-    sites = {f"layers.{i}.{kind}": macs for i in range(config.n_layers) for kind, macs in layer.items()}
-    return sites | {"head": (new if heads_out is None else heads_out) * d * config.vocab_size}
+    if config.latent.form == "absorbed":
+        return sites | {
+            "absorb_query": h * new * nope * rank,
+            "scores": h * new * visible * (rank + rope),
+            "context": h * new * visible * rank,
+            "absorb_value": h * new * rank * value,
+        }
+    expanded = visible if config.latent.form == "reexpanded" else new
+    return sites | {
+        "expand": expanded * rank * h * (nope + value),
+        "scores": h * new * visible * (nope + rope),
+        "context": h * new * visible * value,
+    }
 
 
-def step_useful_macs(config: Config, new: int, visible: int) -> dict[str, int]:
-    """The same with only the pairs that causality admits: query i of `new` sees visible - new + i + 1."""
-    pairs = sum(visible - new + i + 1 for i in range(new))
-    sites = step_macs(config, new, visible)
-    attention = config.n_heads * pairs * config.d_head
-    return {site: attention if site.endswith(("scores", "context")) else macs for site, macs in sites.items()}
+def ff_macs(config: Config, layer: int, new: int) -> dict[str, int]:
+    """A dense layer; or the router, each token's chosen experts, and the shared one."""
+    d, experts = config.d_model, config.layers[layer].experts
+    width = config.d_ff if experts is None else experts.chosen * experts.d_ff + experts.d_shared
+    sites = {"up": new * d * width, "down": new * d * width}
+    if config.gated:
+        sites["gate"] = new * d * width
+    if experts is not None:
+        sites["router"] = new * d * experts.count
+    return sites
+
+
+def step_macs(
+    config: Config, new: int, stop: int, heads_out: int | None = None, keeps_window: bool = False
+) -> dict[str, int]:
+    """Multiply-accumulates of each kind of product in each layer ("0.scores"), when `new` tokens are fed and
+    the text then has `stop`. The head on `heads_out` positions (all new ones). `keeps_window`: the cache
+    answers with no more than a layer's window and the new rows."""
+    sites = {}
+    for layer, kind in enumerate(config.layers):
+        visible = stop
+        if keeps_window and kind.window is not None:
+            visible = min(stop - new, kind.window - 1) + new
+        for name, macs in (attention_macs(config, new, visible) | ff_macs(config, layer, new)).items():
+            sites[f"{layer}.{name}"] = macs
+    return sites | {"head": (new if heads_out is None else heads_out) * config.d_model * config.vocab_size}
+
+
+def step_useful_macs(config: Config, new: int, stop: int, keeps_window: bool = False) -> dict[str, int]:
+    """The same with only the pairs that causality and window admit: query i of `new` sees min(i + 1, window)."""
+    sites = step_macs(config, new, stop, keeps_window=keeps_window)
+    for layer, kind in enumerate(config.layers):
+        pairs = sum(min(stop - i, kind.window or stop) for i in range(new))
+        per_pair = attention_macs(config, 1, 1)
+        for name in ("scores", "context"):
+            sites[f"{layer}.{name}"] = pairs * per_pair[name]
+    return sites

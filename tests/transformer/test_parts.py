@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from kvsim.config import Rope
 from kvsim.spans import Span
 from kvsim.transformer.positions import Positions, causal_mask, rotary_angles
 from tests.models import PRIMES, make_model
@@ -12,31 +13,35 @@ from tests.models import PRIMES, make_model
 
 @pytest.mark.parametrize("theta", [10.0, 10000.0, 500000.0])
 def test_rotary_angles(theta):
-    from dataclasses import replace
-
-    config = replace(PRIMES, rope_theta=theta)
-    cos, sin = rotary_angles(make_model(PRIMES).ops, config, Span(3, 6))
+    cos, sin = rotary_angles(make_model(PRIMES).ops, Rope(theta, 10), Span(3, 6))
     for row, position in enumerate((3, 4, 5)):
-        for j in range(config.d_head // 2):
-            angle = position * theta ** (-2 * j / config.d_head)
+        for j in range(5):
+            angle = position * theta ** (-2 * j / 10)
             assert cos[row, j] == pytest.approx(math.cos(angle), abs=1e-15)
             assert sin[row, j] == pytest.approx(math.sin(angle), abs=1e-15)
 
 
-def test_rotation_keeps_lengths_and_depends_on_distance_alone():
+@pytest.mark.parametrize("pairs", ["halves", "adjacent"])
+@pytest.mark.parametrize("size", [10, 4])
+def test_rotation_keeps_lengths_and_depends_on_distance_alone(pairs, size):
+    rope = Rope(10000.0, size, pairs)
     positions = Positions(make_model(PRIMES).ops, PRIMES)
     x, y = np.random.default_rng(0).normal(size=(2, 1, 1, PRIMES.d_head))
     products = [
-        float((positions.encode(x, Span(p, p + 1)) * positions.encode(y, Span(p + 4, p + 5))).sum()) for p in (0, 7, 31)
+        float((positions.rotate(rope, x, Span(p, p + 1)) * positions.rotate(rope, y, Span(p + 4, p + 5))).sum())
+        for p in (0, 7, 31)
     ]
     assert products == pytest.approx([products[0]] * 3, abs=1e-13)
-    assert np.linalg.norm(positions.encode(x, Span(9, 10))) == pytest.approx(np.linalg.norm(x))
+    assert np.linalg.norm(positions.rotate(rope, x, Span(9, 10))) == pytest.approx(np.linalg.norm(x))
 
 
 def test_the_mask_compares_positions():
-    mask = causal_mask(make_model(PRIMES).ops, Span(2, 4), Span(1, 5))
+    mask = causal_mask(make_model(PRIMES).ops, Span(2, 4), Span(1, 5), None)
     assert mask.allowed.tolist() == [[True, True, False, False], [True, True, True, False]]
     assert mask.admitted == (5, 8)
+    mask = causal_mask(make_model(PRIMES).ops, Span(2, 4), Span(1, 5), 2)
+    assert mask.allowed.tolist() == [[True, True, False, False], [False, True, True, False]]
+    assert mask.admitted == (4, 8)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

@@ -1,31 +1,54 @@
 """Model families, one a file: how a config.json and its tensors' names map to kvsim's.
 
-A family is a module with `config(facts) -> Config`, `tensor(name, config) -> Source` and `IGNORED`
-(patterns of stored names that are no weights), and one line in `FAMILIES`.
+A family is a module with `config(facts) -> Config`, `tensor(name, config) -> Source`, `PREFIX` (which a
+checkpoint of the bare model leaves out) and `IGNORED` (patterns of stored names that are no weights), and
+one line in `FAMILIES`.
 """
 
 from importlib import import_module
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 from kvsim.config import Config
 from kvsim.loading.facts import Facts
+from kvsim.loading.sources import Source
 
-FAMILIES = {"gpt2": "kvsim.loading.families.gpt2", "llama": "kvsim.loading.families.llama"}
-
-
-class Source(NamedTuple):
-    """Where an array of `kvsim.weights.build_weights` lies in a checkpoint.
-
-    Where several arrays are fused side by side, `columns` = (start, stop, width): this one's part of
-    the stored tensor's last axis, and how long that is. `transposed` if it is stored [in, out].
-    """
-
-    key: str
-    transposed: bool = False
-    columns: tuple[int, int, int] | None = None
+_ROOM = "kvsim.loading.families."
+FAMILIES = {
+    "bart": "bart",
+    "bloom": "bloom",
+    "cohere": "cohere",
+    "deepseek_v2": "deepseek",
+    "deepseek_v3": "deepseek",
+    "falcon": "falcon",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
+    "gpt2": "gpt2",
+    "gpt_bigcode": "gpt_bigcode",
+    "gpt_neox": "gpt_neox",
+    "gpt_oss": "gpt_oss",
+    "gptj": "gptj",
+    "llama": "llama",
+    "mbart": "bart",
+    "mistral": "llama",
+    "mixtral": "mixtral",
+    "mpt": "mpt",
+    "olmo2": "olmo2",
+    "opt": "opt",
+    "phi": "phi",
+    "phi3": "phi3",
+    "qwen2": "llama",
+    "qwen3": "llama",
+    "qwen3_moe": "qwen3_moe",
+    "smollm3": "llama",
+    "t5": "t5",
+    "whisper": "bart",
+}
+ENCODERS_ONLY = ("albert", "bert", "deberta", "distilbert", "electra", "roberta", "xlm-roberta", "modernbert", "vit")
 
 
 class Family(Protocol):
+    PREFIX: str
     IGNORED: tuple[str, ...]
 
     def config(self, facts: Facts) -> Config: ...
@@ -35,4 +58,4 @@ class Family(Protocol):
 
 def get_family(model_type: str) -> Family:
     """The family of a config.json's `model_type`, one of `FAMILIES`."""
-    return cast(Family, import_module(FAMILIES[model_type]))
+    return cast(Family, import_module(_ROOM + FAMILIES[model_type]))

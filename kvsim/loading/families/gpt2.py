@@ -3,13 +3,14 @@
 Its matrices are stored [in, out], and query, key and value side by side in one of them.
 """
 
-from kvsim.config import Config
+from kvsim.config import Config, LayerKind
 from kvsim.loading.facts import Facts
-from kvsim.loading.families import Source
+from kvsim.loading.families.common import ACTIVATIONS
+from kvsim.loading.sources import Names, Source, is_part
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+PREFIX = "transformer."
 IGNORED = ("*.attn.bias", "*.attn.masked_bias")  # the causal mask, as a buffer
-_NAMES = {
+INSIDE = {
     "attention_norm": "ln_1",
     "query": "attn.c_attn",
     "key": "attn.c_attn",
@@ -19,39 +20,39 @@ _NAMES = {
     "up": "mlp.c_fc",
     "down": "mlp.c_proj",
 }
-_KINDS = {"gain": "weight", "weight": "weight", "bias": "bias"}
-_OUTSIDE = {
+OUTSIDE = {
     "tokens": "transformer.wte.weight",
     "positions": "transformer.wpe.weight",
-    "final_norm.gain": "transformer.ln_f.weight",
-    "final_norm.bias": "transformer.ln_f.bias",
-    "head.weight": "lm_head.weight",
+    "final_norm": "transformer.ln_f",
+    "head": "lm_head",
 }
+NAMES = Names("transformer.h", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    n_heads = facts.size("n_head")
-    d_model = facts.size("n_embd")
+    n_layers, n_heads, d_model = facts.size("n_layer"), facts.size("n_head"), facts.size("n_embd")
     if d_model % n_heads:
         raise facts.wrong("n_embd", d_model, f"{n_heads} · n (n_head)")
-    facts.only("scale_attn_weights", True)
-    facts.only("scale_attn_by_inverse_layer_idx", False)
     facts.only("add_cross_attention", False)
+    d_head = d_model // n_heads
+    scale = d_head**-0.5 if facts.flag("scale_attn_weights", True) else 1.0
+    by_layer = facts.flag("scale_attn_by_inverse_layer_idx", False)
     return Config(
         family="gpt2",
         vocab_size=facts.size("vocab_size"),
         max_context=facts.size("n_positions"),
-        n_layers=facts.size("n_layer"),
+        n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
         n_kv_heads=n_heads,
-        d_head=d_model // n_heads,
+        d_head=d_head,
         d_ff=facts.size("n_inner", 4 * d_model),
         norm="layer",
         norm_eps=facts.number("layer_norm_epsilon"),
         activation=facts.choice("activation_function", ACTIVATIONS),
         gated=False,
-        positions="learned",
+        layers=tuple(LayerKind(scale=scale / (i + 1) if by_layer else scale) for i in range(n_layers)),
+        learned_positions=True,
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
@@ -60,12 +61,15 @@ def config(facts: Facts) -> Config:
 
 
 def tensor(name: str, config: Config) -> Source:
-    if name in _OUTSIDE:
-        return Source(_OUTSIDE[name])
-    _, layer, part, kind = name.split(".")
-    key = f"transformer.h.{layer}.{_NAMES[part]}.{_KINDS[kind]}"
-    columns = None
-    if part in ("query", "key", "value"):
-        start = ("query", "key", "value").index(part) * config.d_model
-        columns = (start, start + config.d_model, 3 * config.d_model)
-    return Source(key, transposed=kind == "weight", columns=columns)
+    key = NAMES.find(name)
+    fused, d = is_part(name, "query", "key", "value"), config.d_model
+    if fused is not None:
+        start = ("query", "key", "value").index(fused) * d
+        if name.endswith("bias"):
+            return Source(key, (3 * d,), lambda t: t[start : start + d])
+        return Source(key, (d, 3 * d), lambda t: t[:, start : start + d].T)
+    shapes = {"output": (d, d), "up": (d, config.d_ff), "down": (config.d_ff, d)}
+    part = is_part(name, *shapes)
+    if part is not None and name.endswith("weight"):
+        return Source(key, shapes[part], lambda t: t.T)
+    return Source(key)

@@ -1,0 +1,52 @@
+"""Keys and values of cross-attention: made once from the source, and read at every step.
+
+A cache that keeps nothing makes them again each time, and the ledger shows it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Shape, array_bytes
+from kvsim.ops import Ops
+from kvsim.spans import Span, View
+
+
+class CrossLayer:
+    """One layer's keys and values of the source, [G, S, K] each; empty until they are first read."""
+
+    def __init__(self, ops: Ops, shape: Shape, keeps: bool) -> None:
+        self.ops, self.keeps = ops, keeps
+        g, k, v = shape
+        self._empty = (
+            ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device),
+            ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device),
+        )
+        self._held: tuple[Array, Array] | None = None
+
+    def read(self, make: Callable[[], tuple[Any, Any]]) -> View:
+        """What is held; `make()` if nothing is."""
+        keys, values = self._held or make()
+        if self.keeps:
+            self._held = (keys, values)
+        everywhere = Span(0, keys.shape[1])
+        return View(keys, values, everywhere, everywhere)
+
+    def clear(self) -> None:
+        self._held = None
+
+    @property
+    def keys(self) -> Array:
+        return (self._held or self._empty)[0]
+
+    @property
+    def values(self) -> Array:
+        return (self._held or self._empty)[1]
+
+    @property
+    def logical_bytes(self) -> int:
+        return array_bytes(self.ops, self.keys, self.values)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return self.logical_bytes

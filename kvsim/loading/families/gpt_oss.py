@@ -1,0 +1,66 @@
+"""gpt-oss (OpenAI 2025): attention sinks, every other layer a window, mixtures with biases and a SwiGLU
+that is clipped. Its experts are stored [expert, in, out], gate and up by turns."""
+
+from typing import Any
+
+from kvsim.config import Config, Experts, LayerKind
+from kvsim.loading.facts import Facts
+from kvsim.loading.families.common import layer_types, read_rope
+from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
+from kvsim.loading.sources import Names, Source
+
+__all__ = ["IGNORED", "PREFIX", "config", "tensor"]
+MIXTURE = {
+    "sinks": "self_attn.sinks",
+    "router": "mlp.router",
+    "experts.*.gate.weight": "mlp.experts.gate_up_proj",
+    "experts.*.up.weight": "mlp.experts.gate_up_proj",
+    "experts.*.down.weight": "mlp.experts.down_proj",
+    "experts.*.gate.bias": "mlp.experts.gate_up_proj_bias",
+    "experts.*.up.bias": "mlp.experts.gate_up_proj_bias",
+    "experts.*.down.bias": "mlp.experts.down_proj_bias",
+}
+NAMES = Names("model.layers", INSIDE | MIXTURE, OUTSIDE)
+
+
+def config(facts: Facts) -> Config:
+    facts.only("swiglu_alpha", 1.702)
+    facts.only("swiglu_limit", 7.0)
+    facts.only("hidden_act", "silu")
+    facts.only("quantization_config")
+    plain = base(facts)
+    count = facts.size("num_local_experts", facts.fields.get("num_experts", 128))
+    experts = Experts(count, facts.at_most("num_experts_per_tok", count, 4), plain.d_ff, router="chosen", bias=True)
+    default = ["full_attention" if i % 2 else "sliding_attention" for i in range(plain.n_layers)]
+    types = layer_types(facts, plain.n_layers, default)
+    windows = {"full_attention": None, "sliding_attention": facts.size("sliding_window", 128)}
+    rope = read_rope(facts, plain.d_head, theta=150000.0)
+    bias = facts.flag("attention_bias", True)
+    return base(
+        facts,
+        activation="clipped_swiglu",
+        layers=tuple(LayerKind(rope=rope, window=windows[t], experts=experts) for t in types),
+        sinks=True,
+        qkv_bias=bias,
+        out_bias=bias,
+        ff_bias=False,
+    )
+
+
+def tensor(name: str, config: Config) -> Source:
+    key = NAMES.find(name)
+    if ".experts." not in name:
+        return Source(key)
+    experts = config.layers[0].experts
+    assert experts is not None
+    expert, part, kind = name.split(".")[3:]
+    d, f, n = config.d_model, experts.d_ff, experts.count
+    columns = {"gate": slice(0, None, 2), "up": slice(1, None, 2), "down": slice(None)}[part]
+    width = {"gate": 2 * f, "up": 2 * f, "down": d}[part]
+    if kind == "bias":
+        return Source(key, (n, width), lambda t: t[int(expert), columns])
+
+    def take(t: Any) -> Any:
+        return t[int(expert), :, columns].T
+
+    return Source(key, (n, f if part == "down" else d, width), take)

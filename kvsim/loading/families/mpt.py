@@ -1,0 +1,72 @@
+"""MPT (MosaicML 2023): ALiBi, norms without biases, no biases at all."""
+
+from kvsim.config import Alibi, Config
+from kvsim.loading.facts import Facts
+from kvsim.loading.families.common import alibi_slopes, same_layers
+from kvsim.loading.sources import Names, Source, fused_blocks, is_part
+
+PREFIX = "transformer."
+IGNORED: tuple[str, ...] = ()
+INSIDE = {
+    "attention_norm": "norm_1",
+    "query": "attn.Wqkv",
+    "key": "attn.Wqkv",
+    "value": "attn.Wqkv",
+    "output": "attn.out_proj",
+    "ff_norm": "norm_2",
+    "up": "ffn.up_proj",
+    "down": "ffn.down_proj",
+}
+OUTSIDE = {"tokens": "transformer.wte.weight", "final_norm": "transformer.norm_f", "head": "lm_head"}
+NAMES = Names("transformer.blocks", INSIDE, OUTSIDE)
+
+
+def config(facts: Facts) -> Config:
+    n_layers, n_heads, d_model = facts.size("n_layers"), facts.size("n_heads"), facts.size("d_model")
+    if d_model % n_heads:
+        raise facts.wrong("d_model", d_model, f"{n_heads} · n (n_heads)")
+    attention = Facts(facts.path, facts.table("attn_config"))
+    for key, allowed in (("alibi", True), ("qk_ln", False), ("prefix_lm", False), ("attn_uses_sequence_id", False)):
+        attention.only(key, allowed)
+    attention.only("attn_type", "multihead_attention")
+    facts.only("no_bias", True)
+    facts.only("logit_scale")
+    # transformers takes 8 whatever is written, the original code what is written: only 8 is the same in both.
+    attention.only("alibi_bias_max", 8)
+    clip = attention.fields.get("clip_qkv")
+    scale = attention.fields.get("softmax_scale")
+    return Config(
+        family="mpt",
+        vocab_size=facts.size("vocab_size"),
+        max_context=facts.size("max_seq_len"),
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=d_model // n_heads,
+        d_ff=4 * d_model,  # whatever expansion_ratio says
+        norm="layer",
+        norm_eps=facts.number("layer_norm_epsilon", 1e-5),
+        activation="gelu",
+        gated=False,
+        layers=same_layers(n_layers, scale=attention.number("softmax_scale") if scale else None),
+        norm_bias=False,
+        alibi=Alibi(mpt_slopes(n_heads)),
+        clip_qkv=attention.number("clip_qkv") if clip else None,
+        tied_head=facts.flag("tie_word_embeddings", True),
+    )
+
+
+def mpt_slopes(n_heads: int) -> tuple[float, ...]:
+    """As `alibi_slopes` for a power of two; for other counts every other one of the next larger power's
+    first, then those between."""
+    power = 1 << (n_heads - 1).bit_length()
+    slopes = alibi_slopes(power)
+    return slopes if power == n_heads else (slopes[1::2] + slopes[::2])[:n_heads]
+
+
+def tensor(name: str, config: Config) -> Source:
+    fused = is_part(name, "query", "key", "value")
+    if fused is None:
+        return Source(NAMES.find(name))
+    return fused_blocks(NAMES.find(name), fused, config, bias=name.endswith("bias"))

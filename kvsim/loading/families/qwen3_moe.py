@@ -1,0 +1,43 @@
+"""Qwen3-MoE (arXiv:2505.09388): Qwen3 with mixtures in all or some layers."""
+
+from dataclasses import replace
+
+from kvsim.config import Config, Experts
+from kvsim.errors import Words
+from kvsim.loading.facts import Facts
+from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
+from kvsim.loading.sources import Names, Source
+
+__all__ = ["IGNORED", "PREFIX", "config", "tensor"]
+MIXTURE = {
+    "router": "mlp.gate",
+    "experts.*.gate": "mlp.experts.*.gate_proj",
+    "experts.*.up": "mlp.experts.*.up_proj",
+    "experts.*.down": "mlp.experts.*.down_proj",
+}
+NAMES = Names("model.layers", INSIDE | MIXTURE, OUTSIDE)
+
+
+def config(facts: Facts) -> Config:
+    count = facts.size("num_experts", facts.fields.get("num_local_experts", 128))
+    experts = Experts(
+        count,
+        facts.at_most("num_experts_per_tok", count, 8),
+        facts.size("moe_intermediate_size"),
+        normalize=facts.flag("norm_topk_prob", False),
+    )
+    every = facts.size("decoder_sparse_step", 1)
+    dense = facts.fields.get("mlp_only_layers") or []
+    if not isinstance(dense, list):
+        raise facts.wrong("mlp_only_layers", dense, Words("a list of layers"))
+    plain = base(facts, qk_norm="head", ff_bias=False)
+    window = facts.size("sliding_window") if facts.flag("use_sliding_window", False) else None
+    kinds = tuple(
+        replace(kind, window=window, experts=experts if i not in dense and (i + 1) % every == 0 else None)
+        for i, kind in enumerate(plain.layers)
+    )
+    return replace(plain, layers=kinds)
+
+
+def tensor(name: str, config: Config) -> Source:
+    return Source(NAMES.find(name))

@@ -1,0 +1,80 @@
+"""T5 (arXiv:1910.10683) and T5 v1.1: RMSNorm, relative positions in buckets, scores not scaled."""
+
+from dataclasses import replace
+
+from kvsim.config import Buckets, Config
+from kvsim.loading.facts import Facts
+from kvsim.loading.families.common import NO_LIMIT, same_layers
+from kvsim.loading.sources import Names, Source
+
+PREFIX = ""
+IGNORED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+FEED_FORWARDS = {
+    "relu": ("relu", False),
+    "gelu": ("gelu", False),
+    "gated-gelu": ("gelu_tanh", True),
+    "gated-silu": ("silu", True),
+    "gated-relu": ("relu", True),
+}
+ATTENTION = {"query": "q", "key": "k", "value": "v", "output": "o"}
+
+
+def names(stack: str, gated: bool) -> Names:
+    """Half 0 of a block is self-attention; the feed-forward layer is the last."""
+    last = 2 if stack == "decoder" else 1
+    inside = {name: f"layer.0.SelfAttention.{short}" for name, short in ATTENTION.items()}
+    inside |= {f"cross.{name}": f"layer.1.EncDecAttention.{short}" for name, short in ATTENTION.items()}
+    inside |= {"attention_norm": "layer.0.layer_norm", "cross_norm": "layer.1.layer_norm"}
+    dense = f"layer.{last}.DenseReluDense"
+    inside |= {"ff_norm": f"layer.{last}.layer_norm", "down": f"{dense}.wo"}
+    inside |= {"gate": f"{dense}.wi_0", "up": f"{dense}.wi_1"} if gated else {"up": f"{dense}.wi"}
+    outside = {
+        "tokens": "shared.weight",
+        "buckets": f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        "final_norm": f"{stack}.final_layer_norm",
+        "head": "lm_head",
+    }
+    return Names(f"{stack}.block", inside, outside)
+
+
+def config(facts: Facts) -> Config:
+    n_layers, n_heads, d_model = facts.size("num_layers"), facts.size("num_heads"), facts.size("d_model")
+    activation, gated = facts.choice("feed_forward_proj", FEED_FORWARDS, "relu")
+    tied = facts.flag("tie_word_embeddings", True)
+    n_decoder = facts.size("num_decoder_layers", n_layers)
+    encoder = Config(
+        family="t5",
+        vocab_size=facts.size("vocab_size"),
+        max_context=NO_LIMIT,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_head=facts.size("d_kv"),
+        d_ff=facts.size("d_ff"),
+        norm="rms",
+        norm_eps=facts.number("layer_norm_epsilon"),
+        activation=activation,
+        gated=gated,
+        layers=same_layers(n_layers, scale=1.0),
+        buckets=Buckets(
+            facts.size("relative_attention_num_buckets", 32), facts.size("relative_attention_max_distance", 128)
+        ),
+        causal=False,
+    )
+    scaled = facts.flag("scale_decoder_outputs", tied)
+    return replace(
+        encoder,
+        n_layers=n_decoder,
+        layers=same_layers(n_decoder, scale=1.0),
+        tied_head=tied,
+        head_scale=d_model**-0.5 if scaled else 1.0,
+        causal=True,
+        encoder=encoder,
+        start_id=facts.index("decoder_start_token_id", 0),
+    )
+
+
+def tensor(name: str, config: Config) -> Source:
+    stack = "encoder" if name.startswith("encoder.") else "decoder"
+    return Source(names(stack, config.gated).find(name.removeprefix("encoder.")))

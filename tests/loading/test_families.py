@@ -1,0 +1,77 @@
+"""Every family against transformers at work, on tiny random models made here (extra dev)."""
+
+import numpy as np
+import pytest
+
+import kvsim
+from tests.loading.zoo import ZOO, make_theirs
+
+pytestmark = pytest.mark.dev
+# transformers rounds norms, softmax, rotary angles and routers to float32 even in double: of max|logit|.
+ALLOWED = 5e-6
+BY_LENGTH = {"llama_dynamic", "llama_longrope", "phi3_longrope"}
+# Eager Falcon adds its biases twice when they are ALiBi (mask and scores); sdpa adds them once, as trained.
+SDPA = {"falcon_rw"}
+IDS = [int(i) for i in np.random.default_rng(1).integers(3, 53, 12)]
+SOURCE = [int(i) for i in np.random.default_rng(2).integers(3, 53, 9)]
+FEATURES = np.random.default_rng(3).normal(size=(8, 18))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_logits_cache_and_flops(name, tmp_path):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    theirs = make_theirs(name, tmp_path, "sdpa" if name in SDPA else "eager")
+    ours = kvsim.load(tmp_path, dtype="float64")
+    inputs, source = {"input_ids": torch.tensor([IDS])}, {}
+    if ours.config.encoder is not None:
+        inputs = {"input_ids": torch.tensor([SOURCE]), "decoder_input_ids": torch.tensor([IDS])}
+        source = {"encoder_ids": SOURCE}
+        if ours.config.audio is not None:
+            inputs = {"input_features": torch.tensor(FEATURES[None]), "decoder_input_ids": torch.tensor([IDS])}
+            source = {"encoder_features": FEATURES}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        expected = theirs(**inputs, use_cache=False).logits[0].numpy()
+    with ours.count() as ledger:
+        got = ours(IDS, **source)
+    scale = np.abs(expected).max()
+    assert np.abs(got - expected).max() <= ALLOWED * scale
+    if name not in SDPA:
+        assert ledger.flops == counter.get_total_flops()
+    cache = ours.new_cache("dynamic")
+    parts = [ours(IDS[:5], cache, **source), ours(IDS[5:6], cache), ours(IDS[6:], cache)]
+    difference = np.abs(np.concatenate(parts) - got).max()
+    assert (difference > 1e-3 * scale) if name in BY_LENGTH else (difference <= 1e-12 * scale)
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - SDPA - {"llama_dynamic", "llama_longrope", "phi3_longrope"}))
+def test_cache_contents(name, tmp_path):
+    """Layer by layer what transformers' own cache holds after a prefill and three steps."""
+    import torch
+
+    theirs = make_theirs(name, tmp_path)
+    ours = kvsim.load(tmp_path, dtype="float64")
+    source, kwargs = {}, {}
+    if ours.config.encoder is not None:
+        given = {"input_ids": torch.tensor([SOURCE])}
+        source = {"encoder_ids": SOURCE}
+        if ours.config.audio is not None:
+            given, source = {"input_features": torch.tensor(FEATURES[None])}, {"encoder_features": FEATURES}
+        with torch.no_grad():
+            kwargs = {"encoder_outputs": theirs.get_encoder()(**given)}
+    held, cache = None, ours.new_cache("dynamic")
+    for chunk in (IDS[:7], [IDS[7]], [IDS[8]], [IDS[9]]):
+        key = "decoder_input_ids" if kwargs else "input_ids"
+        with torch.no_grad():
+            held = theirs(
+                **{key: torch.tensor([chunk])}, past_key_values=held, use_cache=True, **kwargs
+            ).past_key_values
+        ours(chunk, cache, **source)
+    layers = held.self_attention_cache.layers if kwargs else held.layers
+    for mine, other in zip(cache.layers, layers, strict=True):
+        keys, values = other.keys[0].numpy(), other.values[0].numpy()
+        if keys.shape[0] > mine.keys.shape[0]:  # stored already repeated to all query heads
+            keys, values = (x[:: keys.shape[0] // mine.keys.shape[0]] for x in (keys, values))
+        for got, expected in ((mine.keys, keys), (mine.values, values)):
+            assert np.abs(got - expected).max() <= ALLOWED * max(1.0, np.abs(expected).max())
