@@ -112,8 +112,9 @@ class Model:
     def watch(self, *patterns: str) -> AbstractContextManager[Seen]:
         """`with model.watch("layers.*.probs") as seen:` the arrays at places whose names match.
 
-        Places: embedding [T, D]; in each layer scores and probs [G, R, T, S], hidden [T, D]; final
-        [T, D], what the head reads.
+        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the
+        same of cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], what the head reads;
+        an encoder's begin with "encoder.".
         """
         return self.ops.watch(*patterns)
 

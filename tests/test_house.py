@@ -19,7 +19,7 @@ FLOORS = {
     2: ("caches", "transformer"),
     3: ("generation", "loading", "model", "sampling"),
     4: ("diagnosis", "traces", "tracing"),
-    5: ("views",),
+    5: ("testing", "views"),
     6: ("__main__", "cli"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

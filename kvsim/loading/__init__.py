@@ -10,8 +10,10 @@ from kvsim.blueprint import build_weights
 from kvsim.config import Config
 from kvsim.errors import FileError, UsageError, shortened
 from kvsim.loading.checkpoint import Checkpoint, finite
-from kvsim.loading.config_file import read_config, read_start
+from kvsim.loading.config_file import make_config, read_config, read_start
 from kvsim.loading.families import get_family
+from kvsim.loading.gguf_file import GGUF
+from kvsim.loading.gguf_tokenizer import read_gguf_tokenizer
 from kvsim.loading.sources import Source
 from kvsim.loading.tokenizers import read_tokenizer
 from kvsim.model import Model
@@ -32,18 +34,19 @@ def find_model(name: str) -> Path:
         found = False
     if not found:
         raise UsageError(
-            "no model {name}: use demo, or the path of a folder with config.json and model.safetensors",
+            "no model {name}: use demo, the path of a folder with config.json and model.safetensors, or of a .gguf",
             name=shortened(name),
         )
-    if not path.is_dir():
-        raise UsageError("{name} is no folder: a model is a folder with config.json and model.safetensors", name=name)
+    if not path.is_dir() and path.suffix.lower() != ".gguf":
+        raise UsageError(
+            "{name} is no model: that is a folder with config.json and model.safetensors, or a .gguf file", name=name
+        )
     return path
 
 
-def read_weights(config: Config, folder: Path, dtype: str) -> Weights:
+def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> Weights:
     """Every array of the model, from a checkpoint which must hold no weight beside them."""
     family = get_family(config.family)
-    checkpoint = Checkpoint(folder, family.PREFIX)
     made: dict[Source, Any] = {}
 
     def make(name: str, shape: tuple[int, ...]) -> Any:
@@ -89,26 +92,37 @@ def load(
     dtype: str = "float32",
     latent: str | None = None,
 ) -> Model:
-    """The model in a folder in Hugging Face's format, or a bundled one ("demo"), ready to run.
+    """The model in a folder in Hugging Face's format, a .gguf file, or a bundled one ("demo"), ready to run.
 
     The folder holds config.json, model.safetensors (or shards with an index) and, for text,
     tokenizer.json; an encoder-decoder's start token may stand in generation_config.json. Tensors are
     read one at a time and converted to `dtype`, in which everything is computed. `latent`: how latent
     attention is computed, "reexpanded" (as transformers does; the default), "absorbed" or
-    "cached_expanded".
+    "cached_expanded". GGUF files (extra gguf) are dequantised; their tokenizer needs the extra hf.
 
     Raises UsageError (no such model, backend, dtype or form), BackendError (backend not to be had) or
     FileError (a file that is not what it claims, tensors that contradict the config, NaN).
     """
     path = find_model(str(model))
     get_backend(backend, device).dtype(dtype)  # refused before anything is read
-    config = read_start(path / "generation_config.json", read_config(path / "config.json"))
+    checkpoint: Checkpoint | GGUF
+    if path.is_dir():
+        config = read_start(path / "generation_config.json", read_config(path / "config.json"))
+        checkpoint = Checkpoint(path, get_family(config.family).PREFIX)
+    else:
+        checkpoint = GGUF(path)
+        config = make_config(checkpoint.facts())
     config = choose_latent(config, latent)
+    weights = read_weights(config, checkpoint, dtype)
+    if isinstance(checkpoint, GGUF):
+        tokenizer = read_gguf_tokenizer(checkpoint)
+    else:
+        tokenizer = read_tokenizer(path / "tokenizer.json", config.vocab_size)
     return Model(
         config,
-        read_weights(config, path, dtype),
-        tokenizer=read_tokenizer(path / "tokenizer.json", config.vocab_size),
-        name=str(model) if str(model) in BUNDLED else path.resolve().name,
+        weights,
+        tokenizer=tokenizer,
+        name=str(model) if str(model) in BUNDLED else path.resolve().stem if path.is_file() else path.resolve().name,
         path=path,
         backend=backend,
         device=device,

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -104,7 +104,15 @@ def from_bfloat16(bits: Any) -> Any:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
+class Stored(Protocol):
+    """Whatever tensors come from."""
+
+    path: Path
+
+    def stored(self, key: str) -> tuple[str, Any]: ...
+
+
+def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
     """A copy of the array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
     name, stored = checkpoint.stored(source.key)
     expected = source.stored or shape
@@ -127,7 +135,7 @@ def read_tensor(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], 
     return array + np.asarray(source.plus, dtype) if source.plus else array
 
 
-def finite(checkpoint: Checkpoint, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
+def finite(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
     """`read_tensor`, refused if a number in it is NaN or infinite in `dtype`."""
     array = read_tensor(checkpoint, source, shape, dtype)
     # NaN passes through min and max, and an infinity is one of the two: no copy of the tensor is made.

@@ -12,8 +12,12 @@ from kvsim.loading.json_file import read_json
 
 def read_config(path: Path) -> Config:
     """The facts in a config.json. FileError: unknown family, a field that lacks or contradicts."""
-    facts = Facts(path, read_json(path))
-    family = facts.fields.get("model_type")
+    return make_config(Facts(path, read_json(path)))
+
+
+def make_config(facts: Facts) -> Config:
+    """The same for facts from anywhere."""
+    path, family = facts.path, facts.fields.get("model_type")
     if family in ENCODERS_ONLY:
         raise FileError(
             "{path}: {family} is an encoder: no autoregressive generation, so no KV cache", path=path, family=family

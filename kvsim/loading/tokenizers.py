@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import FileError
 from kvsim.loading.json_file import read_json
 from kvsim.text import Piece, Tokenizer
 
@@ -47,17 +47,30 @@ class CharacterTokenizer:
         return "".join(map(self.piece, ids))
 
 
-class LibraryTokenizer:
-    """A tokenizer.json of any kind, read by Hugging Face's `tokenizers`."""
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's letters for bytes: printable ones stand for themselves, the others for 256 and on."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in kept]
+    return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(others)}
 
-    def __init__(self, path: Path) -> None:
+
+class LibraryTokenizer:
+    """Hugging Face's `tokenizers`, whatever the kind."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._special = {i for i, token in library.get_added_tokens_decoder().items() if token.special}
+        self._bytes = _byte_alphabet()
+
+    @classmethod
+    def from_file(cls, path: Path) -> "LibraryTokenizer":
+        """A tokenizer.json of any kind. FileError: the library cannot read it."""
         from tokenizers import Tokenizer as Library
 
         try:
-            self._library = Library.from_file(str(path))
+            return cls(Library.from_file(str(path)))
         except Exception as error:  # the library raises plain Exception
             raise FileError("cannot read {path} as a tokenizer: {reason}", path=path, reason=error) from error
-        self._special = {i for i, token in self._library.get_added_tokens_decoder().items() if token.special}
 
     def encode(self, text: str) -> list[int]:
         return list(self._library.encode(text).ids)
@@ -66,16 +79,26 @@ class LibraryTokenizer:
         return str(self._library.decode(ids, skip_special_tokens=False))
 
     def split(self, text: str) -> list[Piece]:
+        """A token that is a part of a character is shown by itself: its range is that of its neighbours too."""
         encoding = self._library.encode(text)
+        ranges = list(encoding.offsets)
+        shared = {r for i, r in enumerate(ranges) if r in (*ranges[:i][-1:], *ranges[i + 1 :][:1])}
         return [
-            Piece(i, text[start:stop] or self.piece(i))
-            for i, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+            Piece(i, self.piece(i) if r in shared else text[slice(*r)] or self.piece(i))
+            for i, r in zip(encoding.ids, ranges, strict=True)
         ]
 
     def piece(self, id: int) -> str:
-        if self._library.id_to_token(id) is None:
-            raise UsageError("token id {id} is outside the tokenizer's vocabulary", id=id)
-        return str(self._library.id_to_token(id)) if id in self._special else self.decode([id])
+        """The text of one id; bytes as <0xE4> where they are no whole character."""
+        token = self._library.id_to_token(id)
+        if token is None:
+            return f"[{id}]"  # a row of the embedding that no token uses
+        if id in self._special:
+            return str(token)
+        text = self.decode([id])
+        if "\ufffd" in text and all(c in self._bytes for c in token):
+            return "".join(f"<0x{self._bytes[c]:02X}>" for c in token)
+        return text
 
 
 def _is_character_level(facts: dict[str, Any]) -> bool:
@@ -122,4 +145,4 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
         raise FileError("{path} has not the fields of a tokenizer.json: make it anew", path=path) from error
     if find_spec("tokenizers") is None:
         raise FileError("{path} is a tokenizer of a kind that needs the extra hf: pip install 'kvsim[hf]'", path=path)
-    return LibraryTokenizer(path)
+    return LibraryTokenizer.from_file(path)

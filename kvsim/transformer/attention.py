@@ -54,13 +54,15 @@ def attend(
     admitted = None if mask is None else mask.admitted
     k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
     scores_GRTS = ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted) * scale
+    ops.see(f"{prefix}scores", scores_GRTS)
     if cap is not None:
         scores_GRTS = ops.soft_cap(scores_GRTS, cap)
+    ops.see(f"{prefix}capped", scores_GRTS)
     if bias_GRTS is not None:
         scores_GRTS = scores_GRTS + bias_GRTS
-    ops.see(f"{prefix}scores", scores_GRTS)
     if mask is not None:
         scores_GRTS = xp.where(mask.allowed, scores_GRTS, -math.inf)
+    ops.see(f"{prefix}masked", scores_GRTS)
     sinks_GR11 = None if sinks_H is None else xp.reshape(sinks_H, (*q_GRTK.shape[:2], 1, 1))
     probs_GRTS = ops.softmax(scores_GRTS, sinks_GR11)
     ops.see(f"{prefix}probs", probs_GRTS)

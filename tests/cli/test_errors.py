@@ -48,7 +48,7 @@ def check(argv, code, said, capsys):
         (["trace", "中", "--json", "--show", "cells"], 2, "--json holds everything"),
         (["trace", "中", "--rows", "1"], 2, "--rows takes all, or a whole number of at least 2"),
         (["trace", "中", "--model", "llama-9"], 2, "no model 'llama-9'"),
-        (["trace", "中", "--model", "setup.cfg"], 2, "no"),
+        (["trace", "中", "--model", "setup.cfg"], 2, "is no model: that is a folder"),
         (["trace", "中", "--backend", "jax"], 2, "unknown backend 'jax'"),
         (["trace", "中", "--backend", "cupy"], 3, "the backend cupy is not in this version of kvsim: use numpy"),
         (["trace", "中", "--backend", "torch"], 3, "the backend torch is not in this version"),

@@ -44,7 +44,11 @@ def test_float64_is_exact():
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere", "no model 'nowhere': use demo, or the path"), ("", "no model ''"), (__file__, "is no folder")],
+    [
+        ("nowhere", "no model 'nowhere': use demo, the path"),
+        ("", "no model ''"),
+        (__file__, "is no model: that is a folder"),
+    ],
 )
 def test_no_such_model(name, said):
     assert said in refused(name, UsageError)
