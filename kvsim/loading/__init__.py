@@ -106,17 +106,17 @@ def load(
     path = find_model(str(model))
     get_backend(backend, device).dtype(dtype)  # refused before anything is read
     checkpoint: Checkpoint | GGUF
-    if path.is_dir():
-        config = read_start(path / "generation_config.json", read_config(path / "config.json"))
-        checkpoint = Checkpoint(path, get_family(config.family).PREFIX)
-    else:
+    if path.is_file():
         checkpoint = GGUF(path)
-        config = make_config(checkpoint.facts())
-    config = choose_latent(config, latent)
-    weights = read_weights(config, checkpoint, dtype)
-    if isinstance(checkpoint, GGUF):
+        config = choose_latent(make_config(checkpoint.facts()), latent)
         tokenizer = read_gguf_tokenizer(checkpoint)
+        checkpoint.forget_lists()
+        weights = read_weights(config, checkpoint, dtype)
     else:
+        config = read_start(path / "generation_config.json", read_config(path / "config.json"))
+        config = choose_latent(config, latent)
+        checkpoint = Checkpoint(path, get_family(config.family).PREFIX)
+        weights = read_weights(config, checkpoint, dtype)
         tokenizer = read_tokenizer(path / "tokenizer.json", config.vocab_size)
     return Model(
         config,

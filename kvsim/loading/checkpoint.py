@@ -80,6 +80,8 @@ def find_shards(folder: Path) -> list[Path]:
 class Checkpoint:
     """All tensors of a folder. `prefix`: what a checkpoint of the bare model leaves out of its names."""
 
+    owned = False
+
     def __init__(self, folder: Path, prefix: str) -> None:
         self.prefix = prefix
         self.shards = [Shard(path) for path in find_shards(folder)]
@@ -99,15 +101,30 @@ class Checkpoint:
         return self._home[key].stored(key)
 
 
+_ROWS = 2**20  # numbers converted at a time: what a conversion needs beside the tensor itself
+
+
 def from_bfloat16(bits: Any) -> Any:
     """bfloat16 given by its 16 bits, as float32: the same number, exactly."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def convert(part: Any, bfloat16: bool, dtype: str) -> Any:
+    """A copy of `part` in `dtype`, contiguous, some rows at a time: no second copy of a whole tensor."""
+    if not bfloat16:
+        return np.array(part, dtype=dtype, order="C")
+    array = np.empty(part.shape, dtype)
+    step = max(1, _ROWS // max(1, part[:1].size))
+    for start in range(0, part.shape[0], step):
+        array[start : start + step] = from_bfloat16(part[start : start + step])
+    return array
 
 
 class Stored(Protocol):
     """Whatever tensors come from."""
 
     path: Path
+    owned: bool  # is what `stored` gives ours to keep, or the file's?
 
     def stored(self, key: str) -> tuple[str, Any]: ...
 
@@ -127,12 +144,14 @@ def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtyp
     part = stored if source.take is None else source.take(stored)
     if part.shape != shape:
         raise ValueError(f"{source.key}: the family makes {part.shape} of it, the model has {shape}")
-    if name == "BF16":
-        part = from_bfloat16(part)
     with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
-        # A copy even where nothing changes: the file may be rewritten after it was checked.
-        array = np.array(part, dtype=dtype, order="C")
-    return array + np.asarray(source.plus, dtype) if source.plus else array
+        if checkpoint.owned and source.take is None:
+            array = np.ascontiguousarray(part, dtype=dtype)
+        else:  # a copy even where nothing changes: the file may be rewritten after it was checked
+            array = convert(part, name == "BF16", dtype)
+    if source.plus:
+        array += np.asarray(source.plus, dtype)
+    return array
 
 
 def finite(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:

@@ -4,6 +4,7 @@ The metadata is put into the words of a config.json, so that the families read i
 tensors go by their names in a Hugging Face checkpoint of the same family.
 """
 
+import gc
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,12 +64,15 @@ class GGUF:
     read, or holds a quantisation that the package does not know.
     """
 
+    owned = True
+
     def __init__(self, path: Path) -> None:
         if find_spec("gguf") is None:
             raise FileError("{path} needs the extra gguf: pip install 'kvsim[gguf]'", path=path)
         from gguf import GGUFReader
 
         self.path = path
+        self._known: dict[str, Any] = {}
         try:
             self._reader = GGUFReader(path)
             self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
@@ -88,8 +92,21 @@ class GGUF:
 
     def read(self, key: str, default: Any = None) -> Any:
         """A field of the metadata."""
-        field = self._reader.fields.get(key)
-        return default if field is None else field.contents()
+        if key not in self._known:
+            field = self._reader.fields.get(key)
+            self._known[key] = None if field is None else field.contents()
+        found = self._known[key]
+        return default if found is None else found
+
+    def forget_lists(self) -> None:
+        """Let go of the vocabulary and all that is not a single value: the package keeps an array for every
+        word, together a third of a small model's weights."""
+        single = (str, int, float, bool)
+        known = {key: self.read(key) for key in self._reader.fields if not key.startswith("tokenizer.")}
+        self._known = {key: value for key, value in known.items() if isinstance(value, single)}
+        self._reader.fields.clear()
+        self._reader.tensors.clear()
+        gc.collect()  # before the weights come, not whenever
 
     def facts(self) -> Facts:
         """The metadata in the words of a config.json."""
@@ -120,7 +137,7 @@ class GGUF:
         if name not in self._tensors:
             raise FileError("{path} lacks the tensor {key} that its config.json asks for", path=self.path, key=name)
         self.unused.discard(name)
-        tensor = self._tensors[name]
+        tensor = self._tensors.pop(name)  # asked for once; the package holds what it has read of it
         try:
             array = quants.dequantize(tensor.data, tensor.tensor_type)
         except (NotImplementedError, ValueError, KeyError) as error:

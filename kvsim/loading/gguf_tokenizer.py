@@ -50,8 +50,8 @@ def read_gguf_tokenizer(file: GGUF) -> Tokenizer | None:
             "{path}: a tokenizer of kind {kind} is not read: give token ids", path=file.path, kind=f"{model}/{pre}"
         )
     tokens, types = file.read("tokenizer.ggml.tokens"), file.read("tokenizer.ggml.token_type", [])
-    merges = [tuple(merge.split(" ", 1)) for merge in file.read("tokenizer.ggml.merges", [])]
-    library = Library(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    vocab = {token: i for i, token in enumerate(tokens)}
+    library = Library(models.BPE(vocab, [tuple(m.split(" ", 1)) for m in file.read("tokenizer.ggml.merges", [])]))
     library.pre_tokenizer = cutter
     library.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]

@@ -1,0 +1,78 @@
+"""What loading needs beside the weights: anonymous memory, which a mapped file is not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tests.loading.folders import change_config, copy_demo
+
+SCRIPT = """
+import sys, threading, time
+import kvsim.loading, kvsim.model, safetensors
+
+def anonymous():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+
+before, peak, done = anonymous(), [0], []
+def watch():
+    while not done:
+        peak[0] = max(peak[0], anonymous())
+        time.sleep(0.001)
+watcher = threading.Thread(target=watch)
+watcher.start()
+model = kvsim.loading.load(sys.argv[1], dtype=sys.argv[2])
+done.append(True)
+watcher.join()
+arrays = {}
+def walk(record):
+    if isinstance(record, tuple):
+        [walk(part) for part in record]
+    elif hasattr(record, "nbytes"):
+        arrays[id(record)] = record.nbytes
+    elif record is not None:
+        [walk(part) for part in vars(record).values()]
+walk(model.weights)
+print((max(peak[0], anonymous()) - before) / sum(arrays.values()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("stored", "dtype"), [("float32", "float32"), ("float16", "float32"), ("bfloat16", "float32"),
+                                              ("float32", "float64")])  # fmt: skip
+def test_peak_memory_is_the_weights(stored, dtype, tmp_path):
+    """Under 1.15 times, for a model large enough (40 MB in float32) that the rest does not matter."""
+    d, f, v, n = 256, 1024, 4096, 6
+    folder = change_config(copy_demo(tmp_path), hidden_size=d, intermediate_size=f, vocab_size=v, num_hidden_layers=n,
+                           tie_word_embeddings=False)  # fmt: skip
+    shapes = {"model.embed_tokens.weight": (v, d), "lm_head.weight": (v, d), "model.norm.weight": (d,)}
+    for i in range(n):
+        at = f"model.layers.{i}."
+        shapes |= {f"{at}self_attn.{p}_proj.weight": s for p, s in
+                   (("q", (64, d)), ("k", (32, d)), ("v", (32, d)), ("o", (d, 64)))}  # fmt: skip
+        shapes |= {f"{at}mlp.{p}_proj.weight": s for p, s in (("gate", (f, d)), ("up", (f, d)), ("down", (d, f)))}
+        shapes |= {f"{at}{p}_layernorm.weight": (d,) for p in ("input", "post_attention")}
+    rng = np.random.default_rng(0)
+    if stored == "bfloat16":
+        import json
+
+        tensors = {key: np.full(shape, 0x3C00, np.uint16) for key, shape in shapes.items()}
+        save_file(tensors, folder / "model.safetensors")
+        raw = (folder / "model.safetensors").read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + size])
+        for entry in header.values():
+            entry["dtype"] = "BF16"
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+    else:
+        tensors = {key: rng.standard_normal(shape).astype(stored) for key, shape in shapes.items()}
+        save_file(tensors, folder / "model.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder), dtype], capture_output=True, text=True, check=True
+    )
+    assert 0.95 < float(done.stdout) < 1.15
