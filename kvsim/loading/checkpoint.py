@@ -72,7 +72,7 @@ def find_shards(folder: Path) -> list[Path]:
         raise FileError("{path} has no weight_map from tensors to files: get it again", path=index)
     names = sorted(set(files.values()))
     for name in names:
-        if Path(name).name != name or name in ("", ".", ".."):
+        if Path(name).name != name or name in ("", ".", "..") or len(name) > 200:
             raise FileError("{path} names {name}, which is outside its folder", path=index, name=name)
     return [folder / name for name in names]
 

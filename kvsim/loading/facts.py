@@ -47,6 +47,10 @@ class Facts:
             raise self.wrong(key, value, Words("a positive number"))
         return float(value)
 
+    def layers(self, key: str, default: object = _REQUIRED) -> int:
+        """A number of layers: one record each is made of them, so no more than anyone would build."""
+        return self.at_most(key, 10_000, default)
+
     def index(self, key: str, default: object = _REQUIRED) -> int:
         """A whole number from 0: a token's id."""
         value = self._get(key, default)

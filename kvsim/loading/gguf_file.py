@@ -121,13 +121,41 @@ class GGUF:
             fields["rope_scaling"] = {
                 "rope_type": scaling, "factor": factor, "original_max_position_embeddings": original
             }  # fmt: skip
-        if "rope_freqs.weight" in self._tensors:
-            raise FileError("{path}: rotary factors in a tensor (rope_freqs.weight) are not read", path=self.path)
+        self._check_extras(fields)
+        if "rope_freqs.weight" in self._tensors:  # Llama 3's scaling, worked out: a divisor for each pair
+            divisors = [float(x) for x in self._tensors["rope_freqs.weight"].data]
+            fields["rope_scaling"] = {
+                "rope_type": "longrope", "short_factor": divisors, "long_factor": divisors, "attention_factor": 1.0,
+                "original_max_position_embeddings": fields.get("max_position_embeddings"),
+            }  # fmt: skip
         embedding = self._tensors.get("token_embd.weight")
         if embedding is not None:
             fields["vocab_size"] = int(embedding.shape[1])
         fields["tie_word_embeddings"] = "output.weight" not in self._tensors
         return Facts(self.path, fields)
+
+    def _check_extras(self, fields: dict[str, Any]) -> None:
+        """Refuse metadata that ask for what is not computed here."""
+        sizes = [fields.get("hidden_size", 0), fields.get("num_attention_heads", 1)]
+        head = fields.get("head_dim", sizes[0] // sizes[1] if sizes[1] else 0)
+        for key, fine in (
+            ("rope.dimension_count", (None, head)),
+            ("attention.value_length", (None, head)),
+            ("attention.sliding_window", (None, 0)),
+            ("expert_count", (None, 0)),
+            ("logit_scale", (None, 1.0)),
+            ("rope.scaling.attn_factor", (None, 1.0)),
+            ("rope.scale_linear", (None, 1.0)),
+        ):
+            value = self.read(f"{self.architecture}.{key}")
+            if value not in fine:
+                raise FileError(
+                    "{path}: {key} is {value}, expected {expected}",
+                    path=self.path,
+                    key=f"{self.architecture}.{key}",
+                    value=value,
+                    expected=fine[1],
+                )
 
     def stored(self, key: str) -> tuple[str, Any]:
         """The tensor of that name in a Hugging Face checkpoint, dequantised, rows of query and key as there."""

@@ -3,7 +3,6 @@
 from importlib.util import find_spec
 from typing import Any
 
-from kvsim.errors import FileError
 from kvsim.loading.gguf_file import GGUF
 from kvsim.loading.tokenizers import LibraryTokenizer
 from kvsim.text import Tokenizer
@@ -35,29 +34,25 @@ def _cutter(pre: str) -> Any:
 
 
 def read_gguf_tokenizer(file: GGUF) -> Tokenizer | None:
-    """The tokenizer of byte pairs in the metadata. None: there is none, or the extra hf is missing (ids still
-    work). FileError: a kind that is not read."""
-    model = file.read("tokenizer.ggml.model")
-    if model is None or find_spec("tokenizers") is None:
+    """The tokenizer of byte pairs in the metadata. None (ids still work): there is none, it is of a kind that
+    is not read, or the extra hf is missing."""
+    tokens, types = file.read("tokenizer.ggml.tokens"), file.read("tokenizer.ggml.token_type", [])
+    if file.read("tokenizer.ggml.model") != "gpt2" or not tokens or find_spec("tokenizers") is None:
         return None
     from tokenizers import AddedToken, decoders, models, processors
     from tokenizers import Tokenizer as Library
 
-    pre = str(file.read("tokenizer.ggml.pre", "default"))
-    cutter = _cutter(pre) if model == "gpt2" else None
+    cutter = _cutter(str(file.read("tokenizer.ggml.pre", "default")))
     if cutter is None:
-        raise FileError(
-            "{path}: a tokenizer of kind {kind} is not read: give token ids", path=file.path, kind=f"{model}/{pre}"
-        )
-    tokens, types = file.read("tokenizer.ggml.tokens"), file.read("tokenizer.ggml.token_type", [])
+        return None
     vocab = {token: i for i, token in enumerate(tokens)}
     library = Library(models.BPE(vocab, [tuple(m.split(" ", 1)) for m in file.read("tokenizer.ggml.merges", [])]))
     library.pre_tokenizer = cutter
     library.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]
     library.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    if file.read("tokenizer.ggml.add_bos_token", False):
-        first = int(file.read("tokenizer.ggml.bos_token_id"))
+    first = file.read("tokenizer.ggml.bos_token_id")
+    if file.read("tokenizer.ggml.add_bos_token", False) and first is not None:
         library.post_processor = processors.TemplateProcessing(
             single=f"{tokens[first]} $A", special_tokens=[(tokens[first], first)]
         )

@@ -4,7 +4,9 @@ One kind is read here, because it needs no more than a table: WordLevel over sin
 demo model's). Every other kind is left to the `tokenizers` library (extra `hf`).
 """
 
+import codecs
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ class LibraryTokenizer:
 
     def __init__(self, library: Any) -> None:
         self._library = library
+        library.no_truncation()  # settings of whoever saved it: `tokenizer(text)` starts without them
+        library.no_padding()
         self._special = {i for i, token in library.get_added_tokens_decoder().items() if token.special}
         self._bytes = _byte_alphabet()
 
@@ -79,26 +83,39 @@ class LibraryTokenizer:
         return str(self._library.decode(ids, skip_special_tokens=False))
 
     def split(self, text: str) -> list[Piece]:
-        """A token that is a part of a character is shown by itself: its range is that of its neighbours too."""
+        """Each token with its own part of the text; by itself where that is shared with a neighbour or empty."""
         encoding = self._library.encode(text)
         ranges = list(encoding.offsets)
-        shared = {r for i, r in enumerate(ranges) if r in (*ranges[:i][-1:], *ranges[i + 1 :][:1])}
-        return [
-            Piece(i, self.piece(i) if r in shared else text[slice(*r)] or self.piece(i))
-            for i, r in zip(encoding.ids, ranges, strict=True)
-        ]
+        pieces = []
+        for n, (i, (start, stop)) in enumerate(zip(encoding.ids, ranges, strict=True)):
+            before, after = ranges[:n], ranges[n + 1 :]
+            shared = any(s < stop and start < e for s, e in (*before[-3:], *after[:3]))
+            alone = shared or start == stop
+            pieces.append(Piece(i, self.piece(i) if alone else text[start:stop]))
+        return pieces
 
     def piece(self, id: int) -> str:
         """The text of one id; bytes as <0xE4> where they are no whole character."""
         token = self._library.id_to_token(id)
         if token is None:
             return f"[{id}]"  # a row of the embedding that no token uses
-        if id in self._special:
+        if id in self._special or re.fullmatch("<0x[0-9A-F]{2}>", token):
             return str(token)
         text = self.decode([id])
         if "\ufffd" in text and all(c in self._bytes for c in token):
-            return "".join(f"<0x{self._bytes[c]:02X}>" for c in token)
-        return text
+            raw = bytes(self._bytes[c] for c in token)
+            return raw.decode("utf-8", errors="kvsim.bytes")
+        # SentencePiece marks the blank before a word, which decoding a single token takes away.
+        return f" {token[1:]}" if token.startswith("\u2581") and not text.startswith(" ") else text
+
+
+def _show_bytes(error: UnicodeError) -> tuple[str, int]:
+    """What stands for bytes that are no character: <0xE4>."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"<0x{byte:02X}>" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("kvsim.bytes", _show_bytes)
 
 
 def _is_character_level(facts: dict[str, Any]) -> bool:

@@ -75,3 +75,48 @@ def test_cache_contents(name, tmp_path):
             keys, values = (x[:: keys.shape[0] // mine.keys.shape[0]] for x in (keys, values))
         for got, expected in ((mine.keys, keys), (mine.values, values)):
             assert np.abs(got - expected).max() <= ALLOWED * max(1.0, np.abs(expected).max())
+
+
+# The same model, its config.json spelt otherwise: transformers and kvsim must still agree. `...` removes a field.
+SPELLINGS = {
+    "llama-scaling-first": ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 300.0}),
+    "llama-old": ("llama_llama3", {"rope_parameters": ..., "rope_theta": 500.0, "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16}}),
+    "whisper-scale": ("whisper", {"scale_embedding": True}),
+    "v3-defaults": ("deepseek_v3", {"routed_scaling_factor": ..., "norm_topk_prob": ...}),
+    "v2-greedy-normed": ("deepseek_v2", {"norm_topk_prob": True}),
+    "gemma2-caps": ("gemma2", {"attn_logit_softcapping": ..., "final_logit_softcapping": ...}),
+    "gemma2-no-caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    "gemma2-pattern": ("gemma2", {"sliding_window_pattern": 3, "layer_types": ...}),
+    "gemma3-caps": ("gemma3", {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0}),
+    "gemma-two-activations": ("gemma", {"hidden_act": "gelu", "hidden_activation": "gelu"}),
+    "gemma2-hidden-act": ("gemma2", {"hidden_act": "relu", "hidden_activation": ...}),
+    "phi3-yarn-was-longrope": ("phi3_longrope", {"rope_parameters": ..., "rope_theta": 1e4, "rope_scaling": {
+        "type": "yarn", "short_factor": [1.0, 1.1], "long_factor": [1.5, 4.0]}}),
+    "phi-partial-at-top": ("phi", {"rope_parameters": ..., "partial_rotary_factor": 0.25, "rope_theta": 700.0}),
+    "qwen2-no-types": ("qwen2_windows", {"layer_types": ...}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_other_spellings(name, tmp_path):
+    import torch
+    import transformers
+
+    from tests.loading.folders import change_config
+
+    base, changes = SPELLINGS[name]
+    kind = type(make_theirs(base, tmp_path))
+    change_config(tmp_path, **changes)
+    theirs = kind.from_pretrained(tmp_path, dtype=torch.float64, attn_implementation="eager").eval()
+    assert isinstance(theirs, transformers.PreTrainedModel)
+    theirs.set_experts_implementation("eager")
+    ours = kvsim.load(tmp_path, dtype="float64")
+    inputs, source = {"input_ids": torch.tensor([IDS])}, {}
+    if ours.config.audio is not None:
+        inputs = {"input_features": torch.tensor(FEATURES[None]), "decoder_input_ids": torch.tensor([IDS])}
+        source = {"encoder_features": FEATURES}
+    with torch.no_grad():
+        expected = theirs(**inputs, use_cache=False).logits[0].numpy()
+    assert np.abs(ours(IDS, **source) - expected).max() <= ALLOWED * np.abs(expected).max()

@@ -103,6 +103,19 @@ def test_a_config_that_lacks_a_field(folder, field):
         ({"head_dim": 15}, "is 15, expected an even number of rotary elements"),
         ({"rope_parameters": {"rope_type": "warp"}}, "rope_type is 'warp', expected default, linear"),
         ({"rope_parameters": {"rope_type": "linear"}}, "lacks the field factor"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}}, "numbers that its type can"),
+        (
+            {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "factor": 2.0,
+                    "low_freq_factor": 2.0,
+                    "high_freq_factor": 2.0,
+                }
+            },
+            "numbers that its type can",
+        ),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers is 1000000000000, expected 1 .. 10000"),
         ({"rope_parameters": 3}, "rope_parameters is 3, expected an object"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
     ],

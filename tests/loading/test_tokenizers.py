@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import FileError
-from kvsim.loading.tokenizers import CharacterTokenizer, LibraryTokenizer, read_tokenizer
+from kvsim.loading.tokenizers import CharacterTokenizer, LibraryTokenizer, _byte_alphabet, read_tokenizer
 from tests.loading.folders import copy_demo
 from tests.models import demo
 
@@ -122,3 +122,33 @@ def test_the_library_agrees(text):
     assert theirs.encode(text) == ours.encode(text)
     assert theirs.decode(ours.encode(text)) == ours.decode(ours.encode(text))
     assert [p.text for p in theirs.split(text)] == [p.text for p in ours.split(text)]
+
+
+@pytest.mark.dev
+def test_settings_of_whoever_saved_it_do_not_count():
+    from tokenizers import Tokenizer
+
+    library = Tokenizer.from_file(str(demo().path / "tokenizer.json"))
+    library.enable_truncation(2)
+    library.enable_padding(length=9)
+    assert LibraryTokenizer(library).encode("中华人民") == demo().tokenizer.encode("中华人民")
+
+
+@pytest.mark.dev
+def test_pieces_of_sentencepiece_and_of_overlapping_bytes():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    bytes_ = {f"<0x{b:02X}>": b for b in range(256)}
+    merged = Tokenizer(models.BPE({**bytes_, "▁": 256, "h": 257, "▁h": 258}, [("▁", "h")], byte_fallback=True))
+    merged.pre_tokenizer = pre_tokenizers.Metaspace()
+    merged.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = LibraryTokenizer(merged)
+    assert tokenizer.piece(0xE5) == "<0xE5>"
+    assert [piece.text for piece in tokenizer.split("h中")][1:] == ["<0xE4>", "<0xB8>", "<0xAD>"]
+    letters = {c: i for i, c in enumerate(_byte_alphabet())}
+    pairs = Tokenizer(models.BPE({**letters, "ĠäĤ": 256, "aä": 257}, []))
+    pairs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=False)
+    pairs.decoder = decoders.ByteLevel()
+    tokenizer = LibraryTokenizer(pairs)
+    assert tokenizer.piece(257) == "a<0xE4>"
+    assert [piece.text for piece in tokenizer.split(" 中")] == [" ", "<0xE4>", "<0xB8>", "<0xAD>"]

@@ -44,7 +44,10 @@ FAMILIES = {
     "t5": "t5",
     "whisper": "bart",
 }
-ENCODERS_ONLY = ("albert", "bert", "deberta", "distilbert", "electra", "roberta", "xlm-roberta", "modernbert", "vit")
+ENCODERS_ONLY = (
+    "albert", "bert", "camembert", "clip", "deberta", "deberta-v2", "distilbert", "electra", "longformer",
+    "modernbert", "mpnet", "roberta", "vit", "xlm-roberta",
+)  # fmt: skip
 
 
 class Family(Protocol):

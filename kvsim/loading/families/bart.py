@@ -46,7 +46,8 @@ def stack_config(facts: Facts, stack: str) -> Config:
     """The encoder's config or the decoder's, each by itself."""
     family = facts.fields["model_type"]
     whisper = family == "whisper"
-    n_layers, n_heads, d_model = (facts.size(key) for key in (f"{stack}_layers", f"{stack}_attention_heads", "d_model"))
+    n_layers, n_heads = facts.layers(f"{stack}_layers"), facts.size(f"{stack}_attention_heads")
+    d_model = facts.size("d_model")
     if d_model % n_heads:
         raise facts.wrong("d_model", d_model, f"{n_heads} · n ({stack}_attention_heads)")
     context = {"encoder": "max_source_positions", "decoder": "max_target_positions"}[stack]
@@ -73,7 +74,8 @@ def stack_config(facts: Facts, stack: str) -> Config:
         key_bias=not whisper,
         out_bias=True,
         ff_bias=True,
-        embedding_scale=math.sqrt(d_model) if facts.flag("scale_embedding", False) else 1.0,
+        # Whisper's code reads scale_embedding and does not use it.
+        embedding_scale=math.sqrt(d_model) if facts.flag("scale_embedding", False) and not whisper else 1.0,
         audio=Audio(facts.size("num_mel_bins")) if whisper else None,
     )
 

@@ -27,7 +27,9 @@ NAMES = Names("transformer.h", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    n_layers = facts.size("n_layer", facts.fields.get("num_hidden_layers", facts.required))
+    if facts.flag("slow_but_exact", False):
+        facts.only("pretraining_tp", 1)
+    n_layers = facts.layers("n_layer", facts.fields.get("num_hidden_layers", facts.required))
     n_heads = facts.size("n_head", facts.fields.get("num_attention_heads", facts.required))
     d_model = facts.size("hidden_size", facts.fields.get("n_embed", facts.required))
     if d_model % n_heads:

@@ -18,7 +18,7 @@ def config(facts: Facts) -> Config:
         facts,
         norm="layer",
         norm_eps=facts.number("layer_norm_eps", 1e-5),
-        layers=same_layers(facts.size("num_hidden_layers"), rope=rope),
+        layers=same_layers(facts.layers("num_hidden_layers"), rope=rope),
         residual="parallel",
         norm_bias=False,
         qk_norm="each" if facts.flag("use_qk_norm", False) else None,

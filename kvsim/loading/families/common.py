@@ -23,8 +23,15 @@ ROPES = {"default": "default", "linear": "linear", "dynamic": "dynamic", "yarn":
          "su": "longrope", "llama3": "llama3"}  # fmt: skip
 
 
+# What transformers takes where a config.json has no head_dim; for the others, the width shared out evenly.
+HEAD_SIZES = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "gpt_oss": 64, "qwen3": 128}
+
+
 def head_size(facts: Facts, d_model: int, n_heads: int) -> int:
-    """`head_dim`, or the model's width shared out evenly."""
+    """`head_dim`, or what the family has for it."""
+    own = HEAD_SIZES.get(facts.fields.get("model_type", ""))
+    if own is not None:
+        return facts.size("head_dim", own)
     if facts.fields.get("head_dim") is None and d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads), / head_dim")
     return facts.size("head_dim", d_model // n_heads)
@@ -33,13 +40,16 @@ def head_size(facts: Facts, d_model: int, n_heads: int) -> int:
 def rope_facts(facts: Facts, layer_type: str | None = None) -> Facts:
     """The rotary fields in one place: `rope_parameters` (transformers 5; for some families one table for
     each type of layer), or `rope_scaling` and `rope_theta` (before)."""
-    table = facts.table("rope_parameters")
+    table, scaling = facts.table("rope_parameters"), facts.table("rope_scaling")
     if layer_type is not None and isinstance(table.get(layer_type), dict):
-        table = table[layer_type]
-    merged = {**facts.table("rope_scaling"), **table}
-    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        merged = {**table[layer_type], **(scaling if layer_type == "full_attention" else {})}
+    else:
+        merged = dict(scaling or table)
+    for key in ("rope_theta", "partial_rotary_factor"):
         if merged.get(key) is None and facts.fields.get(key) is not None:
             merged[key] = facts.fields[key]
+    if facts.fields.get("original_max_position_embeddings") is not None:  # Phi's, above the table
+        merged["original_max_position_embeddings"] = facts.fields["original_max_position_embeddings"]
     if merged.get("rope_type") is None and merged.get("type") is not None:
         merged["rope_type"] = merged["type"]
     return Facts(facts.path, merged)
@@ -87,12 +97,16 @@ def read_rope(
     # Dynamic NTK measures against the model's own context, whatever else is written.
     original = context if kind in ("dynamic", "linear") else rope.size("original_max_position_embeddings", context)
     stretch = kind in ("yarn", "longrope")
+    if original < 2 or (kind == "yarn" and theta <= 1.0) or (kind == "dynamic" and size < 4):
+        raise facts.wrong("rope_parameters", rope.fields, Words("numbers that its type can be computed with"))
     factor = rope.number("factor", context / original if stretch else facts.required)
     lists = {
         name: tuple(rope.numbers(f"{name}_factor", size // 2)) if kind == "longrope" else ()
         for name in ("short", "long")
     }
     llama3 = kind == "llama3"
+    if llama3 and rope.number("low_freq_factor") >= rope.number("high_freq_factor"):
+        raise facts.wrong("rope_parameters", rope.fields, Words("numbers that its type can be computed with"))
     return Rope(
         theta, size, pairs, False, kind, factor, original,
         low=rope.number("low_freq_factor") if llama3 else 1.0,

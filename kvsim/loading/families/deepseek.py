@@ -40,26 +40,30 @@ LOW_RANK = Names("model.layers", INSIDE | LATENT | {"query": "self_attn.q_b_proj
 
 def read_experts(facts: Facts, third: bool) -> Experts:
     """The mixture of the layers that have one."""
-    count = facts.size("n_routed_experts")
+    count = facts.size("n_routed_experts", 256 if third else 64)
     d_ff = facts.size("moe_intermediate_size")
     method = {"greedy": False, "group_limited_greedy": True, "noaux_tc": True}
     grouped = third or facts.choice("topk_method", method, "greedy")
-    groups = facts.size("n_group", 1) if grouped else 1
+    groups = facts.size("n_group", 8 if third else facts.required) if grouped else 1
     if count % groups:
         raise facts.wrong("n_group", groups, f"{count} (n_routed_experts) / n")
+    chosen = facts.at_most("num_experts_per_tok", count, 8 if third else facts.required)
+    kept = facts.at_most("topk_group", groups, 4 if third else facts.required) if grouped else 1
+    if kept * (count // groups) < chosen or (third and count // groups < 2):
+        raise facts.wrong("topk_group", kept, Words("groups with enough experts to choose from"))
     return Experts(
         count,
-        facts.at_most("num_experts_per_tok", count),
+        chosen,
         d_ff,
         router="sigmoid" if third else "softmax",
         # V2's transformers code reads norm_topk_prob and does not use it.
         normalize=facts.flag("norm_topk_prob", True) if third else False,
-        scale=facts.number("routed_scaling_factor", 1.0),
+        scale=facts.number("routed_scaling_factor", 2.5 if third else 1.0),
         groups=groups,
-        kept_groups=facts.at_most("topk_group", groups, groups) if grouped else 1,
+        kept_groups=kept,
         group_score="best_two" if third else "best",
         correction=third,
-        d_shared=d_ff * facts.size("n_shared_experts", 1),
+        d_shared=d_ff * facts.size("n_shared_experts", 1 if third else 2),
     )
 
 
@@ -77,16 +81,17 @@ def score_scale(facts: Facts, size: int) -> float:
 def config(facts: Facts) -> Config:
     family = facts.fields["model_type"]
     third = family == "deepseek_v3"
-    n_layers = facts.size("num_hidden_layers")
+    n_layers = facts.layers("num_hidden_layers")
     nope, rotary = facts.size("qk_nope_head_dim"), facts.size("qk_rope_head_dim")
     q_rank = facts.size("q_lora_rank") if facts.fields.get("q_lora_rank") is not None else None
     rope = read_rope(facts, rotary, pairs="halves" if third else "adjacent")
     if third and facts.flag("rope_interleave", True):
         rope = replace(rope, reordered=True)
-    dense = facts.fields.get("first_k_dense_replace", 0)
+    dense = facts.fields.get("first_k_dense_replace", 3 if third else 0)
     if isinstance(dense, bool) or not isinstance(dense, int) or dense < 0:
         raise facts.wrong("first_k_dense_replace", dense, Words("a number of layers"))
     facts.only("moe_layer_freq", 1)
+    facts.only("mlp_bias", False)
     experts = read_experts(facts, third) if dense < n_layers else None
     scale = score_scale(facts, nope + rotary)
     kinds = tuple(LayerKind(rope, scale=scale, experts=None if i < dense else experts) for i in range(n_layers))
@@ -109,7 +114,6 @@ def config(facts: Facts) -> Config:
         latent=Latent(facts.size("kv_lora_rank"), q_rank, nope, rotary, facts.size("v_head_dim"), norm_eps=1e-6),
         qkv_bias=bias,
         out_bias=bias,
-        ff_bias=facts.flag("mlp_bias", False),
         tied_head=facts.flag("tie_word_embeddings", False),
     )
 

@@ -26,9 +26,8 @@ TWO_NORMS = Names("transformer.h", INSIDE | {"attention_norm": "ln_attn", "ff_no
 
 
 def config(facts: Facts) -> Config:
-    n_layers, n_heads, d_model = (
-        facts.size(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
+    n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
+    d_model = facts.size("hidden_size")
     if d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads)")
     d_head = d_model // n_heads

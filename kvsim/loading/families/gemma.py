@@ -7,6 +7,7 @@ gemma3_text   query and key normalised head by head, five windows to one full la
 import math
 
 from kvsim.config import Config, LayerKind, Rope
+from kvsim.errors import Words
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.common import ACTIVATIONS, layer_types, read_rope
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
@@ -29,7 +30,7 @@ SANDWICH = Names(
 def kinds(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
     """Windows and rotary bases, layer by layer."""
     third = facts.fields["model_type"] == "gemma3_text"
-    every = facts.size("sliding_window_pattern", 6 if third else 2)
+    every = facts.size("sliding_window_pattern", 6) if third else 2
     default = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layers)]
     types = layer_types(facts, n_layers, default)
     scale = facts.number("query_pre_attn_scalar", 256.0) ** -0.5
@@ -46,7 +47,10 @@ def kinds(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
 def local_rope(facts: Facts, d_head: int, theta: float) -> Rope:
     """Gemma 3's windows turn by a base of their own, never scaled: a table beside the other, or (before
     transformers 5) `rope_local_base_freq`."""
-    if "sliding_attention" in facts.table("rope_parameters"):
+    table = facts.table("rope_parameters")
+    if table and "sliding_attention" not in table:
+        raise facts.wrong("rope_parameters", table, Words("a table for each type of layer"))
+    if table:
         return read_rope(facts, d_head, theta=theta, layer_type="sliding_attention")
     return read_rope(Facts(facts.path, {"rope_theta": theta}), d_head)
 
@@ -54,12 +58,12 @@ def local_rope(facts: Facts, d_head: int, theta: float) -> Rope:
 def config(facts: Facts) -> Config:
     family = facts.fields["model_type"]
     facts.only("use_bidirectional_attention", False)
-    key = "hidden_activation" if facts.fields.get("hidden_activation") is not None else "hidden_act"
-    facts.fields.setdefault("hidden_act", facts.fields.get(key, "gelu_pytorch_tanh"))
-    # The first configs said "gelu" and meant its tanh form, as transformers has computed ever since.
+    # Gemma's code reads hidden_act, and takes the first configs' "gelu" for the tanh form that they meant.
+    key = "hidden_act" if family == "gemma" else "hidden_activation"
     activation = facts.choice(key, ACTIVATIONS, "gelu_pytorch_tanh")
-    if key == "hidden_act" and activation == "gelu" and family == "gemma":
+    if family == "gemma" and activation == "gelu":
         activation = "gelu_tanh"
+    facts.fields["hidden_act"] = "gelu_pytorch_tanh"  # what the shared reader asks for
     changes = {
         "activation": activation,
         "embedding_scale": math.sqrt(facts.size("hidden_size")),
@@ -69,7 +73,12 @@ def config(facts: Facts) -> Config:
     plain = base(facts, **changes)
     if family == "gemma":
         return plain
+    if family == "gemma2":  # a cap that is not written is the class's own; null is none
+        facts.fields.setdefault("attn_logit_softcapping", 50.0)
+        facts.fields.setdefault("final_logit_softcapping", 30.0)
     score_cap, logit_cap = (facts.fields.get(f"{name}_softcapping") for name in ("attn_logit", "final_logit"))
+    if family == "gemma3_text":
+        score_cap = None  # its code stores the cap and does not use it
     return base(
         facts,
         **changes,

@@ -30,7 +30,7 @@ NAMES = Names("transformer.h", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    n_layers, n_heads, d_model = facts.size("n_layer"), facts.size("n_head"), facts.size("n_embd")
+    n_layers, n_heads, d_model = facts.layers("n_layer"), facts.size("n_head"), facts.size("n_embd")
     if d_model % n_heads:
         raise facts.wrong("n_embd", d_model, f"{n_heads} · n (n_head)")
     facts.only("add_cross_attention", False)

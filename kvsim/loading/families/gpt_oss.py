@@ -4,6 +4,7 @@ that is clipped. Its experts are stored [expert, in, out], gate and up by turns.
 from typing import Any
 
 from kvsim.config import Config, Experts, LayerKind
+from kvsim.errors import FileError
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.common import layer_types, read_rope
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
@@ -28,6 +29,8 @@ def config(facts: Facts) -> Config:
     facts.only("swiglu_limit", 7.0)
     facts.only("hidden_act", "silu")
     facts.only("quantization_config")
+    if not (facts.table("rope_parameters") or facts.table("rope_scaling")):
+        raise FileError("{path} lacks the field {key}", path=facts.path, key="rope_parameters")
     plain = base(facts)
     count = facts.size("num_local_experts", facts.fields.get("num_experts", 128))
     experts = Experts(count, facts.at_most("num_experts_per_tok", count, 4), plain.d_ff, router="chosen", bias=True)

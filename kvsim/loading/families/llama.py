@@ -16,6 +16,7 @@ from kvsim.loading.sources import Names, Source
 
 PREFIX = "model."
 IGNORED = ("*.rotary_emb.inv_freq",)  # a table that older versions saved
+KV_HEADS = {"mistral": 8, "mixtral": 8}  # where a config.json has no num_key_value_heads
 PARTIAL = {"phi3": 1.0}  # families that may turn a part of each head
 THETA = {"smollm3": 2000000.0}
 INSIDE = {
@@ -76,9 +77,8 @@ def context_of(facts: Facts, rope: Rope) -> int:
 def base(facts: Facts, **changes: Any) -> Config:
     """What all of this kind share, with `changes`."""
     family = facts.fields["model_type"]
-    n_layers, n_heads, d_model = (
-        facts.size(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
+    n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
+    d_model = facts.size("hidden_size")
     d_head = head_size(facts, d_model, n_heads)
     rope = read_rope(facts, d_head, theta=THETA.get(family, 10000.0), partial=PARTIAL.get(family))
     kinds = [
@@ -93,7 +93,7 @@ def base(facts: Facts, **changes: Any) -> Config:
         "n_layers": n_layers,
         "d_model": d_model,
         "n_heads": n_heads,
-        "n_kv_heads": facts.size("num_key_value_heads", n_heads),
+        "n_kv_heads": facts.size("num_key_value_heads", KV_HEADS.get(family, n_heads)),
         "d_head": d_head,
         "d_ff": facts.size("intermediate_size"),
         "norm": "rms",

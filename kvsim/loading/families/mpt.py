@@ -22,7 +22,7 @@ NAMES = Names("transformer.blocks", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    n_layers, n_heads, d_model = facts.size("n_layers"), facts.size("n_heads"), facts.size("d_model")
+    n_layers, n_heads, d_model = facts.layers("n_layers"), facts.size("n_heads"), facts.size("d_model")
     if d_model % n_heads:
         raise facts.wrong("d_model", d_model, f"{n_heads} · n (n_heads)")
     attention = Facts(facts.path, facts.table("attn_config"))

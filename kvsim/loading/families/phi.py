@@ -24,9 +24,8 @@ NAMES = Names("model.layers", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    n_layers, n_heads, d_model = (
-        facts.size(key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
+    n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
+    d_model = facts.size("hidden_size")
     d_head = head_size(facts, d_model, n_heads)
     normed = facts.flag("qk_layernorm", False)
     return Config(

@@ -13,6 +13,13 @@ NAMES = Names("model.layers", INSIDE | FUSED | {"gate": "mlp.gate_up_proj", "up"
 
 
 def config(facts: Facts) -> Config:
+    for key in ("rope_parameters", "rope_scaling"):
+        table = dict(facts.table(key))
+        if table:  # the first configs called LongRoPE yarn
+            names = {name: "longrope" for name in ("rope_type", "type") if table.get(name) in ("su", "yarn")}
+            facts.fields[key] = table | names
+            Facts(facts.path, facts.fields[key]).only("rope_type", "default", "longrope")
+            Facts(facts.path, facts.fields[key]).only("type", "default", "longrope")
     window = facts.size("sliding_window") if facts.fields.get("sliding_window") is not None else None
     plain = base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
     return replace(plain, layers=tuple(replace(kind, window=window) for kind in plain.layers))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kvsim.config import Buckets, Config
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import NO_LIMIT, same_layers
+from kvsim.loading.families.common import ACTIVATIONS, NO_LIMIT, same_layers
 from kvsim.loading.sources import Names, Source
 
 PREFIX = ""
@@ -38,10 +38,13 @@ def names(stack: str, gated: bool) -> Names:
 
 
 def config(facts: Facts) -> Config:
-    n_layers, n_heads, d_model = facts.size("num_layers"), facts.size("num_heads"), facts.size("d_model")
+    n_layers, n_heads, d_model = facts.layers("num_layers"), facts.size("num_heads"), facts.size("d_model")
     activation, gated = facts.choice("feed_forward_proj", FEED_FORWARDS, "relu")
+    facts.only("is_gated_act", gated)
+    if facts.fields.get("dense_act_fn") is not None and facts.choice("dense_act_fn", ACTIVATIONS) != activation:
+        raise facts.wrong("dense_act_fn", facts.fields["dense_act_fn"], f"{activation} (feed_forward_proj)")
     tied = facts.flag("tie_word_embeddings", True)
-    n_decoder = facts.size("num_decoder_layers", n_layers)
+    n_decoder = facts.layers("num_decoder_layers", n_layers)
     encoder = Config(
         family="t5",
         vocab_size=facts.size("vocab_size"),
