@@ -1,6 +1,7 @@
 """Against transformers' own results, frozen in tests/fixtures, for every model there: logits, caches, insides,
 FLOPs, ids. `python tests/transformer/test_reference.py` prints the table of worst differences."""
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -150,6 +151,40 @@ def test_attention_call_by_call(case):
     assert products(ledger) == batched
 
 
+QKV_IN_ONE = {"bloom", "falcon_mqa", "gpt2", "gpt_neox", "phi3"}
+
+
+def call_of(name, event):
+    """What names the product that transformers makes of this one: the same for parts that it fuses."""
+    if event.kind in ("query", "key", "value") and name in QKV_IN_ONE:
+        return event.layer, "qkv"
+    if event.kind in ("gate", "up") and (name == "phi3" or ".experts." in event.site):
+        return event.layer, "gate_up"
+    return event.layer, event.kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_linear_call_by_call(name):
+    """Every other product that torch counted, (m, k, n), both sequences in one step."""
+    cases = [Case(name, "float32", row) for row in (0, 1)]
+    with cases[0].model.count() as ledger:
+        if cases[0].seq2seq:
+            cases[0].full()
+        else:
+            cases[0].model.batch([(case.ids, None) for case in cases])
+    widths: Counter = Counter()
+    heights: Counter = Counter()  # latents are expanded one sequence at a time
+    for event in ledger:
+        if event.kind == "expand":
+            heights[event.layer, event.k, event.n] += event.m
+        elif event.kind not in ("scores", "context", "cross_scores", "cross_context"):
+            widths[(*call_of(name, event), event.m * (2 if cases[0].seq2seq else 1), event.k)] += event.n
+    found = Counter((m, k, n) for (*_, m, k), n in widths.items())
+    found += Counter((m, k, n) for (_, k, n), m in heights.items())
+    wanted = Counter((int(m), int(k), int(n)) for _, b, m, k, n in cases[0].expected["flops/full/calls"] if b == 1)
+    assert found == wanted
+
+
 def test_greedy_ids(case):
     prompt = int(case.expected["greedy/prompt_len"])
     for spec in ("dynamic", "none", "static:64"):
@@ -162,8 +197,16 @@ def test_greedy_ids(case):
 
 
 def test_padded_rows_run_alone(case):
-    """A left-padded row of the reference batch is its real tokens by themselves."""
-    if case.seq2seq or case.by_length:
+    """A left-padded row of the reference batch is its real tokens by themselves; so is a source whose end is
+    masked. Not where frequencies depend on the longest row."""
+    if case.by_length:
+        return
+    if case.seq2seq:
+        real = case.expected["padded/encoder_attention_mask"][1].astype(bool)
+        source = case.expected["inputs/encoder_input_ids"][1][real].tolist()
+        ids = case.expected["inputs/decoder_input_ids"][1].tolist()
+        expected = case.expected["padded/logits_f64"][1]
+        assert share(case.model(ids, encoder_ids=source), expected) <= ALLOWED[case.dtype]
         return
     real = case.expected["padded/attention_mask"][1].astype(bool)
     ids = case.expected["padded/input_ids"][1][real].tolist()
