@@ -1,4 +1,8 @@
-"""Every family against transformers at work, on tiny random models made here (extra dev)."""
+"""Every family against transformers at work, on tiny random models made here (extra dev).
+
+`python -m tests.loading.test_families` prints the table: for every model the largest difference of logits over
+max|logit|, of cached against uncached, and whether FLOPs and greedy ids are the same.
+"""
 
 import numpy as np
 import pytest
@@ -77,6 +81,45 @@ def test_cache_contents(name, tmp_path):
             assert np.abs(got - expected).max() <= ALLOWED * max(1.0, np.abs(expected).max())
 
 
+def their_greedy(theirs, ids, count, **inputs):
+    """Ids by argmax of transformers' own logits, without a cache."""
+    import torch
+
+    ids = list(ids)
+    for _ in range(count):
+        key = "decoder_input_ids" if inputs else "input_ids"
+        with torch.no_grad():
+            ids.append(int(theirs(**inputs, **{key: torch.tensor([ids])}, use_cache=False).logits[0, -1].argmax()))
+    return ids
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - BY_LENGTH))
+def test_greedy_ids_and_float32(name, tmp_path):
+    import torch
+
+    theirs = make_theirs(name, tmp_path, "sdpa" if name in SDPA else "eager")
+    ours = kvsim.load(tmp_path, dtype="float64")
+    prompt, start, inputs, source = IDS[:5], IDS[:5], {}, {}
+    if ours.config.encoder is not None:
+        start, prompt = [ours.config.start_id], SOURCE
+        inputs, source = {"input_ids": torch.tensor([SOURCE])}, {"encoder_ids": SOURCE}
+        if ours.config.audio is not None:
+            prompt, source = FEATURES, {"encoder_features": FEATURES}
+            inputs = {"input_features": torch.tensor(FEATURES[None])}
+    expected = their_greedy(theirs, start, 6, **inputs)
+    for cache in ("dynamic", "none"):
+        assert kvsim.generate(ours, prompt, 6, cache=cache).ids == expected
+    single = kvsim.load(tmp_path)
+    theirs = theirs.float()
+    inputs = {k: v.float() if v.is_floating_point() else v for k, v in inputs.items()}
+    key = "decoder_input_ids" if inputs else "input_ids"
+    with torch.no_grad():
+        logits = theirs(**inputs, **{key: torch.tensor([IDS])}, use_cache=False).logits[0].numpy()
+    assert single.dtype == "float32"
+    # Two roundings of float32 differ: 1e-4 of max|logit|, where a router does not choose otherwise by it.
+    assert np.abs(single(IDS, **source) - logits).max() <= 1e-4 * np.abs(logits).max()
+
+
 # The same model, its config.json spelt otherwise: transformers and kvsim must still agree. `...` removes a field.
 SPELLINGS = {
     "llama-scaling-first": ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 300.0}),
@@ -120,3 +163,45 @@ def test_other_spellings(name, tmp_path):
     with torch.no_grad():
         expected = theirs(**inputs, use_cache=False).logits[0].numpy()
     assert np.abs(ours(IDS, **source) - expected).max() <= ALLOWED * np.abs(expected).max()
+
+
+def table():
+    import tempfile
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    print(f"{'model':<24}{'logits f64':>11}{'f32':>9}{'split':>9}{'FLOPs':>8}{'greedy':>8}")
+    for name in ZOO:
+        with tempfile.TemporaryDirectory() as folder:
+            theirs = make_theirs(name, folder, "sdpa" if name in SDPA else "eager")
+            ours = kvsim.load(folder, dtype="float64")
+            single = kvsim.load(folder)
+        start, prompt, inputs, source = IDS[:5], IDS[:5], {}, {}
+        if ours.config.encoder is not None:
+            start, prompt = [ours.config.start_id], SOURCE
+            inputs, source = {"input_ids": torch.tensor([SOURCE])}, {"encoder_ids": SOURCE}
+            if ours.config.audio is not None:
+                prompt, source = FEATURES, {"encoder_features": FEATURES}
+                inputs = {"input_features": torch.tensor(FEATURES[None])}
+        given = {"decoder_input_ids" if inputs else "input_ids": torch.tensor([IDS])}
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            expected = theirs(**inputs, **given, use_cache=False).logits[0].numpy()
+        with ours.count() as ledger:
+            got = ours(IDS, **source)
+        cache = ours.new_cache("dynamic")
+        parts = np.concatenate([ours(IDS[:5], cache, **source), ours(IDS[5:], cache)])
+        scale = np.abs(expected).max()
+        differences = [
+            np.abs(x - y).max() / scale for x, y in ((got, expected), (single(IDS, **source), got), (parts, got))
+        ]
+        flops = "sdpa" if name in SDPA else "exact" if ledger.flops == counter.get_total_flops() else "NO"
+        split = "design" if name in BY_LENGTH else f"{in_parts:.0e}"
+        same = their_greedy(theirs, start, 6, **inputs) == kvsim.generate(ours, prompt, 6, cache="none").ids
+        print(
+            f"{name:<24}{differences[0]:>11.0e}{differences[1]:>9.0e}{split:>9}{flops:>8}{'same' if same else 'NO':>8}"
+        )
+
+
+if __name__ == "__main__":
+    table()
