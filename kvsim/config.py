@@ -21,7 +21,7 @@ RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 Residual = Literal["pre", "post", "sandwich", "output", "parallel", "parallel_two", "normed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Rope:
     """Rotary positions: frequencies theta^(-2j/size), changed as `kind` says."""
 
@@ -42,7 +42,7 @@ class Rope:
     magnitude: float = 1.0  # what cosine and sine are multiplied by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Alibi:
     """Linear position biases (arXiv:2108.12409): slope · (key position - query position)."""
 
@@ -51,7 +51,7 @@ class Alibi:
     scale: float = 1.0  # what the bias is multiplied by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Buckets:
     """Relative position biases in logarithmic buckets, a learned number for each head (T5)."""
 
@@ -59,7 +59,7 @@ class Buckets:
     max_distance: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Experts:
     """A feed-forward layer that is a mixture of experts."""
 
@@ -78,7 +78,7 @@ class Experts:
     bias: bool = False  # of the router and of every expert
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Latent:
     """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434)."""
 
@@ -91,7 +91,7 @@ class Latent:
     form: Literal["reexpanded", "absorbed", "cached_expanded"] = "reexpanded"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class LayerKind:
     """What may differ from layer to layer."""
 
@@ -101,14 +101,14 @@ class LayerKind:
     experts: Experts | None = None  # None: a dense feed-forward layer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Audio:
     """Features through two convolutions of width 3, the second with stride 2 (Whisper)."""
 
     n_mels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class Config:
     """The facts of a model. Sizes are counts of elements, contexts are counts of tokens."""
 

@@ -8,20 +8,22 @@ from typing import Any
 
 Array = Any  # of whichever library runs
 
+# Records of arrays are not compared or printed: methods that nobody calls take time to make.
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Linear:
     weight: Array  # [out, in]
     bias: Array | None = None  # [out]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Norm:
     gain: Array | None  # [D]
     bias: Array | None = None  # [D], LayerNorm only
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Attention:
     query: Linear  # [H·K, D]
     key: Linear  # [G·K, D]
@@ -32,7 +34,7 @@ class Attention:
     sinks: Array | None = None  # [H]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LatentAttention:
     """With L the rank of the latent, C of the queries' own, B elements without position, P rotary."""
 
@@ -45,14 +47,14 @@ class LatentAttention:
     output: Linear  # [D, H·K]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeedForward:
     gate: Linear | None  # [F, D]
     up: Linear  # [F, D]
     down: Linear  # [D, F]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     router: Linear  # [E, D]
     correction: Array | None  # [E]
@@ -60,7 +62,7 @@ class Mixture:
     shared: FeedForward | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Half:
     """The norms around one half of a layer: before it, of what it gives, of the sum."""
 
@@ -69,7 +71,7 @@ class Half:
     total: Norm | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     attention_norms: Half
     attention: Attention | LatentAttention
@@ -79,13 +81,13 @@ class Layer:
     ff: FeedForward | Mixture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Convolution:
     weight: Array  # [out, in·3], the kernel innermost
     bias: Array  # [out]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Weights:
     """One stack of layers, and what stands before and after it."""
 

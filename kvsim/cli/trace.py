@@ -187,16 +187,23 @@ def _tell(
     ascii_only: bool,
     color: bool,
 ) -> list[str]:
-    """Each view that was asked for, as text."""
-    from kvsim.views.cells import tell_cells
-    from kvsim.views.tables import tell_memory, tell_shapes, tell_sites
-    from kvsim.views.terminal import tell_table
+    """Each view that was asked for, as text; only its own module is imported."""
 
-    views = {
-        "table": lambda: tell_table(result, say, count, rows, ascii_only, color),
-        "cells": lambda: tell_cells(result, say, step, ascii_only, color),
-        "shapes": lambda: tell_shapes(result, say, step, ascii_only, color),
-        "sites": lambda: tell_sites(result, say, ascii_only, color),
-        "memory": lambda: tell_memory(result, say, rows, ascii_only, color),
-    }
-    return [views[show]() for show in shows]
+    def tell(show: str) -> str:
+        if show == "table":
+            from kvsim.views.terminal import tell_table
+
+            return tell_table(result, say, count, rows, ascii_only, color)
+        if show == "cells":
+            from kvsim.views.cells import tell_cells
+
+            return tell_cells(result, say, step, ascii_only, color)
+        from kvsim.views import tables
+
+        if show == "shapes":
+            return tables.tell_shapes(result, say, step, ascii_only, color)
+        if show == "sites":
+            return tables.tell_sites(result, say, ascii_only, color)
+        return tables.tell_memory(result, say, rows, ascii_only, color)
+
+    return [tell(show) for show in shows]
