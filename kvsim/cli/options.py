@@ -27,11 +27,11 @@ def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The bundled models' names, and folders."""
+    """The bundled models' names, folders and files."""
     from kvsim.loading import BUNDLED
 
     names = [CompletionItem(name) for name in BUNDLED if name.startswith(incomplete)]
-    return [*names, CompletionItem(incomplete, type="dir")]
+    return [*names, CompletionItem(incomplete, type="file")]
 
 
 # What `kvsim.cli.main` found before it made the streams UTF-8.

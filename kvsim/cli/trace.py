@@ -92,9 +92,9 @@ def command(say: Say) -> click.Command:
         "--model",
         default="demo",
         show_default=True,
-        metavar="demo|DIR",
+        metavar="demo|DIR|FILE.gguf",
         shell_complete=complete_model,
-        help=say("The model: a bundled one, or a folder in Hugging Face's format."),
+        help=say("The model: a bundled one, a folder in Hugging Face's format, or a GGUF file."),
     )
     @click.option(
         "--backend",

@@ -57,11 +57,6 @@ def rows(key: str, start: int, stop: int, stored: tuple[int, ...]) -> Source:
     return Source(key, stored, lambda tensor: tensor[start:stop])
 
 
-def transposed(key: str, shape: tuple[int, int]) -> Source:
-    """A matrix [out, in] that is stored [in, out]."""
-    return Source(key, shape[::-1], lambda tensor: tensor.T)
-
-
 def fused_blocks(key: str, which: str, config: Config, bias: bool) -> Source:
     """Query, key or value of a tensor that has all queries, then all keys, then all values."""
     q, kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
