@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
     from kvsim.config import Config as Config
+    from kvsim.costs.counter import Count as Count
+    from kvsim.costs.counter import count as count
     from kvsim.errors import BackendError as BackendError
     from kvsim.errors import FileError as FileError
     from kvsim.errors import KvsimError as KvsimError
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from kvsim.generation import Run as Run
     from kvsim.generation import Step as Step
     from kvsim.generation import generate as generate
-    from kvsim.loading import load as load
+    from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
     from kvsim.traces import Trace as Trace
     from kvsim.tracing import trace as trace
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BackendError": "kvsim.errors",
     "Config": "kvsim.config",
+    "Count": "kvsim.costs.counter",
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
@@ -32,8 +35,9 @@ _HOME = {
     "Step": "kvsim.generation",
     "Trace": "kvsim.traces",
     "UsageError": "kvsim.errors",
+    "count": "kvsim.costs.counter",
     "generate": "kvsim.generation",
-    "load": "kvsim.loading",
+    "load": "kvsim.loading.loader",
     "trace": "kvsim.tracing",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (every name of _HOME is a string)

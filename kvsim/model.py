@@ -57,11 +57,15 @@ def check_shapes(expected: Any, weights: Any) -> None:
             )
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(ops: Ops, one: Any, other: Any) -> bool:
     """Are two sources the same: equal ids, or the very array, or one of equal numbers?"""
     if isinstance(one, tuple) or isinstance(other, tuple):
         return isinstance(one, tuple) and one == other
-    return one is other or (one.shape == other.shape and bool((one == other).all()))
+    if one is other or tuple(one.shape) != tuple(other.shape):
+        return one is other
+    xp = ops.xp
+    one, other = (xp.asarray(x, dtype=ops.dtype, device=ops.device) for x in (one, other))
+    return not bool(xp.any(xp.abs(one - other) > 0.0))
 
 
 class Model:
@@ -78,7 +82,7 @@ class Model:
         tokenizer: Tokenizer | None = None,
         name: str = "model",
         path: Path | None = None,
-        backend: str | Backend = "numpy",
+        backend: str | Backend | None = None,
         device: str | None = None,
         dtype: str = "float32",
     ) -> None:
@@ -88,7 +92,8 @@ class Model:
         self.path = path
         self.ops = Ops(get_backend(backend, device), dtype)
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
-        self.weights: Weights = move(self.ops, weights, {})
+        with self.ops.running():
+            self.weights: Weights = move(self.ops, weights, {})
 
     @property
     def backend(self) -> str:
@@ -138,8 +143,9 @@ class Model:
         that is missing, another than before, or given to a model without an encoder.
         """
         held = self._own(cache)
-        states = self._source(held, encoder_ids, encoder_features, encoder_states)
-        return self._run([(ids, held, states)], logits)[0]
+        with self.ops.running():
+            states = self._source(held, encoder_ids, encoder_features, encoder_states)
+            return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, laid end to end: no padding, any lengths.
@@ -147,7 +153,8 @@ class Model:
         Those of an encoder-decoder come with caches that have read their source.
         """
         held = [(ids, self._own(cache)) for ids, cache in sequences]
-        return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
+        with self.ops.running():
+            return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
 
     def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
         """The encoder's output [S, D] for a source of ids, or of features [mels, frames]."""
@@ -168,8 +175,9 @@ class Model:
             rows = (source.shape[1] + 1) // 2
         if config.learned_positions and rows > config.max_context:
             self._refuse_length(config.max_context, rows)
-        layers = tuple(new_cache("none", config, self.ops).layers)
-        return encode(self.ops, config, weights, source, layers)
+        with self.ops.running():
+            layers = tuple(new_cache("none", config, self.ops).layers)
+            return encode(self.ops, config, weights, source, layers)
 
     def _source(self, cache: Cache, ids: Any, features: Any, states: Any) -> Array | None:
         """What the encoder made of the source, or None where the cache holds what is made of that."""
@@ -182,7 +190,7 @@ class Model:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
         told = tuple(ids) if ids is not None else None if not given else given[0]
         if cache.source is not None:
-            if told is not None and not _same(told, cache.source):
+            if told is not None and not _same(self.ops, told, cache.source):
                 raise UsageError("this cache has read another source: use a new one")
             return None
         if told is None:

@@ -6,8 +6,8 @@ scope. `Ops.matmul` is the only matrix product of the package. Shapes below use 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from kvsim.arrays import Array, Backend
@@ -28,13 +28,17 @@ class Ops:
         self.dtype = backend.dtype(dtype)
         self.dtype_name = dtype
         # Statistics of 16-bit numbers (norms, softmax) are computed in 32, as engines do.
-        self.wide_dtype = self.xp.float32 if dtype == "float16" else self.dtype
+        self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
         self.ledgers: list[Ledger] = []
         self.watchers: list[Seen] = []
         self._scope = ""
         self._sites: dict[str, str] = {}  # kind -> full name, within the present scope
         self._sites_of = {"": self._sites}
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Entered around all that computes: the device, and what its errors mean."""
+        return self.backend.running()
 
     # Where we are, and who is told
 
@@ -116,6 +120,12 @@ class Ops:
         """start, start + 1, ... stop - 1 as int64."""
         return self.xp.arange(start, stop, dtype=self.xp.int64, device=self.device)
 
+    def constants(self, count: int, make: Callable[[], Sequence[float]]) -> Array:
+        """`count` host numbers as float64, made only where arrays hold data: some depend on the context's length."""
+        if not self.backend.holds_data:
+            return self.xp.empty((count,), dtype=self.xp.float64, device=self.device)
+        return self.xp.asarray(make(), dtype=self.xp.float64, device=self.device)
+
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
         """RMSNorm (arXiv:1910.07467, `kind` "rms") or LayerNorm (arXiv:1607.06450, "layer") of x [T, D]."""
         xp = self.xp
@@ -146,6 +156,11 @@ class Ops:
         largest = xp.maximum(largest, sinks)
         weights = xp.exp(wide - largest)
         return weights / (xp.sum(weights, axis=-1, keepdims=True) + xp.exp(sinks - largest))
+
+    def clamp(self, x: Array, limit: float) -> Array:
+        """x, held between -limit and limit. (CuPy's `clip`, by way of array-api-compat, waits for the device.)"""
+        x = self.xp.where(x > limit, limit, x)
+        return self.xp.where(x < -limit, -limit, x)
 
     def soft_cap(self, x: Array, cap: float) -> Array:
         """cap · tanh(x / cap) (Gemma 2, arXiv:2408.00118)."""
@@ -188,9 +203,8 @@ class Ops:
 
     def clipped_swiglu(self, gate: Array, up: Array) -> Array:
         """gpt-oss: (up + 1) · gate · sigmoid(1.702 gate), both held to at most 7."""
-        xp = self.xp
-        gate = xp.clip(gate, max=7.0)
-        return (xp.clip(up, -7.0, 7.0) + 1.0) * self.activate("quick_gelu", gate)
+        gate = self.xp.where(gate > 7.0, 7.0, gate)
+        return (self.clamp(up, 7) + 1.0) * self.activate("quick_gelu", gate)
 
     def _gelu(self, x: Array) -> Array:
         """x · Φ(x), exact (arXiv:1606.08415)."""

@@ -62,6 +62,10 @@ class Sampler:
 
     def choose(self, ops: Ops, logits: Array, position: int) -> int:
         """The next id for logits [V], to stand at `position`. KvsimError: NaN among them."""
+        with ops.running():
+            return self._choose(ops, logits, position)
+
+    def _choose(self, ops: Ops, logits: Array, position: int) -> int:
         if self.temperature == 0.0:
             xp = ops.xp
             # One number leaves the device: the id, or -1 where NaN would make argmax a lie.

@@ -65,12 +65,13 @@ class TraceStep:
     no_cache: Side
     cached: Side
     max_abs_diff: float  # between both runs' logits, over every position that both computed
-    allowed_diff: float
+    allowed_diff: float  # 0 where every sum adds in one order: nothing may differ
+    identical: bool  # are the logits equal bit for bit?
 
     @property
     def agrees(self) -> bool:
-        """Is the difference rounding?"""
-        return self.max_abs_diff <= self.allowed_diff
+        """Is the difference rounding, or nothing where nothing is allowed?"""
+        return self.max_abs_diff <= self.allowed_diff if self.allowed_diff else self.identical
 
 
 class Totals(NamedTuple):
@@ -92,6 +93,7 @@ class Trace:
     dtype: str
     item_bytes: int
     steps: tuple[TraceStep, ...]
+    fixed_order: bool = False  # does the backend add in one order, so that nothing may differ?
     by_length: str | None = None  # the kind of positions whose frequencies depend on the length, if so
 
     @property
@@ -144,6 +146,11 @@ class Trace:
         return self.widest.allowed_diff
 
     @property
+    def identical(self) -> bool:
+        """Are both runs' logits equal bit for bit at every step?"""
+        return all(step.identical for step in self.steps)
+
+    @property
     def agrees(self) -> bool:
         """Is every step's difference within its allowance?"""
         return all(step.agrees for step in self.steps)
@@ -177,6 +184,7 @@ class Trace:
             "max_abs_diff": self.max_abs_diff,
             "allowed_diff": self.allowed_diff,
             "agrees": self.agrees,
+            "identical": self.identical,
             "differs_by_design": self.differs_by_design,
         }
 
@@ -204,4 +212,5 @@ def _step_dict(step: TraceStep) -> dict[str, Any]:
         "cached": _side_dict(step.cached),
         "max_abs_diff": step.max_abs_diff,
         "allowed_diff": step.allowed_diff,
+        "identical": step.identical,
     }

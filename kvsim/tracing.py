@@ -15,7 +15,7 @@ from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
 from kvsim.generation import Lockstep, check_room, encode_prompt, plan_stops, run_lockstep
-from kvsim.loading import load
+from kvsim.loading.loader import load
 from kvsim.model import Model
 from kvsim.ops import Ops
 from kvsim.sampling import Sampler
@@ -48,11 +48,20 @@ def allowed_difference(ops: Ops, events: Iterable[MatMul], largest: float) -> fl
     return 16.0 * eps * largest * math.sqrt(sum(longest.values()))
 
 
-def compare_logits(ops: Ops, full: Array, part: Array) -> tuple[float, float]:
-    """Largest |difference| of `part` [t, V] from the last t rows of `full` [T, V], and max|full|."""
+def compare_logits(ops: Ops, full: Array, part: Array) -> tuple[float, float, bool]:
+    """Largest |difference| of `part` [t, V] from the last t rows of `full` [T, V], max|full|, and whether the
+    two are equal bit for bit."""
     xp = ops.xp
     same = full[full.shape[0] - part.shape[0] :, :]
-    return float(xp.max(xp.abs(part - same))), float(xp.max(xp.abs(same)))
+    with ops.running():
+        difference, largest = float(xp.max(xp.abs(part - same))), float(xp.max(xp.abs(same)))
+        identical = difference == 0.0 and _bits(ops, part) == _bits(ops, same)
+    return difference, largest, identical
+
+
+def _bits(ops: Ops, x: Array) -> bytes:
+    """What x holds, byte for byte: 0.0 and -0.0 are equal, but not the same."""
+    return bytes(ops.backend.to_host(x).tobytes())
 
 
 def _quietly(turns: Iterator[Lockstep]) -> Iterator[Lockstep]:
@@ -88,7 +97,7 @@ def trace(
     feed: str = "token",
     *,
     cache: str = "dynamic",
-    backend: str = "numpy",
+    backend: str | None = None,
     device: str | None = None,
     dtype: str = "float32",
     temperature: float = 0.0,
@@ -124,12 +133,14 @@ def trace(
         chosen = _piece(model, turn.next)
         if n_fed >= len(ids):
             pieces.append(chosen)
-        difference, largest = compare_logits(model.ops, full.logits, part.logits)
+        difference, largest, identical = compare_logits(model.ops, full.logits, part.logits)
         if not math.isfinite(difference):
             raise KvsimError("the logits are not finite in {dtype}: use a wider dtype", dtype=model.dtype)
-        allowed = allowed_difference(model.ops, full.ledger, largest)
+        allowed = 0.0
+        if not model.ops.backend.fixed_order:
+            allowed = allowed_difference(model.ops, full.ledger, largest)
         sides = [_side(held, done.ledger) for held, done in zip(caches, turn.passes, strict=True)]
-        steps.append(TraceStep(turn.number, fed, chosen, sides[0], sides[1], difference, allowed))
+        steps.append(TraceStep(turn.number, fed, chosen, sides[0], sides[1], difference, allowed, identical))
         if progress is not None:
             progress(turn.number, n_steps)
     config = model.config
@@ -150,5 +161,6 @@ def trace(
         dtype=model.dtype,
         item_bytes=model.ops.item_bytes,
         steps=tuple(steps),
+        fixed_order=model.ops.backend.fixed_order,
         by_length=next((k.rope.kind for k in config.layers if k.rope and depends_on_length(k.rope)), None),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kvsim
-from kvsim.loading import BUNDLED
+from kvsim.loading.places import BUNDLED
 from tests.models import demo
 
 TEXT = (Path(__file__).parent.parent / "examples" / "demo_text.txt").read_text(encoding="utf-8")

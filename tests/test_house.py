@@ -18,7 +18,7 @@ FLOORS = {
     1: ("arrays", "blueprint", "config", "counting", "errors", "ops", "spans", "text", "watching", "weights"),
     2: ("caches", "transformer"),
     3: ("generation", "loading", "model", "sampling"),
-    4: ("diagnosis", "traces", "tracing"),
+    4: ("comparison", "costs", "diagnosis", "traces", "tracing"),
     5: ("testing", "views"),
     6: ("__main__", "cli"),
 }

@@ -1,20 +1,27 @@
 """Which array library runs. A backend is a module of this room and one line in `_MODULES`.
 
 The mathematics calls the Python array API standard (https://data-apis.org/array-api) on the
-backend's namespace `xp`; NumPy >= 2 is such a namespace by itself.
+backend's namespace `xp`, and of that only what `kvsim.arrays.contract` lists.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from kvsim.errors import BackendError, UsageError
+from kvsim.errors import UsageError, shortened
 
 Array = Any  # an array of whichever library runs
 
-_MODULES = {"numpy": "kvsim.arrays.host"}
-PLANNED = ("cupy", "torch", "exact", "meta")
-BACKENDS = (*_MODULES, *PLANNED)
+_MODULES = {
+    "numpy": "kvsim.arrays.host",
+    "cupy": "kvsim.arrays.cupy_arrays",
+    "torch": "kvsim.arrays.torch_arrays",
+    "exact": "kvsim.arrays.exact",
+    "meta": "kvsim.arrays.meta",
+}
+BACKENDS = tuple(_MODULES)
 
 
 class Backend(NamedTuple):
@@ -25,6 +32,9 @@ class Backend(NamedTuple):
     device: Any  # what creation functions take as device=; None is the library's own choice
     dtypes: tuple[str, ...]  # what it can compute in
     to_host: Callable[[Array], Any]  # a copy as a NumPy array
+    holds_data: bool = True  # False: shapes and dtypes only
+    fixed_order: bool = False  # True: every sum adds in one order, so that equal sums are equal bit for bit
+    running: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered around all that computes
 
     def dtype(self, name: str) -> Any:
         """The library's dtype of that name; UsageError for one it cannot compute in."""
@@ -38,20 +48,17 @@ class Backend(NamedTuple):
         return getattr(self.xp, name)
 
 
-def get_backend(name: str | Backend, device: str | None = None) -> Backend:
-    """The backend `name` on `device`, or the one you made yourself.
+def get_backend(name: str | Backend | None = None, device: str | None = None) -> Backend:
+    """The backend `name` on `device`, or the one you made yourself; None: KVSIM_BACKEND, or numpy.
 
-    UsageError: no such name. BackendError: not to be had.
+    UsageError: no such name, or no such device. BackendError: not to be had.
     """
     if isinstance(name, Backend):
         return name
-    if name in PLANNED:
-        raise BackendError(
-            "the backend {name} is not in this version of kvsim: use {known}",
-            name=name,
-            known=", ".join(_MODULES),
+    chosen = name or os.environ.get("KVSIM_BACKEND") or "numpy"
+    if chosen not in _MODULES:
+        raise UsageError(
+            "unknown backend {name}: use one of {known}", name=shortened(chosen), known=", ".join(BACKENDS)
         )
-    if name not in _MODULES:
-        raise UsageError("unknown backend {name}: use one of {known}", name=repr(name), known=", ".join(BACKENDS))
-    backend: Backend = import_module(_MODULES[name]).open_backend(device)
+    backend: Backend = import_module(_MODULES[chosen]).open_backend(device)
     return backend

@@ -3,10 +3,20 @@
 import numpy as np
 
 from kvsim.arrays import Backend
+from kvsim.arrays.contract import narrow
 from kvsim.errors import UsageError
+
+DTYPES = ("float32", "float64", "float16")
+
+
+def refuse_device(backend: str, device: str | None) -> None:
+    """UsageError for any device but the processor."""
+    if device not in (None, "cpu"):
+        raise UsageError(
+            "the backend {backend} runs on the device cpu, not on {device}", backend=backend, device=device
+        )
 
 
 def open_backend(device: str | None) -> Backend:
-    if device not in (None, "cpu"):
-        raise UsageError("the backend numpy runs on the device cpu, not on {device}", device=device)
-    return Backend("numpy", np, None, ("float32", "float64", "float16"), np.asarray)
+    refuse_device("numpy", device)
+    return Backend("numpy", narrow(np), None, DTYPES, np.asarray)

@@ -59,7 +59,8 @@ def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
     name, size = parse_spec(spec)
     shape = layer_shape(config)
     try:
-        layers = [new_layer(name, size, ops, shape, kind.window) for kind in config.layers]
+        with ops.running():  # a device that is full says what it holds and has left
+            layers = [new_layer(name, size, ops, shape, kind.window) for kind in config.layers]
     except (MemoryError, ValueError) as error:
         needed = config.n_layers * shape.row_bytes(ops) * (size or 0)
         raise UsageError(

@@ -28,7 +28,7 @@ def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The bundled models' names, folders and files."""
-    from kvsim.loading import BUNDLED
+    from kvsim.loading.places import BUNDLED
 
     names = [CompletionItem(name) for name in BUNDLED if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="file")]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 EXAMPLES = (
     '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
+    '\n  kvsim trace "中华人民" --backend exact'
 )
 
 
@@ -98,17 +99,16 @@ def command(say: Say) -> click.Command:
     )
     @click.option(
         "--backend",
-        default="numpy",
-        show_default=True,
-        shell_complete=known("numpy"),
-        help=say("The array library that computes."),
+        metavar="numpy|cupy|torch|exact",
+        shell_complete=known("numpy", "cupy", "torch", "exact"),
+        help=say("The array library that computes; else KVSIM_BACKEND, or numpy."),
     )
     @click.option("--device", help=say("The backend's device; its own choice by default."))
     @click.option(
         "--dtype",
         default="float32",
         show_default=True,
-        shell_complete=known("float32", "float64", "float16"),
+        shell_complete=known("float32", "float64", "float16", "bfloat16"),
         help=say("What everything is computed in."),
     )
     @click.option(
@@ -146,7 +146,7 @@ def command(say: Say) -> click.Command:
     )
     @common(say)
     def trace(
-        text: str, max_new_tokens: int, feed: str, cache: str, count: str, model: str, backend: str,
+        text: str, max_new_tokens: int, feed: str, cache: str, count: str, model: str, backend: str | None,
         device: str | None, dtype: str, show: str | None, step: int | None, rows: str, temperature: float,
         top_k: int | None, top_p: float | None, seed: int, as_json: bool, ascii_only: bool,
     ) -> int:  # fmt: skip
@@ -172,6 +172,13 @@ def command(say: Say) -> click.Command:
             color = use_color(sys.stdout)
             told = _tell(result, say, shows, count, step, most, ascii_only, color)
             click.echo("\n\n".join(told), color=color)
+            if "table" in shows and result.agrees and not result.fixed_order and not result.identical:
+                note(
+                    say(
+                        "note: that difference is rounding: a BLAS adds the products of one row in another order than"
+                        " those of several. --backend exact adds in one order, and nothing differs"
+                    )
+                )
         return 0 if result.agrees or result.differs_by_design else 1
 
     return trace

@@ -15,6 +15,16 @@ KINDS = (
 COUNTS = ("cells", "useful", "rows", "macs", "flops")  # what a table can count
 
 
+def kind_of(site: str) -> str:
+    """The last noun of a site: "scores" of "layers.3.scores"."""
+    return site.rpartition(".")[2]
+
+
+def layer_of(site: str) -> str:
+    """A site without its last noun: "layers.3"; one outside the layers is its own."""
+    return site.rpartition(".")[0] or site
+
+
 class MatMul(NamedTuple):
     """`b` products of an [m, k] by a [k, n] matrix, at `site` ("layers.3.scores", "head").
 
@@ -41,9 +51,9 @@ class MatMul(NamedTuple):
     @property
     def kind(self) -> str:
         """The last noun of the site: "scores" of "layers.3.scores"."""
-        return self.site.rpartition(".")[2]
+        return kind_of(self.site)
 
     @property
     def layer(self) -> str:
         """The site without its last noun: "layers.3"; a site outside the layers is its own."""
-        return self.site.rpartition(".")[0] or self.site
+        return layer_of(self.site)

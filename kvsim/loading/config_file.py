@@ -2,12 +2,28 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from kvsim.config import Config
-from kvsim.errors import FileError
+from kvsim.errors import FileError, UsageError, shortened
 from kvsim.loading.facts import Facts
 from kvsim.loading.families import ENCODERS_ONLY, FAMILIES, get_family
 from kvsim.loading.json_file import read_json
+
+LATENT_FORMS = ("reexpanded", "absorbed", "cached_expanded")
+
+
+def choose_latent(config: Config, form: str | None) -> Config:
+    """The config with its latent attention computed in `form`. UsageError: no such form, or no latents."""
+    if form is None:
+        return config
+    if form not in LATENT_FORMS:
+        raise UsageError(
+            "unknown latent {form}: use one of {known}", form=shortened(form), known=", ".join(LATENT_FORMS)
+        )
+    if config.latent is None:
+        raise UsageError("this model has no latent attention: leave out latent={form}", form=shortened(form))
+    return replace(config, latent=replace(config.latent, form=cast(Any, form)))
 
 
 def read_config(path: Path) -> Config:

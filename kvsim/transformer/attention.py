@@ -91,7 +91,7 @@ def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, pref
     norm: Norm | None = getattr(w, f"{kind}_norm", None)
     y_T_XK = ops.linear(f"{prefix}{kind}", x_TD, linear)
     if config.clip_qkv is not None:
-        y_T_XK = xp.clip(y_T_XK, -config.clip_qkv, config.clip_qkv)
+        y_T_XK = ops.clamp(y_T_XK, config.clip_qkv)
     if norm is not None and config.qk_norm == "whole":
         y_T_XK = ops.norm(config.norm, y_T_XK, norm, config.norm_eps)
     y_TXK = xp.reshape(y_T_XK, (x_TD.shape[0], y_T_XK.shape[1] // config.d_head, config.d_head))

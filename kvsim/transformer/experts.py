@@ -2,6 +2,9 @@
 chooses. Their ids are the one thing that leaves the device, once a layer.
 """
 
+import math
+from typing import NamedTuple
+
 from kvsim.arrays import Array
 from kvsim.config import Config, Experts
 from kvsim.ops import Ops
@@ -20,7 +23,7 @@ def take_best(ops: Ops, scores_TE: Array, count: int) -> Array:
     for _ in range(count):
         id_T1 = xp.argmax(scores_TE, axis=-1, keepdims=True)
         best.append(id_T1)
-        scores_TE = xp.where(ids_1E == id_T1, -xp.inf, scores_TE)
+        scores_TE = xp.where(ids_1E == id_T1, -math.inf, scores_TE)
     return xp.concat(best, axis=-1)
 
 
@@ -41,7 +44,7 @@ def keep_groups(ops: Ops, e: Experts, scores_TE: Array) -> Array:
     score = xp.reshape(xp.sum(picked, axis=(1, 2)), (n_tokens, e.groups))
     kept = one_of(ops, take_best(ops, score, e.kept_groups), e.groups)
     kept_TE = xp.reshape(xp.broadcast_to(kept[:, :, None], (*kept.shape, size)), scores_TE.shape)
-    return xp.where(kept_TE, scores_TE, -xp.inf if e.correction else 0.0)
+    return xp.where(kept_TE, scores_TE, -math.inf if e.correction else 0.0)
 
 
 def route(ops: Ops, e: Experts, w: Mixture, x_TD: Array) -> tuple[Array, Array]:
@@ -61,7 +64,7 @@ def route(ops: Ops, e: Experts, w: Mixture, x_TD: Array) -> tuple[Array, Array]:
     chosen = take_best(ops, choice_TE, e.chosen)
     among_TE = one_of(ops, chosen, e.count)
     if e.router == "chosen":
-        weight_TE = ops.wide_softmax(xp.where(among_TE, weight_TE, -xp.inf))
+        weight_TE = ops.wide_softmax(xp.where(among_TE, weight_TE, -math.inf))
     weight_TE = xp.where(among_TE, weight_TE, 0.0)
     if e.normalize:
         total_T1 = xp.sum(weight_TE, axis=-1, keepdims=True)
@@ -70,23 +73,44 @@ def route(ops: Ops, e: Experts, w: Mixture, x_TD: Array) -> tuple[Array, Array]:
     return chosen, weight_TE * e.scale
 
 
+class Group(NamedTuple):
+    """The tokens that one expert is given."""
+
+    scope: tuple[object, ...]  # of its products' sites: ("experts", 3)
+    expert: int
+    rows: Array  # their places among the T tokens
+    places: Array  # for each of the T tokens the row of the expert's output + 1, or 0
+
+
+def dispatch(ops: Ops, e: Experts, chosen: Array) -> list[Group]:
+    """The experts that were chosen, in the order of their ids. The choice leaves the device: one copy."""
+    if not ops.backend.holds_data:
+        # Who goes where is data; how many rows all experts multiply together is not.
+        n_tokens = chosen.shape[0]
+        return [Group(("experts",), 0, ops.arange(0, n_tokens * e.chosen), ops.arange(0, n_tokens))]
+    ids = ops.backend.to_host(chosen).tolist()
+    groups = []
+    for expert in range(e.count):
+        rows = [t for t, row in enumerate(ids) if expert in row]
+        if rows:
+            places = [0] * len(ids)
+            for place, t in enumerate(rows, start=1):
+                places[t] = place
+            groups.append(Group(("experts", expert), expert, ops.ids(rows), ops.ids(places)))
+    return groups
+
+
 def mixture(ops: Ops, config: Config, e: Experts, w: Mixture, x_TD: Array) -> Array:
     """[T, D] to [T, D]: the sum of the chosen experts, in the order of their ids, and of the shared one."""
     xp = ops.xp
     chosen, weight_TE = route(ops, e, w, x_TD)
     weight_TE = xp.astype(weight_TE, ops.dtype, copy=False)
-    ids = ops.backend.to_host(chosen).tolist()
     y_TD = xp.zeros_like(x_TD)
-    for expert, weights in enumerate(w.experts):
-        rows = [t for t, row in enumerate(ids) if expert in row]
-        if not rows:
-            continue
-        with ops.at("experts", expert):
-            one = feed_forward(ops, config, weights, xp.take(x_TD, ops.ids(rows), axis=0))
-        # Back to all T rows: those of tokens that went elsewhere read the row of zeros in front.
-        places = [rows.index(t) + 1 if t in rows else 0 for t in range(len(ids))]
+    for group in dispatch(ops, e, chosen):
+        with ops.at(*group.scope):
+            one = feed_forward(ops, config, w.experts[group.expert], xp.take(x_TD, group.rows, axis=0))
         padded = xp.concat([xp.zeros_like(one[:1, :]), one], axis=0)
-        y_TD = y_TD + xp.take(padded, ops.ids(places), axis=0) * weight_TE[:, expert : expert + 1]
+        y_TD = y_TD + xp.take(padded, group.places, axis=0) * weight_TE[:, group.expert : group.expert + 1]
     if w.shared is not None:
         with ops.at("shared"):
             y_TD = y_TD + feed_forward(ops, config, w.shared, x_TD)

@@ -30,7 +30,7 @@ def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
     """
     xp = ops.xp
     length = pos.stop if depends_on_length(rope) else 0
-    frequency_J = xp.asarray(frequencies(rope, length), dtype=xp.float64, device=ops.device)
+    frequency_J = ops.constants(rope.size // 2, lambda: frequencies(rope, length))
     pos_T = xp.astype(ops.arange(pos.start, pos.stop), xp.float64)
     angle_TJ = pos_T[:, None] * frequency_J[None, :]
     cos_TJ, sin_TJ = xp.cos(angle_TJ) * rope.magnitude, xp.sin(angle_TJ) * rope.magnitude
@@ -134,15 +134,14 @@ class Positions:
         return alibi_bias(self.ops, self.config.alibi, self.config.n_kv_heads, query_pos, key_pos)
 
     def _bucket_bias(self, query_pos: Span, key_pos: Span) -> Array:
-        """The table's numbers for every distance there is, then picked for every pair."""
+        """The table's numbers for every distance up to the largest that counts, then picked for every pair."""
         ops, xp, config = self.ops, self.ops.xp, self.config
         assert config.buckets is not None
-        first = key_pos.start - (query_pos.stop - 1)
-        last = key_pos.stop - 1 - query_pos.start
-        numbers = [bucket_of(d, config.buckets, config.causal) for d in range(first, last + 1)]
+        far = config.buckets.max_distance  # all beyond are in one bucket with it
+        numbers = [bucket_of(d, config.buckets, config.causal) for d in range(-far, far + 1)]
         query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
         key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
-        place_TS = key_1S - query_T1 - first
+        place_TS = ops.clamp(key_1S - query_T1, far) + far
         flat = xp.take(xp.take(self.table, ops.ids(numbers), axis=0), xp.reshape(place_TS, (-1,)), axis=0)
         bias_HTS = xp.reshape(xp.permute_dims(flat, (1, 0)), (config.n_heads, query_pos.size, key_pos.size))
         shape = (config.n_kv_heads, config.n_heads // config.n_kv_heads, query_pos.size, key_pos.size)

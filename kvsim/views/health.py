@@ -1,5 +1,6 @@
 """What `kvsim doctor` found, told."""
 
+from kvsim.comparison import ALLOWED, Comparison
 from kvsim.diagnosis import Health, Try
 from kvsim.errors import KvsimError
 from kvsim.views.language import Say, explain
@@ -8,8 +9,8 @@ from kvsim.views.printable import printable
 
 def _told(tried: Try, say: Say) -> str:
     detail = explain(tried.detail, say) if isinstance(tried.detail, KvsimError) else printable(tried.detail)
-    if tried.planned:
-        return say("not yet: {detail}").format(detail=detail)
+    if tried.missing:
+        return say("not here: {detail}").format(detail=detail)
     return (say("works: {detail}") if tried.works else say("BROKEN: {detail}")).format(detail=detail)
 
 
@@ -34,3 +35,20 @@ def tell_health(health: Health, say: Say) -> str:
     lines += ["  |中华人民|", "  |××××────|", "  |abcdefgh|"]
     lines += [say("demo model"), f"  {_told(health.demo, say)}"]
     return "\n".join(lines)
+
+
+def tell_comparison(compared: Comparison) -> str:
+    """One line of the report: where it disagrees, in capitals."""
+    cells = (
+        f"  {compared.model:<24}{compared.dtype:<9}",
+        f"{compared.difference:.1e} {'<=' if compared.difference <= ALLOWED[compared.dtype] else 'ABOVE'}",
+        f"{ALLOWED[compared.dtype]:.0e}",
+        "ids" if compared.same_ids else "IDS DIFFER",
+        "ledger" if compared.same_ledger else "LEDGER DIFFERS",
+    )
+    return " ".join(cells)
+
+
+def tell_heading(facts: dict[str, str]) -> str:
+    """What a report is about: versions, the device, its libraries."""
+    return "\n".join(printable(f"  {name:<17}{value}") for name, value in facts.items())

@@ -169,7 +169,9 @@ def footnotes(trace: Trace, say: Say, count: str) -> list[str]:
     }[count]
     lines = [meaning.format(before=number(before), after=number(after))]
     agreement = say("The logits of both runs differ by at most {diff} ({dtype} allows {allowed}). KV cache {bytes} B.")
-    if trace.differs_by_design:
+    if trace.fixed_order and trace.agrees:
+        agreement = say("The logits of both runs are identical, bit for bit. KV cache {bytes} B.")
+    elif trace.differs_by_design:
         agreement = say(
             "The logits of both runs differ by {diff} by design: with {kind} positions cached keys keep the"
             " frequencies of the length at which they arrived. KV cache {bytes} B."

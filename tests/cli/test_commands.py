@@ -100,7 +100,7 @@ def test_doctor(capsys):
     assert run(["doctor", "--lang", "en"]) == 0
     out = capsys.readouterr().out
     for word in ("kvsim", "numpy", "works: [2, 3]·[3, 2] = [[5.0, 14.0], [14.0, 50.0]]", "BLAS and threads",
-                 "processors:", "encoding", "中华人民共和国成", "not in this version"):  # fmt: skip
+                 "processors:", "encoding", "中华人民共和国成", "[2, 3]·[3, 2] = [2, 2]"):  # fmt: skip
         assert word in out
     assert run(["doctor", "--lang", "zh"]) == 0
     assert "演示模型" in capsys.readouterr().out
@@ -119,7 +119,7 @@ def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
     """A product that comes out wrong, and a demo model that is gone."""
     from pathlib import Path
 
-    import kvsim.loading
+    import kvsim.loading.places
     from kvsim.ops import Ops
 
     def wrong(self, kind, a, b, admitted=None):
@@ -129,7 +129,7 @@ def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
         patch.setattr(Ops, "matmul", wrong)
         assert run(["doctor", "--lang", "en"]) == 1
     assert "BROKEN: [2, 3]" in capsys.readouterr().out
-    monkeypatch.setitem(kvsim.loading.BUNDLED, "demo", Path("/nowhere"))
+    monkeypatch.setitem(kvsim.loading.places.BUNDLED, "demo", Path("/nowhere"))
     assert run(["doctor", "--lang", "en"]) == 1
     assert "BROKEN: cannot read" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from kvsim.loading import BUNDLED
+from kvsim.loading.places import BUNDLED
 
 
 def copy_demo(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from tests.loading.folders import change_config, copy_demo
 
 SCRIPT = """
 import sys, threading, time
-import kvsim.loading, kvsim.model, safetensors
+import kvsim.loading.loader, kvsim.model, safetensors
 
 def anonymous():
     for line in open("/proc/self/status"):
@@ -23,9 +23,9 @@ def watch():
     while not done:
         peak[0] = max(peak[0], anonymous())
         time.sleep(0.001)
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-model = kvsim.loading.load(sys.argv[1], dtype=sys.argv[2])
+model = kvsim.loading.loader.load(sys.argv[1], dtype=sys.argv[2])
 done.append(True)
 watcher.join()
 arrays = {}

@@ -1,6 +1,17 @@
-"""Tiny models of every family, as transformers makes them: sizes that differ, weights of all kinds random."""
+"""Tiny models of every family, as transformers makes them: sizes that differ, weights of all kinds random.
 
+`python -m tests.loading.zoo` writes what kvsim reads of their config.json files into
+kvsim/loading/small_models.json, for whatever goes without transformers.
+"""
+
+import json
 from typing import Any
+
+from kvsim.config import Config
+from kvsim.errors import KvsimError
+from kvsim.loading.config_file import make_config
+from kvsim.loading.facts import Facts
+from kvsim.loading.small_models import FILE
 
 SMALL = {"vocab_size": 53, "max_position_embeddings": 64, "num_hidden_layers": 3}
 LLAMA = SMALL | {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 6, "num_key_value_heads": 2}
@@ -140,3 +151,34 @@ def make_theirs(name: str, folder: Any, attention: str = "eager") -> Any:
                 buffer.add_(0.2 * torch.randn_like(buffer))
     model.save_pretrained(folder)
     return model
+
+
+def written_config(name: str) -> dict[str, Any]:
+    """What transformers writes into the config.json of the model `name`, but for its own version."""
+    import transformers
+
+    _, config_class, fields = ZOO[name]
+    facts = json.loads(getattr(transformers, config_class)(**fields).to_json_string(use_diff=False))
+    return {key: value for key, value in sorted(facts.items()) if key != "transformers_version"}
+
+
+def read_facts(fields: dict[str, Any]) -> Config:
+    return make_config(Facts(FILE, fields))
+
+
+def needed(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields without which kvsim would read another config, or none."""
+    whole = read_facts(fields)
+    for key in list(fields):
+        fewer = {k: v for k, v in fields.items() if k != key}
+        try:
+            same = read_facts(fewer) == whole
+        except KvsimError:
+            same = False
+        fields = fewer if same else fields
+    return fields
+
+
+if __name__ == "__main__":
+    lines = [f"{json.dumps(name)}: {json.dumps(needed(written_config(name)))}" for name in ZOO]
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

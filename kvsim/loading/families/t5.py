@@ -61,7 +61,8 @@ def config(facts: Facts) -> Config:
         gated=gated,
         layers=same_layers(n_layers, scale=1.0),
         buckets=Buckets(
-            facts.size("relative_attention_num_buckets", 32), facts.size("relative_attention_max_distance", 128)
+            facts.size("relative_attention_num_buckets", 32),
+            facts.at_most("relative_attention_max_distance", 2**20, 128),
         ),
         causal=False,
     )

@@ -1,0 +1,33 @@
+"""All that kvsim asks of an array library: the contract for a new backend.
+
+A namespace is narrowed to these names before the model sees it, so that a call of anything else fails
+at once, on every library, and not only on the one that lacks it. Arrays need the attributes and operators
+below; `meta` has those and no others. Meanings are those of the Python array API standard
+(https://data-apis.org/array-api/2024.12).
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+FUNCTIONS = frozenset({
+    "abs", "any", "arange", "argmax", "asarray", "astype", "broadcast_to", "concat", "cos", "empty", "exp",
+    "finfo", "isnan", "logical_and", "matmul", "matrix_transpose", "max", "maximum", "mean", "permute_dims", "reshape",
+    "sin", "sqrt", "stack", "sum", "take", "tanh", "where", "zeros_like",
+})  # fmt: skip
+DTYPES = frozenset({"float32", "float64", "int64"})
+OPTIONAL = frozenset({"float16", "bfloat16", "erf"})  # erf: the library's own, where it has one
+ATTRIBUTES = frozenset({"dtype", "ndim", "shape"})
+OPERATORS = frozenset({
+    "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__", "__neg__",
+    "__eq__", "__lt__", "__le__", "__gt__", "__getitem__", "__setitem__", "__int__", "__float__", "__bool__",
+})  # fmt: skip
+
+
+def narrow(library: Any, **own: Any) -> SimpleNamespace:
+    """The namespace `library`, no more of it than the contract; functions given as `own` replace its own.
+
+    AttributeError: the library lacks one.
+    """
+    names = {name: own.get(name) or getattr(library, name) for name in FUNCTIONS | DTYPES}
+    names |= {name: getattr(library, name) for name in OPTIONAL if hasattr(library, name)}
+    return SimpleNamespace(**names)

@@ -1,0 +1,216 @@
+"""`kvsim.count`: what generating costs, exact, without data.
+
+The model's own forward pass runs on shapes (`kvsim.costs.forms`); sums over steps are those of polynomials.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import index
+from pathlib import Path
+from typing import Any, Literal
+
+from kvsim.arrays import get_backend
+from kvsim.caches import new_cache
+from kvsim.config import Config
+from kvsim.costs.catalogue import find_config
+from kvsim.costs.forms import Forms, Sites
+from kvsim.counting.events import kind_of, layer_of
+from kvsim.counting.ledger import Totals
+from kvsim.counting.symbolic import Piece, sum_over, value_at
+from kvsim.errors import UsageError, shortened
+from kvsim.loading.config_file import choose_latent
+
+Key = Literal["site", "layer", "kind"]
+
+
+class Sums:
+    """Totals at every site of a model whose layers of one kind are counted once."""
+
+    def __init__(self, forms: Forms, sites: Sites) -> None:
+        self._forms, self._sites = forms, sites
+
+    def _total(self, field: str) -> int:
+        return sum(getattr(t, field) * self._forms.kinds.times(site) for site, t in self._sites.items())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates executed."""
+        return self._total("macs")
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations executed: 2 · macs."""
+        return 2 * self.macs
+
+    @property
+    def useful_macs(self) -> int:
+        """Those on pairs that the mask admits; everything outside attention."""
+        return self._total("useful_macs")
+
+    @property
+    def calls(self) -> int:
+        """Matrix products, a mixture's experts as one (see `count`)."""
+        return self._total("calls")
+
+    def by(self, key: Key) -> dict[str, Totals]:
+        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
+        if key not in ("site", "layer", "kind"):
+            raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
+        part: Callable[[str], str] = {"site": str, "layer": layer_of, "kind": kind_of}[key]
+        found: dict[str, Totals] = {}
+        for small, totals in self._sites.items():
+            for site in self._forms.kinds.names(small):
+                name = part(site)
+                found[name] = add(found.get(name), totals)
+        return found
+
+
+def add(one: Totals | None, other: Totals) -> Totals:
+    return other if one is None else Totals(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class CountedStep:
+    """One step of a count."""
+
+    number: int  # from 1
+    fed: int  # tokens that go through the model
+    seen: int  # tokens that the cache held before
+    sums: Sums
+
+    @property
+    def macs(self) -> int:
+        return self.sums.macs
+
+    @property
+    def flops(self) -> int:
+        return self.sums.flops
+
+    @property
+    def useful_macs(self) -> int:
+        return self.sums.useful_macs
+
+    def by(self, key: Key) -> dict[str, Totals]:
+        """As of `Count`."""
+        return self.sums.by(key)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What `new` tokens cost after a prompt of `prompt`: exact integers."""
+
+    model: str
+    config: Config
+    prompt: int
+    new: int
+    cache: str
+    dtype: str
+    source: int  # encoder positions; 0 without an encoder
+    forms: Forms
+    first: list[Piece[Sites]]  # steps that feed t tokens to an empty cache
+    rest: list[Piece[Sites]]  # steps that feed one token to a cache that has seen t
+    kv_bytes: int  # what the cache holds after the last fed token
+
+    @cached_property
+    def sums(self) -> Sums:
+        """All steps."""
+        found = dict(self.forms.encoding)
+        for piece in (*self.first, *self.rest):
+            for site, form in piece.value.items():
+                summed = Totals(*(sum_over(f, piece.lo, piece.hi) for f in form))
+                found[site] = add(found.get(site), summed)
+        return Sums(self.forms, found)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all steps."""
+        return self.sums.macs
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of all steps: 2 · macs."""
+        return self.sums.flops
+
+    @property
+    def useful_macs(self) -> int:
+        """Those on pairs that the mask admits; everything outside attention."""
+        return self.sums.useful_macs
+
+    def by(self, key: Key) -> dict[str, Totals]:
+        """Totals of all steps per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
+        return self.sums.by(key)
+
+    @property
+    def steps(self) -> int:
+        """How many steps: the first feeds the prompt, each of the others one token."""
+        return self.new
+
+    def step(self, number: int) -> CountedStep:
+        """Step `number`, from 1. An encoder's work belongs to the first."""
+        if not 1 <= number <= self.new:
+            raise UsageError(
+                "there is no step {number}: this count has steps 1 to {last}", number=number, last=self.new
+            )
+        fresh = number == 1 or not self.rest
+        t = self.prompt + number - (1 if fresh else 2)
+        piece = next(p for p in (self.first if fresh else self.rest) if p.lo <= t <= p.hi)
+        sites = {site: Totals(*(value_at(f, t) for f in form)) for site, form in piece.value.items()}
+        if number == 1:
+            sites = {**self.forms.encoding, **sites}
+        return CountedStep(number, t if fresh else 1, 0 if fresh else t, Sums(self.forms, sites))
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or index(value) < least:
+        raise UsageError(
+            "{name} must be a whole number of at least {least}, got {got}",
+            name=name,
+            least=least,
+            got=shortened(value),
+        )
+    return index(value)
+
+
+def count(
+    model: str | Path | Config,
+    *,
+    prompt: int,
+    new: int = 1,
+    cache: str = "dynamic",
+    dtype: str = "float32",
+    latent: str | None = None,
+    source: int | None = None,
+) -> Count:
+    """Count what `generate` would execute: the prompt fed at once, then `new` - 1 tokens one by one.
+
+    `model`: a name of the catalogue ("llama-3.1-405b"), a folder with config.json, such a file, or a Config.
+    All positions go through the head, and attention computes full squares, as `model(ids)` does. With the
+    cache "none" every step feeds the whole text again. `kv_bytes` is what the cache holds in `dtype` after
+    the last fed token: the last new one is chosen and never fed. For an encoder-decoder `prompt` counts
+    decoder tokens and `source` encoder positions; its encoder runs once, in the first step. Which experts
+    of a mixture are chosen is data: their products are counted together, under `layers.N.experts`.
+
+    UsageError: no such model or cache, sizes that make no sense. FileError: a config.json that cannot be used.
+    """
+    name, config = find_config(model)
+    prompt, new = _whole("prompt", prompt, 1), _whole("new", new, 1)
+    config = choose_latent(config, latent)
+    if config.encoder is None and source is not None:
+        raise UsageError("the model {model} has no encoder", model=name)
+    if config.encoder is not None and source is None:
+        raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
+    positions = 0 if source is None else _whole("source", source, 1)
+    get_backend("meta").dtype(dtype)
+    last = prompt + new - 1  # tokens fed in all
+    forms = Forms(config, cache, dtype, last, positions)
+    held = new_cache(cache, forms.kinds.config, forms.shapes.ops)
+    held.admit(last)
+    if held.keeps:
+        first, rest = forms.first(prompt, prompt), forms.next(prompt, last - 1)
+    else:
+        first, rest = forms.first(prompt, last), []
+    return Count(
+        name, config, prompt, new, held.spec, dtype, positions, forms, first, rest, kv_bytes=forms.held_bytes(last)
+    )
