@@ -1,4 +1,4 @@
-"""Every message of the source: what a catalogue must translate."""
+"""Every message of the source: what a catalogue must translate. `python -m tests.catalogue` updates it."""
 
 import ast
 from pathlib import Path
@@ -18,3 +18,32 @@ def find_messages() -> dict[str, list[str]]:
                 if name in SPEAKERS and isinstance(first, ast.Constant) and isinstance(first.value, str):
                     found.setdefault(first.value, []).append(str(file.relative_to(PACKAGE)))
     return found
+
+
+PO = PACKAGE / "locale" / "zh" / "LC_MESSAGES" / "kvsim.po"
+
+
+def update(translations: dict[str, str] | None = None) -> None:
+    """Write the Chinese catalogue anew: messages of the source and no others, what is translated already,
+    what `translations` adds. Compiles it, and prints what is still missing."""
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po, write_po
+
+    with PO.open("rb") as file:
+        catalogue = read_po(file, locale="zh")
+    messages, given = find_messages(), translations or {}
+    for stale in [m.id for m in catalogue if m.id and m.id not in messages]:
+        catalogue.delete(stale)
+    for message in messages:
+        known = catalogue.get(message)
+        catalogue.delete(message)
+        catalogue.add(message, given.get(message) or (known.string if known else ""))
+    with PO.open("wb") as file:
+        write_po(file, catalogue, width=110, sort_output=True)
+    with PO.with_suffix(".mo").open("wb") as file:
+        write_mo(file, catalogue)
+    print(*(f"missing: {m.id}" for m in catalogue if m.id and not m.string), sep="\n")
+
+
+if __name__ == "__main__":
+    update()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def products_in(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_one_multiplication(file: Path) -> None:
     found = products_in(parse(file))
-    if file.name == "ops.py":
+    if room_of(file) == "arrays":  # the libraries themselves, whose matmul it is
+        assert [name for name in found if not name.endswith("matmul of a namespace")] == []
+    elif file.name == "ops.py":
         assert len(found) == 1, f"ops.py multiplies in one place, found {found}"
     else:
         assert found == []
@@ -135,7 +138,8 @@ def test_no_public_name_is_shadowed_by_a_module() -> None:
     """Import every submodule, then use every public name: `kvsim.trace` must still be a function."""
     for module in pkgutil.walk_packages([str(PACKAGE)], "kvsim."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            if module.name != "kvsim.arrays.cupy_products" or importlib.util.find_spec("cupy"):
+                importlib.import_module(module.name)
     for name in kvsim.__all__:
         value = getattr(kvsim, name)
         assert not isinstance(value, type(kvsim)), f"kvsim.{name} is a module"

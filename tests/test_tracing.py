@@ -188,7 +188,12 @@ def test_the_comparison_sees_every_row_both_have():
     full = np.arange(20.0).reshape(5, 4)
     part = full[2:].copy()
     part[0, 1] += 0.5
-    assert compare_logits(ops, full, part) == (0.5, 19.0)
+    assert compare_logits(ops, full, part) == (0.5, 19.0, False)
+    assert compare_logits(ops, full, full[2:].copy()) == (0.0, 19.0, True)
+    full[4, 3] = 0.0
+    part = full[2:].copy()
+    part[2, 3] = -0.0
+    assert compare_logits(ops, full, part) == (0.0, 18.0, False)
 
 
 class Slightly(POLICIES["dynamic"]):

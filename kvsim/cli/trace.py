@@ -170,15 +170,8 @@ def command(say: Say) -> click.Command:
             click.echo(result.to_json())
         else:
             color = use_color(sys.stdout)
-            told = _tell(result, say, shows, count, step, most, ascii_only, color)
+            told = _tell(result, say, shows, count, step, most, ascii_only, color, backend is not None)
             click.echo("\n\n".join(told), color=color)
-            if "table" in shows and result.agrees and not result.fixed_order and not result.identical:
-                note(
-                    say(
-                        "note: that difference is rounding: a BLAS adds the products of one row in another order than"
-                        " those of several. --backend exact adds in one order, and nothing differs"
-                    )
-                )
         return 0 if result.agrees or result.differs_by_design else 1
 
     return trace
@@ -193,6 +186,7 @@ def _tell(
     rows: int | None,
     ascii_only: bool,
     color: bool,
+    explained: bool,
 ) -> list[str]:
     """Each view that was asked for, as text; only its own module is imported."""
 
@@ -200,7 +194,7 @@ def _tell(
         if show == "table":
             from kvsim.views.terminal import tell_table
 
-            return tell_table(result, say, count, rows, ascii_only, color)
+            return tell_table(result, say, count, rows, ascii_only, color, explained)
         if show == "cells":
             from kvsim.views.cells import tell_cells
 

@@ -22,6 +22,7 @@ from kvsim.errors import UsageError, shortened
 from kvsim.loading.config_file import choose_latent
 
 Key = Literal["site", "layer", "kind"]
+_PARTS: dict[str, Callable[[str], str]] = {"site": str, "layer": layer_of, "kind": kind_of}
 
 
 class Sums:
@@ -55,9 +56,9 @@ class Sums:
 
     def by(self, key: Key) -> dict[str, Totals]:
         """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
-        if key not in ("site", "layer", "kind"):
+        if key not in _PARTS:
             raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
-        part: Callable[[str], str] = {"site": str, "layer": layer_of, "kind": kind_of}[key]
+        part = _PARTS[key]
         found: dict[str, Totals] = {}
         for small, totals in self._sites.items():
             for site in self._forms.kinds.names(small):

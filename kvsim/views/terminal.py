@@ -147,8 +147,9 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
     return table
 
 
-def footnotes(trace: Trace, say: Say, count: str) -> list[str]:
-    """What is counted, how far the two runs agree, and what other ways of counting give."""
+def footnotes(trace: Trace, say: Say, count: str, explained: bool = False) -> list[str]:
+    """What is counted, how far the two runs agree, what other ways of counting give, and, `explained`, where a
+    difference comes from."""
     totals, prefill = trace.totals, trace.as_prefill
     before, after = _UNIT[count](totals.no_cache), _UNIT[count](totals.cached)
     meaning = {
@@ -201,14 +202,21 @@ def footnotes(trace: Trace, say: Say, count: str) -> list[str]:
     if others:
         line = say("; ").join(others) + say(".")
         lines.append(line[0].upper() + line[1:])
+    if explained and trace.agrees and trace.max_abs_diff > 0.0:
+        lines.append(
+            say(
+                "The difference is rounding: a BLAS adds the products of one row in another order than those of"
+                " several rows. The backend exact adds in one order, and nothing differs (--backend exact)."
+            )
+        )
     return lines
 
 
 def tell_table(trace: Trace, say: Say, count: str = "cells", rows: int | None = 40, ascii_only: bool = False,
-               color: bool = False) -> str:  # fmt: skip
-    """The whole answer of `kvsim trace`."""
+               color: bool = False, explained: bool = False) -> str:  # fmt: skip
+    """The whole answer of `kvsim trace`; `explained`: with a word on where a difference comes from."""
     if count not in COUNTS:
         raise UsageError("unknown count {count}: use one of {known}", count=repr(count), known=", ".join(COUNTS))
     say = plain(say) if ascii_only else say
     table = render(step_table(trace, say, count, rows, ascii_only), color)
-    return "\n".join([headline(trace, say), table, *footnotes(trace, say, count)])
+    return "\n".join([headline(trace, say), table, *footnotes(trace, say, count, explained)])

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import kvsim
-from kvsim.errors import BackendError, FileError, UsageError
+from kvsim.errors import FileError, UsageError
 from tests.loading.folders import change_config, change_header, change_tensors, copy_demo
 from tests.models import demo
 
@@ -58,7 +58,7 @@ def test_options_are_checked_before_files(folder):
     (folder / "config.json").unlink()
     assert "unknown dtype" in refused(folder, UsageError, dtype="int8")
     assert "unknown backend" in refused(folder, UsageError, backend="jax")
-    assert "not in this version" in refused(folder, BackendError, backend="torch")
+    assert "runs on the device cpu" in refused(folder, UsageError, device="cuda")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytest
 
 import kvsim.transformer
@@ -110,6 +111,6 @@ def test_a_lie_is_found(tmp_path: Path) -> None:
     source.write_text("def lie(x_TD):\n    x_DT = x_TD\n    return x_DT\n")
     scope: dict[str, Any] = {}
     exec(compile(source.read_text(), str(source), "exec"), scope)
-    x = make_model(PRIMES).ops.xp.zeros((7, PRIMES.d_model))
+    x = np.zeros((7, PRIMES.d_model))
     with pytest.raises(AssertionError, match="x_DT has shape"):
         run_checked(lambda: scope["lie"](x), sizes_of(PRIMES) | {"T": 7}, folder=str(tmp_path))
