@@ -97,7 +97,7 @@ class Ops:
             count, k = math.prod(batch), a.shape[-1]
             macs = useful = count * m * k * n
             if admitted is not None:
-                useful = macs * admitted[0] // admitted[1]
+                useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
             site = self._sites.get(kind) or self._site(kind)
             # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
             event = tuple.__new__(MatMul, (site, count, m, k, n, useful))

@@ -6,7 +6,7 @@ raises.
 """
 
 import math
-from types import SimpleNamespace
+from types import NoneType, SimpleNamespace
 from typing import Any, NoReturn
 
 from kvsim.arrays import Backend
@@ -14,6 +14,7 @@ from kvsim.counting.symbolic import Poly
 from kvsim.errors import UsageError
 
 Shape = tuple[Any, ...]
+ALL = slice(None)
 BITS = {"bool": 8, "int64": 64, "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
@@ -40,14 +41,14 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     if len(a) < len(b):
         a, b = b, a
     lead = len(a) - len(b)
-    made = list(a[:lead])
-    for x, y in zip(a[lead:], b, strict=True):
-        if y == 1 if type(y) is int else same(x, y):
-            made.append(x)
-        elif (x == 1 if type(x) is int else False) or same(x, y):
-            made.append(y)
-        else:
+    made = list(a)
+    for at, y in enumerate(b, start=lead):
+        x = made[at]
+        if x is y or (type(y) is int and y == 1) or same(x, y):
+            continue
+        if not (type(x) is int and x == 1):
             raise ValueError(f"shapes {a} and {b} do not go together")
+        made[at] = y
     return tuple(made)
 
 
@@ -100,19 +101,21 @@ class MetaArray:
         return self
 
     def __getitem__(self, key: Any) -> "MetaArray":
-        keys = key if isinstance(key, tuple) else (key,)
-        taken = sum(1 for k in keys if k is not None and k is not Ellipsis)
+        keys = key if type(key) is tuple else (key,)
         made: list[Any] = []
         at = 0
         for k in keys:
-            if k is None:
+            if type(k) is slice:
+                made.append(self.shape[at] if k == ALL else sliced(self.shape[at], k))
+                at += 1
+            elif k is None:
                 made.append(1)
             elif k is Ellipsis:
-                width = len(self.shape) - taken
+                width = len(self.shape) - sum(1 for k in keys if k is not None and k is not Ellipsis)
                 made += self.shape[at : at + width]
                 at += width
             else:
-                made += index(self.shape[at], k)
+                check_index(self.shape[at], k)
                 at += 1
         return MetaArray((*made, *self.shape[at:]), self.dtype)
 
@@ -123,22 +126,23 @@ class MetaArray:
             raise ValueError(f"{value!r} does not fit into {place!r}")
 
 
-def index(size: Any, key: Any) -> list[Any]:
-    """What an int (nothing) or a slice leaves of a dimension."""
-    if type(key) is int:
-        if not -size <= key < size:
-            raise IndexError(f"index {key} of a dimension of {size}")
-        return []
+def check_index(size: Any, key: int) -> None:
+    if type(key) is not int or not -size <= key < size:
+        raise IndexError(f"index {key} of a dimension of {size}")
+
+
+def sliced(size: Any, key: slice) -> Any:
+    """What a slice leaves of a dimension."""
+    start, stop = key.start, key.stop
     if key.step not in (None, 1):
         if type(size) is not int:
             raise TypeError(f"a slice with step {key.step} of {size}")
-        return [len(range(*key.indices(size)))]
-    start, stop = (end if end is None or end >= 0 else end + size for end in (key.start, key.stop))
-    start = 0 if start is None else start
-    if start is not None and type(start) is int and start == 0 and (stop is None or stop is size):
-        return [size]
-    stop = size if stop is None else min(stop, size)
-    return [max(stop - min(start, size), 0)]
+        return len(range(*key.indices(size)))
+    if type(size) is int and type(start) in (int, NoneType) and type(stop) in (int, NoneType):
+        return len(range(*key.indices(size)))
+    start = 0 if start is None else start if start >= 0 else start + size
+    stop = size if stop is None else min(stop if stop >= 0 else stop + size, size)
+    return max(stop - (0 if type(start) is int and start == 0 else min(start, size)), 0)
 
 
 # The functions of the contract

@@ -133,6 +133,10 @@ class Poly:
         """
         if (divisor := self._of(other)) is None:
             return NotImplemented
+        if len(divisor) == len(self.coefficients) and type(divisor[-1]) is int and type(self.coefficients[-1]) is int:
+            times = self.coefficients[-1] // divisor[-1]
+            if self.coefficients == tuple(c * times for c in divisor):
+                return times
         rest, quotient = [Fraction(c) for c in self.coefficients], [Fraction(0)] * len(self.coefficients)
         while len(rest) >= len(divisor) and any(rest):
             place = len(rest) - len(divisor)
@@ -151,34 +155,37 @@ class Poly:
             return 0
         return NotImplemented
 
-    def _decided(self, other: Any, holds: Callable[[int], bool]) -> bool:
-        """Does `holds` of the sign of self - other, everywhere or nowhere? Else Split."""
+    def _decided(self, other: Any, holds: Callable[[Number], bool], line: bool = True) -> bool:
+        """Does `holds` of self - other, everywhere or nowhere? Else Split. `line`: what holds at both
+        ends of a straight line holds between them."""
         difference = self - other
         if type(difference) is not Poly:
-            return holds(_sign(difference))
+            return holds(difference)
         coefficients, lo, hi = difference.coefficients, self.lo, self.hi
-        answer = holds(_sign(evaluate(coefficients, lo)))
+        answer = holds(evaluate(coefficients, lo))
+        if line and len(coefficients) == 2 and holds(evaluate(coefficients, hi)) == answer:
+            return answer
         for t in sign_changes(coefficients, lo, hi):
-            if holds(_sign(evaluate(coefficients, t))) != answer:
+            if holds(evaluate(coefficients, t)) != answer:
                 raise Split(t)
         return answer
 
     def __lt__(self, other: Any) -> bool:
-        return self._decided(other, lambda sign: sign < 0)
+        return self._decided(other, lambda x: x < 0)
 
     def __le__(self, other: Any) -> bool:
-        return self._decided(other, lambda sign: sign <= 0)
+        return self._decided(other, lambda x: x <= 0)
 
     def __gt__(self, other: Any) -> bool:
-        return self._decided(other, lambda sign: sign > 0)
+        return self._decided(other, lambda x: x > 0)
 
     def __ge__(self, other: Any) -> bool:
-        return self._decided(other, lambda sign: sign >= 0)
+        return self._decided(other, lambda x: x >= 0)
 
     def __eq__(self, other: object) -> bool:
         if type(other) not in (int, Poly):
             return NotImplemented
-        return self._decided(other, lambda sign: sign == 0)
+        return self._decided(other, lambda x: x == 0, line=False)
 
     def __hash__(self) -> int:
         return hash((self.coefficients, self.lo, self.hi))
