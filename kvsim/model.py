@@ -23,6 +23,17 @@ from kvsim.watching import Seen
 from kvsim.weights import Weights
 
 Logits = Literal["all", "last"]
+# Queries that attention computes at a time. "blocked" computes little above the diagonal; the ledger says what ran.
+ATTENTION = {"square": None, "blocked": 128}
+
+
+def make_ops(backend: Backend, dtype: str) -> Ops:
+    """The operations on `backend`: NumPy's own, which write over what is used up, where arrays are NumPy's."""
+    if not backend.in_place:
+        return Ops(backend, dtype)
+    from kvsim.fast_ops import FastOps
+
+    return FastOps(backend, dtype)
 
 
 def move(ops: Ops, weights: Any, moved: dict[int, Array]) -> Any:
@@ -85,12 +96,19 @@ class Model:
         backend: str | Backend | None = None,
         device: str | None = None,
         dtype: str = "float32",
+        attention: str = "square",
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.name = name
         self.path = path
-        self.ops = Ops(get_backend(backend, device), dtype)
+        if attention not in ATTENTION:
+            raise UsageError(
+                "unknown attention {got}: use one of {known}", got=shortened(attention), known=", ".join(ATTENTION)
+            )
+        self.ops = make_ops(get_backend(backend, device), dtype)
+        self.ops.query_block = ATTENTION[attention]
+        self.attention = attention
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = move(self.ops, weights, {})

@@ -29,6 +29,7 @@ class Ops:
         self.dtype_name = dtype
         # Statistics of 16-bit numbers (norms, softmax) are computed in 32, as engines do.
         self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
+        self.query_block: int | None = None  # queries that attention computes at a time; None: all, full squares
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
         self.ledgers: list[Ledger] = []
         self.watchers: list[Seen] = []
@@ -126,6 +127,19 @@ class Ops:
             return self.xp.empty((count,), dtype=self.xp.float64, device=self.device)
         return self.xp.asarray(make(), dtype=self.xp.float64, device=self.device)
 
+    def plus(self, x: Array, y: Array) -> Array:
+        """x + y, where nobody needs y any more."""
+        return x + y
+
+    def times(self, x: Array, factor: float) -> Array:
+        """factor · x, where nobody needs x any more."""
+        return x * factor
+
+    def masked(self, scores: Array, allowed: Array, first: int) -> Array:
+        """scores [..., T, S], -inf where not `allowed` [T, S], which all is in the columns before `first`. Nobody
+        needs the scores any more."""
+        return self.xp.where(allowed, scores, -math.inf)
+
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
         """RMSNorm (arXiv:1910.07467, `kind` "rms") or LayerNorm (arXiv:1607.06450, "layer") of x [T, D]."""
         xp = self.xp
@@ -138,7 +152,7 @@ class Ops:
         return y if w.bias is None else y + w.bias
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
-        """Softmax over the last axis; -inf becomes an exact zero.
+        """Softmax over the last axis, where nobody needs the scores any more; -inf becomes an exact zero.
 
         `sinks` [..., 1]: a score that takes part and whose share is dropped (gpt-oss).
         """
@@ -181,8 +195,12 @@ class Ops:
         big = wide * (2.0**45 + 1.0)
         return self.xp.astype(big - (big - wide), x.dtype)
 
+    def gated(self, kind: str, gate: Array, up: Array) -> Array:
+        """act(gate) · up (arXiv:2002.05202), where nobody needs the gate any more."""
+        return self.activate(kind, gate) * up
+
     def activate(self, kind: str, x: Array) -> Array:
-        """The activation `kind` of `kvsim.config.Activation`, elementwise."""
+        """The activation `kind` of `kvsim.config.Activation`, elementwise, where nobody needs x any more."""
         wide = self.xp.astype(x, self.wide_dtype, copy=False)
         return self.xp.astype(getattr(self, f"_{kind}")(wide), self.dtype, copy=False)
 

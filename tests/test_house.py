@@ -16,7 +16,19 @@ PACKAGE = Path(kvsim.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
-    1: ("arrays", "blueprint", "config", "counting", "errors", "ops", "spans", "text", "watching", "weights"),
+    1: (
+        "arrays",
+        "blueprint",
+        "config",
+        "counting",
+        "errors",
+        "fast_ops",
+        "ops",
+        "spans",
+        "text",
+        "watching",
+        "weights",
+    ),
     2: ("caches", "transformer"),
     3: ("generation", "loading", "model", "sampling"),
     4: ("comparison", "costs", "diagnosis", "traces", "tracing"),

@@ -19,4 +19,4 @@ def refuse_device(backend: str, device: str | None) -> None:
 
 def open_backend(device: str | None) -> Backend:
     refuse_device("numpy", device)
-    return Backend("numpy", narrow(np), None, DTYPES, np.asarray)
+    return Backend("numpy", narrow(np), None, DTYPES, np.asarray, in_place=True)

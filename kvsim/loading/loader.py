@@ -59,6 +59,7 @@ def load(
     device: str | None = None,
     dtype: str = "float32",
     latent: str | None = None,
+    attention: str = "square",
 ) -> Model:
     """The model in a folder in Hugging Face's format, a .gguf file, or a bundled one ("demo"), ready to run.
 
@@ -67,8 +68,9 @@ def load(
     read one at a time and converted to `dtype`, in which everything is computed, by the array library
     `backend` ("numpy", "cupy", "torch", "exact", "meta"; else what KVSIM_BACKEND says, or numpy) on its
     `device`; meta has shapes alone and reads no tensor. `latent`: how latent attention is computed,
-    "reexpanded" (as transformers does; the default), "absorbed" or "cached_expanded". GGUF files (extra
-    gguf) are dequantised; their tokenizer needs the extra hf.
+    "reexpanded" (as transformers does; the default), "absorbed" or "cached_expanded". `attention`: "square" (the
+    default) or "blocked", which leaves out most of what the causal mask hides: same logits, fewer products. GGUF
+    files (extra gguf) are dequantised; their tokenizer needs the extra hf.
 
     Raises UsageError (no such model, backend, dtype or form), BackendError (backend not to be had) or
     FileError (a file that is not what it claims, tensors that contradict the config, NaN).
@@ -98,4 +100,5 @@ def load(
         path=path,
         backend=library,
         dtype=dtype,
+        attention=attention,
     )

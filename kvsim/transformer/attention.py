@@ -4,8 +4,7 @@ Multi-head is G = H, multi-query G = 1. Keys and values are never repeated: each
 heads meets its one key/value head by broadcasting. Query head h = g·R + r reads head g.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from kvsim.arrays import Array
@@ -53,15 +52,15 @@ def attend(
     xp = ops.xp
     admitted = None if mask is None else mask.admitted
     k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
-    scores_GRTS = ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted) * scale
+    scores_GRTS = ops.times(ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted), scale)
     ops.see(f"{prefix}scores", scores_GRTS)
     if cap is not None:
         scores_GRTS = ops.soft_cap(scores_GRTS, cap)
     ops.see(f"{prefix}capped", scores_GRTS)
     if bias_GRTS is not None:
         scores_GRTS = scores_GRTS + bias_GRTS
-    if mask is not None:
-        scores_GRTS = xp.where(mask.allowed, scores_GRTS, -math.inf)
+    if mask is not None and mask.allowed is not None:
+        scores_GRTS = ops.masked(scores_GRTS, mask.allowed, mask.first)
     ops.see(f"{prefix}masked", scores_GRTS)
     sinks_GR11 = None if sinks_H is None else xp.reshape(sinks_H, (*q_GRTK.shape[:2], 1, 1))
     probs_GRTS = ops.softmax(scores_GRTS, sinks_GR11)
@@ -100,6 +99,26 @@ def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, pref
     return y_TXK
 
 
+def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice | None, View]]:
+    """The queries `size` at a time, each block with the keys that some of it may see: what lies above the diagonal
+    or before the window is not computed. Without a size all at once: full squares."""
+    query, key = view.query_pos, view.key_pos
+    if size is None or query.size <= size:
+        yield None, view
+        return
+    for start in range(query.start, query.stop, size):
+        part = Span(start, min(start + size, query.stop))
+        seen = Span(key.start if window is None else max(key.start, start + 1 - window), min(key.stop, part.stop))
+        columns = slice(seen.start - key.start, seen.stop - key.start)
+        rows = slice(part.start - query.start, part.stop - query.start)
+        yield (
+            rows,
+            view._replace(
+                keys=view.keys[:, columns, :], values=view.values[:, columns, :], key_pos=seen, query_pos=part
+            ),
+        )
+
+
 def attend_sequence(
     ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, k_TGK: Array, v_TGK: Array,
     cache: LayerCache, pos: Span, positions: Positions,
@@ -109,10 +128,14 @@ def attend_sequence(
     k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
     view = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
     q_GRTK = positions.rotate(kind.rope, to_groups(ops, q_THK, config.n_kv_heads), view.query_pos)
-    mask = positions.mask(view.query_pos, view.key_pos, kind.window)
-    bias_GRTS = positions.bias(view.query_pos, view.key_pos)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
-    return merge_heads(ops, attend(ops, q_GRTK, view, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+    contexts = []
+    for rows, part in in_blocks(view, kind.window, ops.query_block):
+        mask = positions.mask(part.query_pos, part.key_pos, kind.window)
+        bias_GRTS = positions.bias(part.query_pos, part.key_pos)
+        q_GRNK = q_GRTK if rows is None else q_GRTK[:, :, rows, :]
+        contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+    return merge_heads(ops, contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=2))
 
 
 def attention(

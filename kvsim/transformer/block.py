@@ -27,7 +27,7 @@ def add_half(ops: Ops, config: Config, norms: Half, x_TD: Array, part: Part) -> 
     before_TD = normed(ops, config, x_TD, norms.before)
     branch_TD = normed(ops, config, part(before_TD), norms.branch)
     kept_TD = before_TD if config.residual == "normed" else x_TD
-    return normed(ops, config, kept_TD + branch_TD, norms.total)
+    return normed(ops, config, ops.plus(kept_TD, branch_TD), norms.total)
 
 
 def block(
@@ -56,7 +56,7 @@ def block(
         second_TD = first_TD
         if config.residual == "parallel_two":
             second_TD = normed(ops, config, x_TD, w.ff_norms.before)
-        return x_TD + attend(first_TD) + feed(second_TD)
+        return ops.plus(ops.plus(x_TD, attend(first_TD)), feed(second_TD))
     x_TD = add_half(ops, config, w.attention_norms, x_TD, attend)
     if w.cross_norms is not None:
         x_TD = add_half(ops, config, w.cross_norms, x_TD, cross)

@@ -14,6 +14,6 @@ def feed_forward(ops: Ops, config: Config, w: FeedForward, x_ND: Array) -> Array
         gate_NF = ops.linear("gate", x_ND, w.gate)
         hidden_NF = ops.clipped_swiglu(gate_NF, ops.linear("up", x_ND, w.up))
     else:
-        gate_NF = ops.activate(config.activation, ops.linear("gate", x_ND, w.gate))
-        hidden_NF = gate_NF * ops.linear("up", x_ND, w.up)
+        gate_NF = ops.linear("gate", x_ND, w.gate)
+        hidden_NF = ops.gated(config.activation, gate_NF, ops.linear("up", x_ND, w.up))
     return ops.linear("down", hidden_NF, w.down)

@@ -17,10 +17,12 @@ Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
 
 class Mask(NamedTuple):
-    """Who may look at whom: [T, S] booleans, and the same in integers (pairs admitted, of all)."""
+    """Who may look at whom: [T, S] booleans (None: everyone at everyone), and the same in integers (pairs admitted,
+    of all). Before column `first`, all is allowed."""
 
-    allowed: Array
+    allowed: Array | None
     admitted: tuple[int, int]
+    first: int = 0
 
 
 def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
@@ -40,12 +42,15 @@ def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
 def causal_mask(ops: Ops, query_pos: Span, key_pos: Span, window: int | None) -> Mask:
     """A query sees keys at its own position and before, at most `window` of them: positions are
     compared, never indices."""
+    admitted = (admitted_pairs(query_pos, key_pos, window), query_pos.size * key_pos.size)
+    if admitted[0] == admitted[1]:  # one new token that sees all there is
+        return Mask(None, admitted)
     query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
     key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
     allowed_TS = key_1S <= query_T1
-    if window is not None:
-        allowed_TS = ops.xp.logical_and(allowed_TS, key_1S > query_T1 - window)
-    return Mask(allowed_TS, (admitted_pairs(query_pos, key_pos, window), query_pos.size * key_pos.size))
+    if window is None:
+        return Mask(allowed_TS, admitted, max(query_pos.start + 1 - key_pos.start, 0))
+    return Mask(ops.xp.logical_and(allowed_TS, key_1S > query_T1 - window), admitted)
 
 
 def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: Span) -> Array:

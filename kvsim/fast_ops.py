@@ -1,0 +1,157 @@
+"""The same operations for NumPy on the processor, made fast: results are written over what is used up, and large
+arrays are worked on in blocks of rows that stay in the processor's cache, on several threads where that pays.
+
+Arithmetic is that of `kvsim.ops`, in the same order within a row. While somebody watches, nothing that was shown
+is overwritten.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kvsim.arrays import Array
+from kvsim.ops import Ops
+from kvsim.weights import Linear, Norm
+
+BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache
+THREAD_BYTES = 1 << 21  # below this, handing work to a thread costs more than it saves
+
+
+@cache
+def count_threads() -> int:
+    """As many as the product uses: OMP_NUM_THREADS and its like, at most the processors this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    return min([usable, *(int(text) for text in asked if text.isdigit() and int(text) > 0)])
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count_threads(), thread_name_prefix="kvsim")
+
+
+def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> None:
+    """`work(start, stop)` for blocks of all rows, in any order: each row is one block's alone."""
+    size = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    if rows <= size:
+        work(0, rows)
+        return
+    bounds = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    if count_threads() == 1 or rows * row_bytes < THREAD_BYTES:
+        for start, stop in bounds:
+            work(start, stop)
+        return
+    for done in [pool().submit(work, *bound) for bound in bounds]:
+        done.result()
+
+
+class FastOps(Ops):
+    """`Ops` on NumPy arrays."""
+
+    def linear(self, kind: str, x: Array, w: Linear) -> Array:
+        y = self.matmul(kind, x, w.weight.T)
+        if w.bias is not None:
+            y += w.bias
+        return y
+
+    def plus(self, x: Array, y: Array) -> Array:
+        if x.shape != y.shape:
+            return x + y
+        y += x
+        return y
+
+    def times(self, x: Array, factor: float) -> Array:
+        x *= factor
+        return x
+
+    def masked(self, scores: Array, allowed: Array, first: int) -> Array:
+        if self.watchers:
+            return super().masked(scores, allowed, first)
+        part = scores[..., first:]
+        np.copyto(part, -math.inf, where=~allowed[..., first:])
+        return scores
+
+    def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
+        if self.wide_dtype != self.dtype or x.ndim != 2:
+            return super().norm(kind, x, w, eps)
+        y = np.empty_like(x)
+        size = x.shape[1]
+
+        def work(start: int, stop: int) -> None:
+            block, out = x[start:stop], y[start:stop]
+            if kind == "layer":
+                np.subtract(block, np.add.reduce(block, axis=1, keepdims=True) / size, out=out)
+                block = out
+            scale = np.add.reduce(block * block, axis=1, keepdims=True)
+            scale /= size
+            scale += eps
+            np.sqrt(scale, out=scale)
+            np.divide(block, scale, out=out)
+            if w.gain is not None:
+                out *= w.gain
+            if w.bias is not None:
+                out += w.bias
+
+        in_blocks(work, x.shape[0], x.itemsize * size)
+        return y
+
+    def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
+        if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
+            return super().softmax(scores, sinks)
+        out = np.empty_like(scores) if self.watchers else scores
+        flat, result = scores.reshape(-1, scores.shape[-1]), out.reshape(-1, scores.shape[-1])
+
+        def work(start: int, stop: int) -> None:
+            block, into = flat[start:stop], result[start:stop]
+            np.subtract(block, np.maximum.reduce(block, axis=1, keepdims=True), out=into)
+            np.exp(into, out=into)
+            into /= np.add.reduce(into, axis=1, keepdims=True)
+
+        in_blocks(work, flat.shape[0], flat.itemsize * flat.shape[1])
+        return out
+
+    def activate(self, kind: str, x: Array) -> Array:
+        function: Callable[[Any], None] | None = getattr(self, f"_fast_{kind}", None)
+        if function is None or self.wide_dtype != self.dtype or not x.flags.c_contiguous:
+            return super().activate(kind, x)
+        flat = x.reshape(-1, x.shape[-1])
+        in_blocks(lambda start, stop: function(flat[start:stop]), flat.shape[0], flat.itemsize * flat.shape[1])
+        return x
+
+    def gated(self, kind: str, gate: Array, up: Array) -> Array:
+        gate = self.activate(kind, gate)
+        gate *= up
+        return gate
+
+    # Activations, each over what it was given
+
+    @staticmethod
+    def _fast_gelu_tanh(x: Array) -> None:
+        t = x * x
+        t *= 0.044715
+        t += 1.0
+        t *= x
+        t *= math.sqrt(2.0 / math.pi)
+        np.tanh(t, out=t)
+        t += 1.0
+        t *= 0.5
+        x *= t
+
+    @staticmethod
+    def _fast_silu(x: Array) -> None:
+        t = np.abs(x)
+        np.negative(t, out=t)
+        np.exp(t, out=t)  # of nothing above 0: no overflow
+        top = np.where(x < 0.0, t, x.dtype.type(1.0))
+        t += 1.0
+        top /= t
+        x *= top
+
+    @staticmethod
+    def _fast_relu(x: Array) -> None:
+        np.maximum(x, 0.0, out=x)
