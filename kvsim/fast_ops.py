@@ -79,25 +79,39 @@ class FastOps(Ops):
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
         if self.wide_dtype != self.dtype or x.ndim != 2:
             return super().norm(kind, x, w, eps)
+        if x.shape[0] == 1:
+            return self._norm_row(kind, x, w, eps)
+        size, gain, bias = x.shape[1], w.gain, w.bias
         y = np.empty_like(x)
-        size = x.shape[1]
 
         def work(start: int, stop: int) -> None:
             block, out = x[start:stop], y[start:stop]
             if kind == "layer":
-                np.subtract(block, np.add.reduce(block, axis=1, keepdims=True) / size, out=out)
-                block = out
+                mean = np.add.reduce(block, axis=1, keepdims=True)
+                mean /= size
+                block = np.subtract(block, mean, out=out)
             scale = np.add.reduce(block * block, axis=1, keepdims=True)
             scale /= size
             scale += eps
-            np.sqrt(scale, out=scale)
-            np.divide(block, scale, out=out)
-            if w.gain is not None:
-                out *= w.gain
-            if w.bias is not None:
-                out += w.bias
+            np.divide(block, np.sqrt(scale, out=scale), out=out)
+            if gain is not None:
+                out *= gain
+            if bias is not None:
+                out += bias
 
         in_blocks(work, x.shape[0], x.itemsize * size)
+        return y
+
+    def _norm_row(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
+        """One row, whose statistics are numbers and not arrays: half of the calls, of which a step makes many."""
+        size = x.shape[1]
+        y = x - float(np.add.reduce(x[0])) / size if kind == "layer" else x
+        scale = math.sqrt(float(np.add.reduce((y * y)[0])) / size + eps)
+        y = y / scale
+        if w.gain is not None:
+            y *= w.gain
+        if w.bias is not None:
+            y += w.bias
         return y
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:

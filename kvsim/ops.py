@@ -18,6 +18,24 @@ from kvsim.watching import Seen
 from kvsim.weights import Linear, Norm
 
 
+class Scope:
+    """`with ops.at("layers", 3):`, without a generator: a step enters dozens."""
+
+    __slots__ = ("before", "names", "ops")
+
+    def __init__(self, ops: "Ops", names: tuple[object, ...]) -> None:
+        self.ops, self.names = ops, names
+
+    def __enter__(self) -> None:
+        ops = self.ops
+        self.before = ops._scope, ops._sites
+        ops._scope += "".join(f"{name}." for name in self.names)
+        ops._sites = ops._sites_of.setdefault(ops._scope, {})
+
+    def __exit__(self, *_: object) -> None:
+        self.ops._scope, self.ops._sites = self.before
+
+
 class Ops:
     """Operations on `backend` in `dtype` ("float32"), counted and watched."""
 
@@ -43,16 +61,9 @@ class Ops:
 
     # Where we are, and who is told
 
-    @contextmanager
-    def at(self, *names: object) -> Iterator[None]:
+    def at(self, *names: object) -> "Scope":
         """Within this scope, sites and watched names begin with `names` joined by dots."""
-        before = self._scope, self._sites
-        self._scope += "".join(f"{name}." for name in names)
-        self._sites = self._sites_of.setdefault(self._scope, {})
-        try:
-            yield
-        finally:
-            self._scope, self._sites = before
+        return Scope(self, names)
 
     @contextmanager
     def count(self) -> Iterator[Ledger]:
