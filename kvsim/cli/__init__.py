@@ -20,6 +20,7 @@ from kvsim.views.language import Say, choose_language, explain, words
 from kvsim.views.printable import printable
 
 COMMANDS = {
+    "bench": "kvsim.cli.bench",
     "doctor": "kvsim.cli.doctor",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",

@@ -1,0 +1,141 @@
+"""Milliseconds a token at growing context, with and without a cache, beside what the machine could do.
+
+Every step is timed alone at chosen contexts, all ways interleaved; sums over all tokens are interpolated
+between the contexts and say so.
+"""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from kvsim.benchmark.machine import Clock, make_clock
+from kvsim.counting.events import MatMul
+from kvsim.errors import UsageError
+from kvsim.model import Model
+from kvsim.sampling import Sampler
+
+ATTENTION = ("scores", "context", "cross_scores", "cross_context")
+
+
+@dataclass
+class Point:
+    """Steps that feed the token at one context, seconds each."""
+
+    context: int  # tokens before it
+    cached: list[float] = field(default_factory=list)
+    uncached: list[float] = field(default_factory=list)
+    peer: list[float] = field(default_factory=list)
+    cached_flops: int = 0
+    uncached_flops: int = 0
+    read_bytes: int = 0  # matrices and cached rows that a cached step reads
+
+
+@dataclass
+class Prefill:
+    """The prompt fed at once."""
+
+    tokens: int
+    seconds: list[float] = field(default_factory=list)
+    useful_flops: int = 0
+
+
+def choose_contexts(prompt: int, new: int, points: int) -> list[int]:
+    """About `points` contexts from the first to the last step that feeds one token."""
+    first, last = prompt, prompt + new - 1
+    if points < 2 or first == last:
+        return [last]
+    return sorted({first + (last - first) * i // (points - 1) for i in range(points)})
+
+
+def check_sizes(model_name: str, max_context: int, prompt: int, new: int) -> None:
+    """UsageError: fewer than one token, or more than the model's context."""
+    for name, value in (("-n", new), ("--prompt", prompt)):
+        if value < 1:
+            raise UsageError("{name} must be at least 1, got {value}", name=name, value=value)
+    if prompt + new > max_context:
+        raise UsageError(
+            "the model {model} has a context of {context} tokens, asked for {asked}: use a smaller -n or --prompt",
+            model=model_name,
+            context=max_context,
+            asked=prompt + new,
+        )
+
+
+def read_by(events: Sequence[MatMul], item_bytes: int, cache_bytes: int) -> int:
+    """Bytes of every matrix that a one-token step multiplies by, and of the rows its cache holds."""
+    matrices = sum(event.b * event.k * event.n for event in events if event.kind not in ATTENTION)
+    return matrices * item_bytes + cache_bytes
+
+
+def make_ids(model: Model, count: int) -> list[int]:
+    """Tokens of no meaning, the same every time."""
+    return [(7919 * i + 13) % model.config.vocab_size for i in range(count)]
+
+
+def time_prefill(model: Model, prompt: int, repeats: int) -> Prefill:
+    """The prompt into an empty cache, the head on its last position."""
+    ids, clock, found = make_ids(model, prompt), make_clock(model.ops.backend), Prefill(prompt)
+    with model.count() as ledger:
+        model(ids, model.new_cache("dynamic"), logits="last")
+    found.useful_flops = 2 * ledger.useful_macs
+    for _ in range(repeats):
+        found.seconds.append(clock(lambda: model(ids, model.new_cache("dynamic"), logits="last")))
+    return found
+
+
+def time_steps(
+    model: Model, contexts: Sequence[int], repeats: int, uncached: bool = True, peer: Any = None
+) -> Iterator[Point]:
+    """One `Point` for each context, as it is done. Counting is on, and the token is chosen, as `generate` does."""
+    clock: Clock = make_clock(model.ops.backend)
+    sampler = Sampler()
+    ids = make_ids(model, contexts[-1] + 1)
+    for context in contexts:
+        cache, point = model.new_cache("dynamic"), Point(context)
+        model(ids[:context], cache, logits="last")
+        if peer is not None:
+            peer.fill(ids[:context])
+
+        def with_cache(cache: Any = cache, context: int = context) -> tuple[MatMul, ...]:
+            with model.count() as ledger:
+                logits = model(ids[context : context + 1], cache, logits="last")
+            sampler.choose(model.ops, logits[0, :], context)
+            cache.seen = context  # the next repeat writes over this row
+            return tuple(ledger.events)
+
+        def without(context: int = context) -> tuple[MatMul, ...]:
+            with model.count() as ledger:
+                logits = model(ids[: context + 1], logits="last")
+            sampler.choose(model.ops, logits[0, :], context)
+            return tuple(ledger.events)
+
+        events = with_cache()
+        point.cached_flops = sum(event.flops for event in events)
+        point.read_bytes = read_by(events, model.ops.item_bytes, cache.logical_bytes)
+        if uncached:
+            point.uncached_flops = sum(event.flops for event in without())
+        for _ in range(repeats):
+            point.cached.append(clock(with_cache))
+            if uncached:
+                point.uncached.append(clock(without))
+            if peer is not None:
+                point.peer.append(peer.step(ids[context], clock))
+        yield point
+
+
+def interpolate(points: Sequence[tuple[int, float]], first: int, last: int) -> float:
+    """Σ over contexts first .. last of the straight lines through `points` (context, value)."""
+    if len(points) == 1:
+        return points[0][1] * (last - first + 1)
+    total = points[-1][1]
+    for (a, x), (b, y) in pairwise(points):
+        total += sum(x + (y - x) * (c - a) / (b - a) for c in range(a, b))
+    return total
+
+
+def totals(points: Sequence[Point], way: str) -> float:
+    """Seconds for every token from the first context to the last, by `way` ("cached", "uncached", "peer")."""
+    timed = [(p.context, statistics.median(getattr(p, way))) for p in points]
+    return interpolate(timed, points[0].context, points[-1].context)

@@ -1,0 +1,169 @@
+"""Others with the same weights: checked equal before anything is timed."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvsim.benchmark.decoding import make_ids
+from kvsim.benchmark.machine import Clock
+from kvsim.blueprint import build_weights
+from kvsim.errors import BackendError, KvsimError, UsageError, shortened
+from kvsim.loading.families import get_family
+from kvsim.loading.sources import Source
+from kvsim.model import Model
+
+PEERS = ("transformers", "torch")
+
+
+def state_dict(model: Model) -> dict[str, Any]:
+    """The model's arrays under their names in a checkpoint. UsageError: a family that stores several in one."""
+    family, arrays, found = get_family(model.config.family), iter(_flat(model.weights)), {}
+
+    def take(name: str, shape: tuple[int, ...]) -> None:
+        source: Source = family.tensor(name, model.config)
+        if source.take is not None or source.plus:
+            raise UsageError(
+                "the family {family} stores arrays in another form than kvsim: a peer for it needs the path of a"
+                " checkpoint",
+                family=model.config.family,
+            )
+        found[source.key] = next(arrays)
+
+    build_weights(model.config, take)
+    return found
+
+
+def _flat(record: Any) -> list[Any]:
+    """Arrays in the order in which `build_weights` makes them; a tied head once."""
+    found: dict[int, Any] = {}
+
+    def walk(part: Any) -> None:
+        if isinstance(part, tuple):
+            for one in part:
+                walk(one)
+        elif hasattr(part, "shape"):
+            found.setdefault(id(part), part)
+        elif part is not None:
+            for one in vars(part).values():
+                walk(one)
+
+    walk(record)
+    return list(found.values())
+
+
+class TorchPeer:
+    """kvsim's own model on torch."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = Model(model.config, model.weights, backend="torch", dtype=model.dtype, attention="blocked")
+
+    def logits(self, ids: list[int]) -> Any:
+        return self.model.ops.backend.to_host(self.model(ids))
+
+    def fill(self, ids: list[int]) -> None:
+        self.seen, self.cache = len(ids), self.model.new_cache("dynamic")
+        self.model(ids, self.cache, logits="last")
+
+    def step(self, token: int, clock: Clock) -> float:
+        taken = clock(lambda: int(self.model([token], self.cache, logits="last")[0, :].argmax()))
+        self.cache.seen = self.seen
+        return taken
+
+
+def import_transformers() -> tuple[Any, Any]:
+    """torch and transformers, silent. BackendError: not installed."""
+    try:
+        torch, transformers = import_module("torch"), import_module("transformers")
+    except ImportError as error:
+        raise BackendError(
+            "the peer transformers is not installed: pip install transformers torch ({error})", error=shortened(error)
+        ) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return torch, transformers
+
+
+class TransformersPeer:
+    """transformers' model of the same config (sdpa attention, its own cache)."""
+
+    def __init__(self, model: Model) -> None:
+        torch, transformers = import_transformers()
+        self.torch = torch
+        kind = getattr(torch, model.dtype)
+        if model.path is not None and model.path.is_dir():
+            made = transformers.AutoModelForCausalLM.from_pretrained(model.path, dtype=kind)
+        else:
+            made = _with_weights(model, transformers, torch, kind)
+        self.model: Any = made
+        self.model.eval()
+
+    def logits(self, ids: list[int]) -> Any:
+        with self.torch.inference_mode():
+            return self.model(input_ids=self.torch.tensor([ids])).logits[0].float().numpy()
+
+    def fill(self, ids: list[int]) -> None:
+        self.seen = len(ids)
+        with self.torch.inference_mode():
+            self.cache = self.model(input_ids=self.torch.tensor([ids]), logits_to_keep=1).past_key_values
+
+    def step(self, token: int, clock: Clock) -> float:
+        one = self.torch.tensor([[token]])
+
+        def run() -> int:
+            with self.torch.inference_mode():
+                out = self.model(input_ids=one, past_key_values=self.cache, use_cache=True)
+            return int(out.logits[0, -1].argmax())
+
+        taken = clock(run)
+        self.cache.crop(-1)  # the token that was timed
+        return taken
+
+
+def _with_weights(model: Model, transformers: Any, torch: Any, kind: Any) -> Any:
+    """A model of transformers with kvsim's weights, by the facts of a GGUF file."""
+    from kvsim.loading.gguf_file import GGUF
+
+    if model.path is None:
+        raise UsageError("the peer transformers needs a model with a path or a name of the catalogue")
+    facts = dict(GGUF(model.path).facts().fields)
+    config = transformers.AutoConfig.for_model(**facts)
+    made = transformers.AutoModelForCausalLM.from_config(config, dtype=kind)
+    arrays = {key: torch.from_numpy(np.array(x)) for key, x in state_dict(model).items()}
+    names = made.load_state_dict(arrays, strict=False)
+    missing = [name for name in names.missing_keys if not name.endswith("lm_head.weight")]
+    if missing or names.unexpected_keys:
+        wrong = (missing or names.unexpected_keys)[0]
+        raise KvsimError("transformers' model and kvsim's have other arrays, such as {name}", name=wrong)
+    made.tie_weights()
+    return made
+
+
+def save_random(facts: dict[str, Any], folder: Path) -> None:
+    """A checkpoint of transformers' own random weights for a config.json's facts. BackendError: not installed."""
+    torch, transformers = import_transformers()
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**facts)).save_pretrained(folder)
+
+
+def open_peer(name: str, model: Model) -> Any:
+    """The peer `name` with the model's weights, checked on 32 tokens. UsageError: no such peer. KvsimError: it
+    disagrees, and where."""
+    if name not in PEERS:
+        raise UsageError("unknown peer {name}: use one of {known}", name=shortened(name), known=", ".join(PEERS))
+    peer = TransformersPeer(model) if name == "transformers" else TorchPeer(model)
+    ids = make_ids(model, min(32, model.config.max_context))
+    mine, other = model.ops.backend.to_host(model(ids)).astype("f8"), peer.logits(ids)
+    allowed = {"float64": 1e-5, "float32": 1e-4}.get(model.dtype, 5e-2) * float(np.abs(mine).max())
+    apart = np.abs(mine - other).max(axis=1)
+    if apart.max() > allowed:
+        raise KvsimError(
+            "the peer {name} disagrees from position {place} on: logits differ by {apart}, allowed {allowed};"
+            " nothing is timed",
+            name=name,
+            place=int(np.argmax(apart > allowed)),
+            apart=f"{apart.max():.1e}",
+            allowed=f"{allowed:.1e}",
+        )
+    return peer
