@@ -5,10 +5,10 @@ them, `kvsim.trace` with two.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict, Unpack, cast, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Cache
@@ -17,9 +17,9 @@ from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Logits, Model
 from kvsim.sampling import Sampler
+from kvsim.stopping import Stop, Stopping
 
 Prompt = str | Sequence[int]
-Stop = str | int | Sequence[str | int]
 
 
 @dataclass(frozen=True)
@@ -158,34 +158,7 @@ def run_lockstep(
         start = stop
 
 
-class _Stop:
-    """Has the continuation reached something that the caller stops at?"""
-
-    def __init__(self, model: Model, stop: Stop | None) -> None:
-        one = isinstance(stop, str) or (hasattr(stop, "__index__") and not hasattr(stop, "__len__"))
-        if not (stop is None or one or isinstance(stop, Iterable)):
-            raise UsageError("stop takes token ids and texts, got {got}", got=shortened(stop))
-        given: list[Any] = [] if stop is None else [stop] if one else list(cast("Iterable[Any]", stop))
-        self.ids = {int(s) for s in given if hasattr(s, "__index__")}
-        self.texts = [s for s in given if isinstance(s, str)]
-        if wrong := [s for s in given if not (isinstance(s, str) or hasattr(s, "__index__"))]:
-            raise UsageError("stop takes token ids and texts, got {got}", got=shortened(wrong[0]))
-        self.tokenizer = model.tokenizer
-        if "" in self.texts:
-            raise UsageError("stop must not be empty text")
-        if self.texts and self.tokenizer is None:
-            raise UsageError("the model {model} has no tokenizer.json: stop at token ids, not text", model=model.name)
-
-    def reached(self, new: list[int]) -> bool:
-        if new and new[-1] in self.ids:
-            return True
-        if not self.texts or self.tokenizer is None:
-            return False
-        text = self.tokenizer.decode(new)
-        return any(s in text for s in self.texts)
-
-
-def _text(model: Model, prompt: Prompt, ids: list[int], new: list[int]) -> str | None:
+def join_text(model: Model, prompt: Prompt, ids: list[int], new: list[int]) -> str | None:
     """The prompt as it was written, and its continuation."""
     if model.tokenizer is None:
         return None
@@ -202,7 +175,7 @@ def _generate(
     keep_logits: bool, count: bool, logits: Logits, sampler: Sampler,
 ) -> Run:  # fmt: skip
     held = model.new_cache(cache)
-    stopping = _Stop(model, stop)
+    stopping = Stopping(model, stop)
     steps: list[Step] = []
     ledger = Ledger()
     source: Array | None = None
@@ -228,7 +201,7 @@ def _generate(
             new.append(turn.next)
             if stopping.reached(new):
                 break
-    return Run([*ids, *new], new, _text(model, prompt, [*ids, *new], new), steps, ledger, held)
+    return Run([*ids, *new], new, join_text(model, prompt, [*ids, *new], new), steps, ledger, held)
 
 
 class Options(TypedDict, total=False):
@@ -274,7 +247,8 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Run | list[Run]:
-    """Continue `prompt` (text, ids, or a list of either: a list of runs) by `max_new_tokens`.
+    """Continue `prompt` (text, ids, or a list of either: a list of runs) by `max_new_tokens`. The prompts of a
+    list go through their steps together; a run's events are then those of the whole batch.
 
     The prompt is fed as `feed` says ("token", "prefill", "chunk:K"), through a fresh cache ("none",
     "dynamic", "static:N"). The run ends early only at `stop`: an id, a text, or a list of these.
@@ -288,6 +262,14 @@ def generate(
     parts: Any = prompt if whole else list(prompt)  # which may be an iterator
     several = not whole and bool(parts) and not any(hasattr(part, "__index__") for part in parts)
     prompts: list[Prompt] = parts if several else [parts]
+    if several and model.config.encoder is None:
+        from kvsim.batches import generate_together
+
+        encoded = [(one, encode_prompt(model, one)) for one in prompts]
+        stopping = Stopping(model, stop)
+        return generate_together(
+            model, encoded, max_new_tokens, cache, feed, stopping, keep_logits, count, logits, sampler
+        )
     runs = [
         _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler) for one in prompts
     ]

@@ -30,7 +30,7 @@ FLOORS = {
         "weights",
     ),
     2: ("caches", "transformer"),
-    3: ("generation", "loading", "model", "sampling"),
+    3: ("batches", "generation", "loading", "model", "sampling", "stopping"),
     4: ("benchmark", "comparison", "costs", "diagnosis", "traces", "tracing"),
     5: ("testing", "views"),
     6: ("__main__", "cli"),

@@ -1,5 +1,7 @@
 """NumPy on the processor: its own array-API namespace since version 2."""
 
+from typing import Any
+
 import numpy as np
 
 from kvsim.arrays import Backend
@@ -17,9 +19,21 @@ def refuse_device(backend: str, device: str | None) -> None:
         )
 
 
+FEW_ROWS = 64
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """a times b. A few rows times a matrix that is stored the other way round (every weight) are multiplied as
+    (bᵀ aᵀ)ᵀ: BLAS then reads the matrix as it lies, 1.5 to 2 times as fast for 2 to 64 rows."""
+    if a.ndim == 2 and b.ndim == 2 and 1 < a.shape[0] <= FEW_ROWS and b.flags.f_contiguous:
+        return np.ascontiguousarray(np.matmul(b.T, a.T).T)
+    return np.matmul(a, b)
+
+
 # The methods do what the functions of these names do, without the functions' detours: a step calls them hundreds of
 # times, on arrays of a few rows.
-METHODS = {
+METHODS: dict[str, Any] = {
+    "matmul": matmul,
     "reshape": lambda x, shape: x.reshape(shape),
     "permute_dims": lambda x, axes: x.transpose(axes),
     "matrix_transpose": lambda x: x.mT,
