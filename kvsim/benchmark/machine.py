@@ -109,4 +109,4 @@ def describe_machine() -> str:
 
         name = platform.processor() or "?"
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{name}, {usable} usable"
+    return f"{name} x{usable}"

@@ -5,10 +5,13 @@ import statistics
 from html import escape
 from typing import Any
 
+from rich.cells import cell_len
+
 from kvsim.benchmark.decoding import Point, Prefill, totals
 from kvsim.views.language import Say
 
 WAYS = ("cached", "uncached", "peer")
+WIDTHS = (8, 16, 18, 9, 9, 7, 18)
 
 
 def to_dict(facts: dict[str, Any], prefill: Prefill | None, points: list[Point], partial: bool) -> dict[str, Any]:
@@ -38,6 +41,12 @@ def _milliseconds(times: list[float]) -> str:
     return f"{1e3 * middle:.2f} ±{1e3 * (high - low) / 2:.2f}"
 
 
+def _row(cells: list[str | None]) -> str:
+    """Cells set to the right of their columns, Chinese characters two wide; None at the end: no such column."""
+    pairs = zip(cells, WIDTHS, strict=True)
+    return "".join(" " * max(1, width - cell_len(cell)) + cell for cell, width in pairs if cell is not None)
+
+
 def tell_heading(facts: dict[str, Any], prefill: Prefill, say: Say) -> str:
     """The model, the machine's limits, and the prefill."""
     lines = [
@@ -51,8 +60,7 @@ def tell_heading(facts: dict[str, Any], prefill: Prefill, say: Say) -> str:
             share=f"{100 * prefill.useful_flops / statistics.median(prefill.seconds) / facts['flops_per_second']:.0f}",
         ),
         say("ms a token (median ± half of the middle half), and of what the machine reads in that time:"),
-        f"{say('context'):>8}{say('cached'):>16}{say('no cache'):>18}{say('faster'):>9}{say('FLOPs'):>9}"
-        f"{say('read'):>7}" + (f"{facts['peer']:>18}" if facts["peer"] else ""),
+        _row([say("context"), say("cached"), say("no cache"), say("faster"), say("FLOPs"), say("read"), facts["peer"]]),
     ]
     return "\n".join(lines)
 
@@ -63,11 +71,9 @@ def tell_point(point: Point, facts: dict[str, Any]) -> str:
     faster = f"{statistics.median(point.uncached) / cached:.1f}x" if point.uncached else "-"
     flops = f"{point.uncached_flops / point.cached_flops:.0f}x" if point.uncached else "-"
     read = f"{100 * point.read_bytes / cached / facts['read_bytes_per_second']:.0f}%"
-    row = (
-        f"{point.context:>8}{_milliseconds(point.cached):>16}{_milliseconds(point.uncached):>18}{faster:>9}{flops:>9}"
-        f"{read:>7}"
-    )
-    return row + (f"{_milliseconds(point.peer):>18}" if facts["peer"] else "")
+    peer = _milliseconds(point.peer) if facts["peer"] else None
+    uncached = _milliseconds(point.uncached)
+    return _row([str(point.context), _milliseconds(point.cached), uncached, faster, flops, read, peer])
 
 
 def tell_sums(facts: dict[str, Any], points: list[Point], partial: bool, say: Say) -> str:
