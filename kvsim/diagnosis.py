@@ -35,6 +35,8 @@ class Health:
     backends: dict[str, Try]
     blas: str
     processors: tuple[int, int]  # usable by this process, in the machine
+    workers: int  # threads of elementwise work on large NumPy arrays
+    attention: dict[str, int | None]  # its choices: queries computed at a time; None: all
     threads: dict[str, str]  # variables that are set
     terminal: dict[str, Any]  # tty, columns, encoding
     demo: Try
@@ -112,6 +114,18 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
+def find_workers() -> int:
+    from kvsim.fast_ops import count_threads
+
+    return count_threads()
+
+
+def find_attention() -> dict[str, int | None]:
+    from kvsim.model import ATTENTION
+
+    return dict(ATTENTION)
+
+
 def examine(encoding: str) -> Health:
     """Look and try; nothing is changed. `encoding`: what the terminal was found with."""
     return Health(
@@ -120,6 +134,8 @@ def examine(encoding: str) -> Health:
         backends={name: try_backend(name) for name in BACKENDS},
         blas=find_blas(),
         processors=(usable_processors(), os.cpu_count() or 1),
+        workers=find_workers(),
+        attention=find_attention(),
         threads={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         terminal={
             "tty": sys.stdout is not None and sys.stdout.isatty(),

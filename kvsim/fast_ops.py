@@ -1,8 +1,7 @@
 """The same operations for NumPy on the processor, made fast: results are written over what is used up, and large
 arrays are worked on in blocks of rows that stay in the processor's cache, on several threads where that pays.
 
-Arithmetic is that of `kvsim.ops`, in the same order within a row. While somebody watches, nothing that was shown
-is overwritten.
+Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing that was shown is overwritten.
 """
 
 import math
@@ -33,6 +32,10 @@ def count_threads() -> int:
 @cache
 def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count_threads(), thread_name_prefix="kvsim")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a child has the pool, but none of its threads
 
 
 def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> None:

@@ -23,7 +23,8 @@ from kvsim.watching import Seen
 from kvsim.weights import Weights
 
 Logits = Literal["all", "last"]
-# Queries that attention computes at a time. "blocked" computes little above the diagonal; the ledger says what ran.
+# Queries that attention computes at a time. "blocked" computes little above the diagonal (latent
+# attention: full squares all the same); the ledger says what ran, and who watches sees full squares.
 ATTENTION = {"square": None, "blocked": 128}
 
 
@@ -107,8 +108,8 @@ class Model:
                 "unknown attention {got}: use one of {known}", got=shortened(attention), known=", ".join(ATTENTION)
             )
         self.ops = make_ops(get_backend(backend, device), dtype)
-        self.ops.query_block = ATTENTION[attention]
-        self.attention = attention
+        self.attention = attention if config.latent is None else "square"  # latent attention knows no blocks
+        self.ops.query_block = ATTENTION[self.attention]
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = move(self.ops, weights, {})
@@ -179,6 +180,9 @@ class Model:
         config, weights = self.config.encoder, self.weights.encoder
         if config is None or weights is None:
             raise UsageError("the model {model} has no encoder", model=self.name)
+        if (features is None) != (config.audio is None):
+            wanted = "encoder_ids" if config.audio is None else "encoder_features"
+            raise UsageError("the encoder of {model} reads {wanted}", model=self.name, wanted=wanted)
         if config.audio is None:
             source = self.ops.ids(self.check_ids(() if ids is None else ids))
             rows = source.shape[0]
@@ -213,7 +217,13 @@ class Model:
             return None
         if told is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
-        made = states if states is not None else self.encode(ids and told, features=features)
+        if states is not None and (len(states.shape) != 2 or states.shape[1] != self.config.d_model):
+            raise UsageError(
+                "expected encoder_states of shape [S, {width}], got {shape}",
+                width=self.config.d_model,
+                shape=list(states.shape),
+            )
+        made = states if states is not None else self.encode(None if ids is None else told, features=features)
         if cache.keeps:
             cache.source = told
         return made

@@ -118,6 +118,8 @@ def trace(
     sampler = Sampler(temperature, top_k, top_p, seed)
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
+    if model.attention != "square":
+        raise UsageError("trace shows full squares: load {model} with attention='square'", model=model.name)
     caches = [model.new_cache("none"), model.new_cache(cache)]
     prompt = _pieces(model, text)
     ids = [piece.id for piece in prompt]

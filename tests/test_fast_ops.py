@@ -1,5 +1,9 @@
 """NumPy's own operations against the plain ones: same numbers, same products, nothing shown is overwritten."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -167,3 +171,33 @@ def test_threads_follow_the_processors_that_may_be_used(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "all")
     assert fast_ops.count_threads() == 4
     fast_ops.count_threads.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own():
+    """Large enough that the parent's pool is at work before."""
+    code = """
+import os, kvsim
+model = kvsim.load("demo", dtype="float64")
+ids = [5 + i % 40 for i in range(700)]
+first = model(ids)
+if os.fork() == 0:
+    os._exit(0 if (model(ids) == first).all() else 1)
+print(os.wait()[1])
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+    assert done.stdout == "0\n"
+
+
+def test_who_watches_sees_full_squares():
+    model = kvsim.load("demo", attention="blocked")
+    with model.watch("layers.0.probs") as seen:
+        model(list(range(5, 205)))
+    assert seen["layers.0.probs"].shape == (2, 2, 200, 200)
+    with pytest.raises(UsageError, match="trace shows full squares"):
+        kvsim.trace("中", model=model)
+    assert make(ZOO["deepseek_v2"], "numpy", "float32").attention == "square"
+    assert Model(ZOO["deepseek_v2"], random_weights(ZOO["deepseek_v2"]), attention="blocked").attention == "square"

@@ -41,7 +41,7 @@ def _find_device(torch: Any, name: str | None) -> Any:
             count=torch.cuda.device_count(),
         )
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BackendError(
             "torch cannot use the device {device}: {error}", device=shortened(name), error=shortened(error)

@@ -126,16 +126,14 @@ def time_steps(
 
 
 def interpolate(points: Sequence[tuple[int, float]], first: int, last: int) -> float:
-    """Σ over contexts first .. last of the straight lines through `points` (context, value)."""
-    if len(points) == 1:
-        return points[0][1] * (last - first + 1)
-    total = points[-1][1]
-    for (a, x), (b, y) in pairwise(points):
-        total += sum(x + (y - x) * (c - a) / (b - a) for c in range(a, b))
+    """Σ over contexts first .. last of the straight lines through `points` (context, value), level beyond them."""
+    (low, start), (high, end) = points[0], points[-1]
+    total = start * max(0, min(low, last + 1) - first) + end * max(0, last - max(high, first - 1))
+    for (a, x), (b, y) in pairwise([*points, (high + 1, end)]):
+        total += sum(x + (y - x) * (c - a) / (b - a) for c in range(max(a, first), min(b, last + 1)))
     return total
 
 
-def totals(points: Sequence[Point], way: str) -> float:
-    """Seconds for every token from the first context to the last, by `way` ("cached", "uncached", "peer")."""
-    timed = [(p.context, statistics.median(getattr(p, way))) for p in points]
-    return interpolate(timed, points[0].context, points[-1].context)
+def totals(points: Sequence[Point], way: str, first: int, last: int) -> float:
+    """Seconds for every token from context `first` to `last`, by `way` ("cached", "uncached", "peer")."""
+    return interpolate([(p.context, statistics.median(getattr(p, way))) for p in points], first, last)

@@ -1,5 +1,6 @@
 """Others with the same weights: checked equal before anything is timed."""
 
+import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ class TransformersPeer:
             made = _with_weights(model, transformers, torch, kind)
         self.model: Any = made
         self.model.eval()
+        self.windows = any(kind.window is not None for kind in model.config.layers)
 
     def logits(self, ids: list[int]) -> Any:
         with self.torch.inference_mode():
@@ -116,8 +118,12 @@ class TransformersPeer:
                 out = self.model(input_ids=one, past_key_values=self.cache, use_cache=True)
             return int(out.logits[0, -1].argmax())
 
+        kept = copy.deepcopy(self.cache) if self.windows else None  # a window that is full cannot be cropped
         taken = clock(run)
-        self.cache.crop(-1)  # the token that was timed
+        if kept is None:
+            self.cache.crop(-1)  # the token that was timed
+        else:
+            self.cache = kept
         return taken
 
 

@@ -1,7 +1,6 @@
 """`kvsim bench`: how fast, with and without a cache, on this machine."""
 
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,9 +13,14 @@ from kvsim.views.language import Say
 
 
 def write_beside(path: Path, text: str) -> None:
-    """The whole file or none: written beside its target, then renamed. FileError: it cannot be written."""
+    """The whole file or none: written beside its target, then renamed; what is no plain file (a pipe, a device) is
+    written to as it is. FileError: it cannot be written."""
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
@@ -102,12 +106,11 @@ def command(say: Say) -> click.Command:
             partial = True
         facts["peak_memory"] = machine.peak_memory()
         if as_json:
-            click.echo(views.to_json(views.to_dict(facts, prefill, done, partial)))
+            click.echo(views.to_json(views.to_dict(facts, prefill, done, prompt, prompt + new - 1, partial)))
         elif done:
-            click.echo(views.tell_sums(facts, done, partial, say))
+            click.echo(views.tell_sums(facts, done, prompt, prompt + new - 1, partial, say))
         if svg is not None and done:
             write_beside(svg, views.to_svg(facts, done))
-        sys.stdout.flush()
         return 130 if partial else 0
 
     return bench

@@ -22,6 +22,7 @@ from kvsim.errors import UsageError, shortened
 from kvsim.loading.config_file import choose_latent
 
 Key = Literal["site", "layer", "kind"]
+LARGEST = 10**18  # tokens
 _PARTS: dict[str, Callable[[str], str]] = {"site": str, "layer": layer_of, "kind": kind_of}
 
 
@@ -56,7 +57,7 @@ class Sums:
 
     def by(self, key: Key) -> dict[str, Totals]:
         """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
-        if key not in _PARTS:
+        if not isinstance(key, str) or key not in _PARTS:
             raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
         part = _PARTS[key]
         found: dict[str, Totals] = {}
@@ -149,6 +150,7 @@ class Count:
 
     def step(self, number: int) -> CountedStep:
         """Step `number`, from 1. An encoder's work belongs to the first."""
+        number = _whole("number", number, 0)
         if not 1 <= number <= self.new:
             raise UsageError(
                 "there is no step {number}: this count has steps 1 to {last}", number=number, last=self.new
@@ -171,6 +173,8 @@ def _whole(name: str, value: Any, least: int) -> int:
             least=least,
             got=shortened(value),
         )
+    if index(value) > LARGEST:
+        raise UsageError("{name} is {got}: counts go up to {largest}", name=name, got=value, largest=LARGEST)
     return index(value)
 
 

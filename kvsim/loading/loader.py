@@ -78,17 +78,18 @@ def load(
     path = find_model(str(model))
     library = get_backend(backend, device)
     library.dtype(dtype)  # refused before anything is read
+    stored = "float32" if dtype == "bfloat16" else dtype  # NumPy, which reads, has no bfloat16
     if path.is_file():
         checkpoint = GGUF(path)
         config = choose_latent(make_config(checkpoint.facts()), latent)
         tokenizer = read_gguf_tokenizer(checkpoint)
         checkpoint.forget_lists()
-        weights = read_weights(config, checkpoint, dtype) if library.holds_data else shapes(library, config, dtype)
+        weights = read_weights(config, checkpoint, stored) if library.holds_data else shapes(library, config, dtype)
     else:
         config = read_start(path / "generation_config.json", read_config(path / "config.json"))
         config = choose_latent(config, latent)
         if library.holds_data:
-            weights = read_weights(config, Checkpoint(path, get_family(config.family).PREFIX), dtype)
+            weights = read_weights(config, Checkpoint(path, get_family(config.family).PREFIX), stored)
         else:
             weights = shapes(library, config, dtype)
         tokenizer = read_tokenizer(path / "tokenizer.json", config.vocab_size)

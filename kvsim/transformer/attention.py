@@ -130,7 +130,8 @@ def attend_sequence(
     q_GRTK = positions.rotate(kind.rope, to_groups(ops, q_THK, config.n_kv_heads), view.query_pos)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
-    size = ops.query_block if config.causal else None  # in an encoder nothing is masked
+    # In an encoder nothing is masked; and who watches is shown whole squares.
+    size = ops.query_block if config.causal and not ops.watchers else None
     for rows, part in in_blocks(view, kind.window, size):
         mask = positions.mask(part.query_pos, part.key_pos, kind.window)
         bias_GRTS = positions.bias(part.query_pos, part.key_pos)

@@ -14,7 +14,9 @@ WAYS = ("cached", "uncached", "peer")
 WIDTHS = (8, 16, 18, 9, 9, 7, 18)
 
 
-def to_dict(facts: dict[str, Any], prefill: Prefill | None, points: list[Point], partial: bool) -> dict[str, Any]:
+def to_dict(
+    facts: dict[str, Any], prefill: Prefill | None, points: list[Point], first: int, last: int, partial: bool
+) -> dict[str, Any]:
     """Everything measured, as `kvsim.bench/1`: seconds of every repeat, exact FLOPs and bytes."""
     return {
         "schema": "kvsim.bench/1",
@@ -22,7 +24,7 @@ def to_dict(facts: dict[str, Any], prefill: Prefill | None, points: list[Point],
         "partial": partial,
         "prefill": None if prefill is None else vars(prefill),
         "points": [vars(point) for point in points],
-        "seconds": {way: totals(points, way) for way in WAYS if points and getattr(points[0], way)},
+        "seconds": {way: totals(points, way, first, last) for way in WAYS if points and getattr(points[0], way)},
         "seconds_are": "interpolated between the contexts of the points",
     }
 
@@ -76,17 +78,19 @@ def tell_point(point: Point, facts: dict[str, Any]) -> str:
     return _row([str(point.context), _milliseconds(point.cached), uncached, faster, flops, read, peer])
 
 
-def tell_sums(facts: dict[str, Any], points: list[Point], partial: bool, say: Say) -> str:
-    """All tokens, interpolated; and why time and FLOPs differ."""
-    tokens = points[-1].context - points[0].context + 1
-    cached = totals(points, "cached")
+def tell_sums(facts: dict[str, Any], points: list[Point], first: int, last: int, partial: bool, say: Say) -> str:
+    """The tokens fed at contexts `first` .. `last`, or as far as was timed, interpolated; and why time and FLOPs
+    differ."""
+    last = min(last, points[-1].context) if partial else last
+    tokens = last - first + 1
+    cached = totals(points, "cached", first, last)
     lines = [
         say("{tokens} tokens, interpolated between these contexts: {seconds} s with a cache, {speed} tokens/s").format(
             tokens=tokens, seconds=f"{cached:.2f}", speed=f"{tokens / cached:.1f}"
         )
     ]
     if points[0].uncached:
-        uncached = totals(points, "uncached")
+        uncached = totals(points, "uncached", first, last)
         lines.append(
             say("without one {seconds} s: {faster} times as long. FLOPs fall by more than time does: one token at a"
                 " time waits for weights to be read, many at once for products.").format(
@@ -94,7 +98,7 @@ def tell_sums(facts: dict[str, Any], points: list[Point], partial: bool, say: Sa
             )
         )  # fmt: skip
     if facts["peer"]:
-        peer = totals(points, "peer")
+        peer = totals(points, "peer", first, last)
         lines.append(
             say("{peer}, same weights, logits checked: {seconds} s, {ratio} times kvsim's time").format(
                 peer=facts["peer"], seconds=f"{peer:.2f}", ratio=f"{peer / cached:.2f}"

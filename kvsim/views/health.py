@@ -25,7 +25,13 @@ def tell_health(health: Health, say: Say) -> str:
     usable, all_ = health.processors
     lines += [say("BLAS and threads"), f"  {health.blas}"]
     lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=all_))
+    lines.append("  " + say("threads of elementwise work: {count}").format(count=health.workers))
     lines += [printable(f"  {name}={value}") for name, value in health.threads.items()]
+    lines.append(say("attention"))
+    for name, rows in health.attention.items():
+        told = say("full squares") if rows is None else say("{rows} queries at a time, each block up to its diagonal")
+        default = say(" (the default of load)") if name == "square" else ""
+        lines.append(f"  {name:<17}{told.format(rows=rows)}{default}")
     terminal = health.terminal
     lines.append(say("terminal"))
     kind = say("a terminal") if terminal["tty"] else say("not a terminal")

@@ -157,6 +157,8 @@ def test_torch_devices_and_dtypes(capsys):
     with pytest.raises(BackendError, match="torch cannot use the device 'cuda:7'"):
         get_backend("torch", "cuda:7")
     assert command(["trace", "中", "--backend", "torch", "--device", "cuda", "--lang", "en"]) == 3
+    assert command(["trace", "中", "--backend", "torch", "--device", "meta", "--lang", "en"]) == 3
+    assert command(["trace", "中华", "--backend", "torch", "--dtype", "bfloat16", "-n", "2"]) == 0
     assert command(["trace", "中华", "--backend", "torch", "-n", "2"]) == 0
     assert "The difference is rounding" in capsys.readouterr().out
 

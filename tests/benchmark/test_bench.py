@@ -1,6 +1,8 @@
 """`kvsim bench`: what it counts and sums, what it prints, and what it refuses. No time is asserted."""
 
 import json
+import os
+import stat
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -37,7 +39,9 @@ def test_sums_are_those_of_straight_lines():
     line = [(c, 3.0 * c + 1.0) for c in (4, 9, 20)]
     assert interpolate(line, 4, 20) == pytest.approx(sum(3.0 * c + 1.0 for c in range(4, 21)))
     points = [Point(4, [3.0, 1.0, 2.0]), Point(6, [4.0])]
-    assert totals(points, "cached") == pytest.approx(2.0 + 3.0 + 4.0)
+    assert totals(points, "cached", 4, 6) == pytest.approx(2.0 + 3.0 + 4.0)
+    assert totals(points, "cached", 2, 9) == pytest.approx(2 * 2.0 + 2.0 + 3.0 + 4.0 + 3 * 4.0)
+    assert totals(points[1:], "cached", 1, 10) == pytest.approx(40.0)
 
 
 def test_a_steps_bytes_are_those_of_its_matrices_and_rows():
@@ -91,6 +95,21 @@ def test_json(capsys):
     assert told["points"][0]["uncached"] == []
     assert set(told["seconds"]) == {"cached"}
     assert told["partial"] is False
+
+
+def test_a_plot_goes_where_a_link_points_and_through_a_pipe(tmp_path):
+    from kvsim.cli.bench import write_beside
+
+    (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
+    write_beside(tmp_path / "link.svg", "drawn")
+    assert (tmp_path / "link.svg").is_symlink()
+    assert (tmp_path / "target.svg").read_text() == "drawn"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_beside(tmp_path / "pipe", "drawn")
+    assert os.read(reader, 99) == b"drawn"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 def test_interrupted_in_the_middle(capsys, monkeypatch):

@@ -191,14 +191,21 @@ def test_a_context_beyond_the_models_is_counted():
         ({"model": "t5-small"}, "reads a source"),
         ({"model": "t5-small", "source": 0}, "source must be a whole number"),
         ({"latent": "folded"}, "unknown latent"),
+        ({"prompt": 10**19}, "counts go up to 1000000000000000000"),
     ],
 )
 def test_bad_input(wrong, said):
     asked = {"model": "gpt2", "prompt": 10, "new": 3, **wrong}
     with pytest.raises(UsageError, match=said):
         kvsim.count(asked.pop("model"), **asked)
+    counted = kvsim.count("gpt2", prompt=10, new=3)
     with pytest.raises(UsageError, match="there is no step 4: this count has steps 1 to 3"):
-        kvsim.count("gpt2", prompt=10, new=3).step(4)
+        counted.step(4)
+    for wrong_step in (1.5, "1", None):
+        with pytest.raises(UsageError, match="number must be a whole number"):
+            counted.step(wrong_step)
+    with pytest.raises(UsageError, match="use site, layer or kind"):
+        counted.by(["site"])
 
 
 def test_folders_files_and_configs(tmp_path):
