@@ -7,7 +7,6 @@ Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -30,7 +29,9 @@ def count_threads() -> int:
 
 
 @cache
-def pool() -> ThreadPoolExecutor:
+def pool() -> Any:
+    from concurrent.futures import ThreadPoolExecutor  # takes longer to import than most runs need it for
+
     return ThreadPoolExecutor(count_threads(), thread_name_prefix="kvsim")
 
 
