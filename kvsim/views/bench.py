@@ -105,7 +105,11 @@ def tell_sums(facts: dict[str, Any], points: list[Point], first: int, last: int,
             )
         )
     if facts["peak_memory"] is not None:
-        lines.append(say("peak memory {bytes} B").format(bytes=f"{facts['peak_memory']:,}"))
+        lines.append(
+            say(
+                "peak memory of the process {bytes} B, with the matrices of the two measurements (up to 512 MiB)"
+            ).format(bytes=f"{facts['peak_memory']:,}")
+        )
     if partial:
         lines.append(say("partial: interrupted"))
     return "\n".join(lines)
