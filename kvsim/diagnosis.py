@@ -12,6 +12,7 @@ from typing import Any
 from kvsim import __version__
 from kvsim.arrays import BACKENDS, get_backend
 from kvsim.errors import BackendError, KvsimError
+from kvsim.processors import usable_processors
 
 PACKAGES = ("numpy", "click", "rich", "safetensors", "tokenizers", "array-api-compat", "cupy", "torch", "gguf")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
@@ -105,13 +106,6 @@ def try_demo() -> Try:
     except KvsimError as error:
         return Try(False, error)
     return Try(text == "中华人民共和国成", f"{BUNDLED['demo']}: {text}")
-
-
-def usable_processors() -> int:
-    """Processors that this process may use: what a container or `taskset` left it."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find_workers() -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kvsim.arrays import Array
 from kvsim.ops import Ops
+from kvsim.processors import usable_processors
 from kvsim.weights import Linear, Norm
 
 BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache
@@ -23,9 +24,8 @@ THREAD_BYTES = 1 << 21  # below this, handing work to a thread costs more than i
 @cache
 def count_threads() -> int:
     """As many as the product uses: OMP_NUM_THREADS and its like, at most the processors this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    return min([usable, *(int(text) for text in asked if text.isdigit() and int(text) > 0)])
+    return min([usable_processors(), *(int(text) for text in asked if text.isdigit() and int(text) > 0)])
 
 
 @cache

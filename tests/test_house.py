@@ -24,6 +24,7 @@ FLOORS = {
         "errors",
         "fast_ops",
         "ops",
+        "processors",
         "spans",
         "text",
         "watching",

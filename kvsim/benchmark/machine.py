@@ -1,6 +1,5 @@
 """This machine's limits, measured: how fast it reads, how fast it multiplies; and its memory."""
 
-import os
 import statistics
 import sys
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kvsim.arrays import Backend
+from kvsim.processors import usable_processors
 
 Clock = Callable[[Callable[[], Any]], float]  # seconds that a call takes
 
@@ -108,5 +108,4 @@ def describe_machine() -> str:
         import platform
 
         name = platform.processor() or "?"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{name} x{usable}"
+    return f"{name} x{usable_processors()}"

@@ -153,11 +153,16 @@ def save_random(facts: dict[str, Any], folder: Path) -> None:
     transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**facts)).save_pretrained(folder)
 
 
+def check_name(name: str) -> None:
+    """UsageError: no such peer."""
+    if name not in PEERS:
+        raise UsageError("unknown peer {name}: use one of {known}", name=shortened(name), known=", ".join(PEERS))
+
+
 def open_peer(name: str, model: Model) -> Any:
     """The peer `name` with the model's weights, checked on 32 tokens. UsageError: no such peer. KvsimError: it
     disagrees, and where."""
-    if name not in PEERS:
-        raise UsageError("unknown peer {name}: use one of {known}", name=shortened(name), known=", ".join(PEERS))
+    check_name(name)
     peer = TransformersPeer(model) if name == "transformers" else TorchPeer(model)
     ids = make_ids(model, min(32, model.config.max_context))
     mine, other = model.ops.backend.to_host(model(ids)).astype("f8"), peer.logits(ids)

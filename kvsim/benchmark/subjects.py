@@ -20,11 +20,11 @@ from kvsim.model import Model
 ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def weight_bytes(config: Config, dtype: str) -> int:
-    """Bytes of every array of the model."""
+def count_parameters(config: Config) -> int:
+    """Numbers in all arrays, a tied head once."""
     sizes: list[int] = []
     build_weights(config, lambda _, shape: sizes.append(prod(shape)))
-    return sum(sizes) * ITEM.get(dtype, 8)
+    return sum(sizes)
 
 
 def open_subject(name: str, backend: str | None, device: str | None, dtype: str, folder: Path | None = None) -> Model:
@@ -59,7 +59,7 @@ def _check_decoder(name: str, config: Config) -> None:
 
 
 def _check_memory(name: str, config: Config, dtype: str) -> None:
-    needed, free = weight_bytes(config, dtype) * 5 // 4, free_memory()
+    needed, free = count_parameters(config) * ITEM[dtype] * 5 // 4, free_memory()
     if free is not None and needed > free:
         raise UsageError(
             "the model {model} needs about {needed} B of memory, {free} B are free: use a smaller one",
@@ -75,10 +75,3 @@ def find_context(name: str) -> int:
     if path.is_file() and path.suffix.lower() == ".gguf":
         return make_config(GGUF(path).facts()).max_context
     return find_config(name)[1].max_context
-
-
-def count_parameters(model: Model) -> int:
-    """Numbers in all arrays, a tied head once."""
-    sizes: list[int] = []
-    build_weights(model.config, lambda _, shape: sizes.append(prod(shape)))
-    return sum(sizes)

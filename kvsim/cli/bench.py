@@ -72,8 +72,8 @@ def command(say: Say) -> click.Command:
         for name, value in (("--points", points), ("--repeats", repeats)):
             if value < 1:
                 raise UsageError("{name} must be at least 1, got {value}", name=name, value=value)
-        if peer is not None and peer not in peers.PEERS:
-            raise UsageError("unknown peer {name}: use one of {known}", name=repr(peer), known=", ".join(peers.PEERS))
+        if peer is not None:
+            peers.check_name(peer)
         if svg is not None and not svg.parent.is_dir():
             raise UsageError("there is no folder {folder} for {file}", folder=svg.parent, file=svg.name)
         with TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def command(say: Say) -> click.Command:
             other = None if peer is None else peers.open_peer(peer, subject)
         read, multiply = machine.measure_limits(subject.ops.backend, dtype)
         facts: dict[str, Any] = {
-            "model": subject.name, "parameters": f"{subjects.count_parameters(subject):,}", "dtype": dtype,
+            "model": subject.name, "parameters": f"{subjects.count_parameters(subject.config):,}", "dtype": dtype,
             "backend": subject.backend, "attention": subject.attention, "machine": machine.describe_machine(),
             "read_bytes_per_second": read, "flops_per_second": multiply, "peer": peer, "peak_memory": None,
         }  # fmt: skip

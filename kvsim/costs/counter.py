@@ -72,8 +72,34 @@ def add(one: Totals | None, other: Totals) -> Totals:
     return other if one is None else Totals(*(a + b for a, b in zip(one, other, strict=True)))
 
 
+class Counted:
+    """What has `sums` tells them by itself."""
+
+    sums: Any
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates executed."""
+        return int(self.sums.macs)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations executed: 2 · macs."""
+        return int(self.sums.flops)
+
+    @property
+    def useful_macs(self) -> int:
+        """Those on pairs that the mask admits; everything outside attention."""
+        return int(self.sums.useful_macs)
+
+    def by(self, key: Key) -> dict[str, Totals]:
+        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
+        found: dict[str, Totals] = self.sums.by(key)
+        return found
+
+
 @dataclass(frozen=True)
-class CountedStep:
+class CountedStep(Counted):
     """One step of a count."""
 
     number: int  # from 1
@@ -81,25 +107,9 @@ class CountedStep:
     seen: int  # tokens that the cache held before
     sums: Sums
 
-    @property
-    def macs(self) -> int:
-        return self.sums.macs
-
-    @property
-    def flops(self) -> int:
-        return self.sums.flops
-
-    @property
-    def useful_macs(self) -> int:
-        return self.sums.useful_macs
-
-    def by(self, key: Key) -> dict[str, Totals]:
-        """As of `Count`."""
-        return self.sums.by(key)
-
 
 @dataclass(frozen=True)
-class Count:
+class Count(Counted):
     """What `new` tokens cost after a prompt of `prompt`: exact integers."""
 
     model: str
@@ -123,25 +133,6 @@ class Count:
                 summed = Totals(*(sum_over(f, piece.lo, piece.hi) for f in form))
                 found[site] = add(found.get(site), summed)
         return Sums(self.forms, found)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of all steps."""
-        return self.sums.macs
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations of all steps: 2 · macs."""
-        return self.sums.flops
-
-    @property
-    def useful_macs(self) -> int:
-        """Those on pairs that the mask admits; everything outside attention."""
-        return self.sums.useful_macs
-
-    def by(self, key: Key) -> dict[str, Totals]:
-        """Totals of all steps per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
-        return self.sums.by(key)
 
     @property
     def steps(self) -> int:
