@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "quick_gelu", "tanh", "bloom_gelu", "clipped_swiglu"]
+Pairs = Literal["halves", "adjacent"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 
 # Where a layer normalises, for each of its two halves f: what is normalised, and what is added.
@@ -27,7 +28,7 @@ class Rope:
 
     theta: float
     size: int  # elements of each head that turn; the others pass
-    pairs: Literal["halves", "adjacent"] = "halves"  # (j, size/2 + j), or (2j, 2j + 1)
+    pairs: Pairs = "halves"  # (j, size/2 + j), or (2j, 2j + 1)
     reordered: bool = False  # neighbours in the stored weights, put in halves when they were read
     kind: RopeKind = "default"
     factor: float = 1.0  # how much longer than trained

@@ -6,18 +6,22 @@ Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.arrays import Array
+from kvsim.arrays import Array, Backend
+from kvsim.config import Pairs
 from kvsim.ops import Ops
 from kvsim.processors import usable_processors
 from kvsim.weights import Linear, Norm
 
 BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache
+LARGEST = {char: math.log(float(np.finfo(char).max)) - 1.0 for char in "fd"}  # whose exp is finite
 THREAD_BYTES = 1 << 21  # below this, handing work to a thread costs more than it saves
 
 
@@ -54,14 +58,73 @@ def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> No
         done.result()
 
 
+class Joined(NamedTuple):
+    """Weights whose rows lie one below the other in one array (`kvsim.loading.joined`)."""
+
+    parts: tuple[Array, ...]  # [out, in] each, as the model has them
+    across: Array | None  # [in, all of out]; None: they do not lie so
+    bias: Array | None  # [all of out]
+    columns: tuple[slice, ...]  # of the product, one for each part
+
+
+def join(ws: Sequence[Linear]) -> Joined:
+    """The weights as one, if they lie so."""
+    parts = tuple(w.weight for w in ws)
+    whole = parts[0].base
+    if not isinstance(whole, np.ndarray) or whole.ndim != 2 or not whole.flags.c_contiguous:
+        return Joined(parts, None, None, ())
+    rows = [sum(part.shape[0] for part in parts[:i]) for i in range(len(parts) + 1)]
+    starts = [whole[row:].ctypes.data for row in rows[:-1]]
+    lies = all(part.base is whole and part.shape[1] == whole.shape[1] for part in parts)
+    biased = [w.bias is not None for w in ws]
+    if not lies or rows[-1] != whole.shape[0] or starts != [p.ctypes.data for p in parts] or len({*biased}) > 1:
+        return Joined(parts, None, None, ())
+    bias = np.concatenate([w.bias for w in ws]) if biased[0] else None
+    return Joined(parts, whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
+
+
+def _softmax(scores: Array, out: Array) -> None:
+    np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), out=out)
+    np.exp(out, out=out)
+    out /= np.add.reduce(out, axis=-1, keepdims=True)
+
+
 class FastOps(Ops):
     """`Ops` on NumPy arrays."""
+
+    def __init__(self, backend: Backend, dtype: str) -> None:
+        super().__init__(backend, dtype)
+        self._joined: dict[int, Joined] = {}
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         y = self.matmul(kind, x, w.weight.T)
         if w.bias is not None:
             y += w.bias
         return y
+
+    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
+        """One product for all, where the weights lie one below the other; an event for each all the same."""
+        joined = self._joined.get(id(ws[0].weight))
+        if joined is None or not all(map(is_, joined.parts, [w.weight for w in ws])):
+            joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
+        if joined.across is None:
+            return super().linears(kinds, x, ws)
+        widths = [w.weight.shape[0] for w in ws]
+        y = self.matmul("", x, joined.across, parts=tuple(zip(kinds, widths, strict=True)))
+        if joined.bias is not None:
+            y += joined.bias
+        return tuple([y[:, columns] for columns in joined.columns])
+
+    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
+        axis = 1 if pairs == "halves" else 2
+        return np.expand_dims(cos_TJ, axis), np.stack((-sin_TJ, sin_TJ), axis)
+
+    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
+        cos, sin = angles
+        two = x.reshape(*x.shape[:-1], *sin.shape[1:])
+        y = two * cos
+        y += (two[..., ::-1, :] if pairs == "halves" else two[..., ::-1]) * sin
+        return y.reshape(x.shape)
 
     def plus(self, x: Array, y: Array) -> Array:
         if x.shape != y.shape:
@@ -122,22 +185,25 @@ class FastOps(Ops):
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
             return super().softmax(scores, sinks)
         out = np.empty_like(scores) if self.watchers else scores
+        if scores.nbytes <= BLOCK_BYTES:
+            _softmax(scores, out)
+            return out
         flat, result = scores.reshape(-1, scores.shape[-1]), out.reshape(-1, scores.shape[-1])
 
         def work(start: int, stop: int) -> None:
-            block, into = flat[start:stop], result[start:stop]
-            np.subtract(block, np.maximum.reduce(block, axis=1, keepdims=True), out=into)
-            np.exp(into, out=into)
-            into /= np.add.reduce(into, axis=1, keepdims=True)
+            _softmax(flat[start:stop], result[start:stop])
 
         in_blocks(work, flat.shape[0], flat.itemsize * flat.shape[1])
         return out
 
     def activate(self, kind: str, x: Array) -> Array:
         function: Callable[[Any], None] | None = getattr(self, f"_fast_{kind}", None)
-        if function is None or self.wide_dtype != self.dtype or not x.flags.c_contiguous:
+        if function is not None and x.shape[0] == 1 and self.wide_dtype == self.dtype:
+            function(x)
+            return x
+        if function is None or self.wide_dtype != self.dtype or not (x.ndim == 2 or x.flags.c_contiguous):
             return super().activate(kind, x)
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         in_blocks(lambda start, stop: function(flat[start:stop]), flat.shape[0], flat.itemsize * flat.shape[1])
         return x
 
@@ -151,24 +217,21 @@ class FastOps(Ops):
     @staticmethod
     def _fast_gelu_tanh(x: Array) -> None:
         t = x * x
-        t *= 0.044715
-        t += 1.0
+        t *= 0.044715 * math.sqrt(2.0 / math.pi)
+        t += math.sqrt(2.0 / math.pi)
         t *= x
-        t *= math.sqrt(2.0 / math.pi)
         np.tanh(t, out=t)
         t += 1.0
-        t *= 0.5
+        x *= 0.5
         x *= t
 
     @staticmethod
     def _fast_silu(x: Array) -> None:
-        t = np.abs(x)
-        np.negative(t, out=t)
-        np.exp(t, out=t)  # of nothing above 0: no overflow
-        top = np.where(x < 0.0, t, x.dtype.type(1.0))
+        t = np.negative(x)
+        np.minimum(t, LARGEST[x.dtype.char], out=t)  # beyond it the result is 0 to more digits than there are
+        np.exp(t, out=t)
         t += 1.0
-        top /= t
-        x *= top
+        x /= t
 
     @staticmethod
     def _fast_relu(x: Array) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from kvsim.arrays import Array, Backend
 from kvsim.arrays.erf import erf
+from kvsim.config import Pairs
 from kvsim.counting.events import KINDS, MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.watching import Seen
@@ -98,29 +99,42 @@ class Ops:
 
     # Products
 
-    def matmul(self, kind: str, a: Array, b: Array, admitted: tuple[int, int] | None = None) -> Array:
+    def matmul(
+        self,
+        kind: str,
+        a: Array,
+        b: Array,
+        admitted: tuple[int, int] | None = None,
+        parts: Sequence[tuple[str, int]] = (),
+    ) -> Array:
         """a [..., m, k] times b [..., k, n]: the one matrix product, and its event.
 
-        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides.
+        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides. `parts`: the kinds
+        and columns of several products that this one does for; there is an event for each, and none of `kind`.
         """
         product = self.xp.matmul(a, b)
         if self.ledgers:
-            *batch, m, n = product.shape
+            *batch, m, width = product.shape
             count, k = math.prod(batch), a.shape[-1]
-            macs = useful = count * m * k * n
-            if admitted is not None:
-                useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
-            site = self._sites.get(kind) or self._site(kind)
-            # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
-            event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
-            for ledger in self.ledgers:
-                ledger.events.append(event)
+            for part, n in parts or ((kind, width),):
+                macs = useful = count * m * k * n
+                if admitted is not None:
+                    useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
+                site = self._sites.get(part) or self._site(part)
+                # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
+                event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
+                for ledger in self.ledgers:
+                    ledger.events.append(event)
         return product
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         """x [T, in] through a weight [out, in] and its bias: [T, out]."""
         y = self.matmul(kind, x, self.xp.matrix_transpose(w.weight))
         return y if w.bias is None else y + w.bias
+
+    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
+        """x [T, in] through several weights: an event for each, also where one product does for all."""
+        return tuple(self.linear(kind, x, w) for kind, w in zip(kinds, ws, strict=True))
 
     # Everything else
 
@@ -150,6 +164,20 @@ class Ops:
         """scores [..., T, S], -inf where not `allowed` [T, S], which all is in the columns before `first`. Nobody
         needs the scores any more."""
         return self.xp.where(allowed, scores, -math.inf)
+
+    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
+        """What `turn` needs to turn `pairs` by J angles at each of T positions."""
+        return cos_TJ, sin_TJ
+
+    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
+        """x [..., T, 2J] with each of its J pairs turned: (element j, element J + j) for "halves", (2j, 2j + 1) for
+        "adjacent" (arXiv:2104.09864)."""
+        xp, (cos_TJ, sin_TJ) = self.xp, angles
+        halves = pairs == "halves"
+        size = x.shape[-1] // 2
+        left, right = (x[..., :size], x[..., size:]) if halves else (x[..., ::2], x[..., 1::2])
+        turned = [left * cos_TJ - right * sin_TJ, right * cos_TJ + left * sin_TJ]
+        return xp.concat(turned, axis=-1) if halves else xp.reshape(xp.stack(turned, axis=-1), x.shape)
 
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
         """RMSNorm (arXiv:1910.07467, `kind` "rms") or LayerNorm (arXiv:1607.06450, "layer") of x [T, D]."""

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +96,63 @@ def test_weights_caches_and_inputs_are_never_written(name):
         assert np.array_equal(layer.keys[:, -1 - common : -1, :], keys[:, keys.shape[1] - common :, :])
         assert np.array_equal(layer.values[:, -1 - common : -1, :], values[:, values.shape[1] - common :, :])
     assert np.array_equal(model(IDS, **source), first)
+
+
+# Weights that lie one below the other
+
+
+def count_products(model, ids):
+    """How many times matrices were multiplied, and how many products were told."""
+    calls, product = [], model.ops.xp.matmul
+    with pytest.MonkeyPatch.context() as patch, model.count() as ledger:
+        patch.setattr(model.ops, "xp", SimpleNamespace(**vars(model.ops.xp)))
+        model.ops.xp.matmul = lambda a, b: calls.append(1) or product(a, b)
+        model(ids)
+    return len(calls), len(ledger.events)
+
+
+def test_one_product_does_for_queries_keys_and_values_and_for_gate_and_up():
+    """The demo model: two layers of nine products, told apart, made by six; and the head."""
+    assert count_products(kvsim.load("demo"), [5]) == (13, 19)
+    plain = Model(kvsim.load("demo").config, kvsim.load("demo").weights, backend=PLAIN)
+    assert count_products(plain, [5]) == (19, 19)
+
+
+def test_weights_that_were_replaced_are_used():
+    model, other = kvsim.load("demo"), kvsim.load("demo")
+    first = model([5, 6])
+    layer = model.weights.layers[0]
+    key = replace(layer.attention.key, weight=layer.attention.key.weight * 2.0)
+    layers = (replace(layer, attention=replace(layer.attention, key=key)), *model.weights.layers[1:])
+    model.weights = replace(model.weights, layers=layers)
+    other.weights.layers[0].attention.key.weight[...] *= 2.0
+    assert count_products(model, [5])[0] == 15
+    assert close(model([5, 6]), other([5, 6]), "float32")
+    assert not close(model([5, 6]), first, "float32")
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_matrices_with_neighbours_are_held_once(name):
+    """Every array is its own memory, or a part of a larger one of which no row is left over."""
+    wholes = {}
+
+    def visit(part):
+        if is_dataclass(part):
+            for f in fields(part):
+                visit(getattr(part, f.name))
+        elif isinstance(part, tuple):
+            for one in part:
+                visit(one)
+        elif part is not None:
+            wholes.setdefault(id(part if part.base is None else part.base), {})[id(part)] = part
+
+    visit(random_weights(ZOO[name]))
+    shared = [parts for parts in wholes.values() if len(parts) > 1]
+    for parts in shared:
+        base = next(iter(parts.values())).base
+        assert sum(part.size for part in parts.values()) == base.size
+    expected = ZOO[name].latent is None or ZOO[name].gated
+    assert bool(shared) == expected
 
 
 # Attention in blocks of queries

@@ -1,7 +1,7 @@
 """Milliseconds a token at growing context, with and without a cache, beside what the machine could do.
 
 Every step is timed alone at chosen contexts, all ways interleaved; sums over all tokens are interpolated
-between the contexts and say so.
+between the contexts and say so, unless every context was chosen.
 """
 
 import statistics
@@ -92,13 +92,15 @@ def time_steps(
     clock: Clock = make_clock(model.ops.backend)
     sampler = Sampler()
     ids = make_ids(model, contexts[-1] + 1)
+    cache = model.new_cache("dynamic")
     for context in contexts:
-        cache, point = model.new_cache("dynamic"), Point(context)
-        model(ids[:context], cache, logits="last")
+        point = Point(context)
+        if context > cache.seen:
+            model(ids[cache.seen : context], cache, logits="last")
         if peer is not None:
             peer.fill(ids[:context])
 
-        def with_cache(cache: Any = cache, context: int = context) -> tuple[MatMul, ...]:
+        def with_cache(context: int = context) -> tuple[MatMul, ...]:
             with model.count() as ledger:
                 logits = model(ids[context : context + 1], cache, logits="last")
             sampler.choose(model.ops, logits[0, :], context)
@@ -132,6 +134,11 @@ def interpolate(points: Sequence[tuple[int, float]], first: int, last: int) -> f
     for (a, x), (b, y) in pairwise([*points, (high + 1, end)]):
         total += sum(x + (y - x) * (c - a) / (b - a) for c in range(max(a, first), min(b, last + 1)))
     return total
+
+
+def all_timed(points: Sequence[Point], first: int, last: int) -> bool:
+    """Is every step from context `first` to `last` among the points?"""
+    return {point.context for point in points} >= set(range(first, last + 1))
 
 
 def totals(points: Sequence[Point], way: str, first: int, last: int) -> float:

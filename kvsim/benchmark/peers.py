@@ -59,17 +59,19 @@ class TorchPeer:
 
     def __init__(self, model: Model) -> None:
         self.model = Model(model.config, model.weights, backend="torch", dtype=model.dtype, attention="blocked")
+        self.cache = self.model.new_cache("dynamic")
 
     def logits(self, ids: list[int]) -> Any:
         return self.model.ops.backend.to_host(self.model(ids))
 
     def fill(self, ids: list[int]) -> None:
-        self.seen, self.cache = len(ids), self.model.new_cache("dynamic")
-        self.model(ids, self.cache, logits="last")
+        if len(ids) > self.cache.seen:
+            self.model(ids[self.cache.seen :], self.cache, logits="last")
 
     def step(self, token: int, clock: Clock) -> float:
+        seen = self.cache.seen
         taken = clock(lambda: int(self.model([token], self.cache, logits="last")[0, :].argmax()))
-        self.cache.seen = self.seen
+        self.cache.seen = seen
         return taken
 
 
@@ -99,6 +101,8 @@ class TransformersPeer:
             made = _with_weights(model, transformers, torch, kind)
         self.model: Any = made
         self.model.eval()
+        self.seen = 0
+        self.cache: Any = None
         self.windows = any(kind.window is not None for kind in model.config.layers)
 
     def logits(self, ids: list[int]) -> Any:
@@ -106,9 +110,11 @@ class TransformersPeer:
             return self.model(input_ids=self.torch.tensor([ids])).logits[0].float().numpy()
 
     def fill(self, ids: list[int]) -> None:
-        self.seen = len(ids)
+        if len(ids) == self.seen:
+            return
+        new, self.seen = self.torch.tensor([ids[self.seen :]]), len(ids)
         with self.torch.inference_mode():
-            self.cache = self.model(input_ids=self.torch.tensor([ids]), logits_to_keep=1).past_key_values
+            self.cache = self.model(input_ids=new, past_key_values=self.cache, logits_to_keep=1).past_key_values
 
     def step(self, token: int, clock: Clock) -> float:
         one = self.torch.tensor([[token]])

@@ -27,39 +27,19 @@ def count_parameters(config: Config) -> int:
     return sum(sizes)
 
 
-def open_subject(name: str, backend: str | None, device: str | None, dtype: str, folder: Path | None = None) -> Model:
-    """The model to be timed, with attention in blocks; a name of the catalogue has random weights. `folder`: where
-    to make a checkpoint of those that transformers can read.
-
-    UsageError: no such model, one with an encoder, or one that does not fit into memory.
-    """
-    library = get_backend(backend, device)
-    library.dtype(dtype)
-    if not library.holds_data:
-        raise UsageError("the backend {backend} has no data: there is nothing to time", backend=library.name)
-    if name not in read_catalogue() or name in BUNDLED or Path(name).exists():
-        model = load(name, backend=library, dtype=dtype, attention="blocked")
-        _check_decoder(name, model.config)
-        return model
-    config = find_config(name)[1]
-    _check_decoder(name, config)
-    _check_memory(name, config, dtype)
-    if folder is not None:
-        save_random(read_catalogue()[name]["config"], folder)
-        model = load(folder, backend=library, dtype=dtype, attention="blocked")
-        model.name = name
-        return model
-    weights = random_weights(config, dtype="float32" if dtype == "bfloat16" else dtype)
-    return Model(config, weights, name=name, backend=library, dtype=dtype, attention="blocked")
-
-
-def _check_decoder(name: str, config: Config) -> None:
+def find_shape(name: str) -> Config:
+    """The config of what is to be timed, before its weights are read. UsageError: it has an encoder."""
+    path = Path(name)
+    gguf = path.is_file() and path.suffix.lower() == ".gguf"
+    config = make_config(GGUF(path).facts()) if gguf else find_config(name)[1]
     if config.encoder is not None:
         raise UsageError("bench times models without an encoder, not {model}", model=name)
+    return config
 
 
-def _check_memory(name: str, config: Config, dtype: str) -> None:
-    needed, free = count_parameters(config) * ITEM[dtype] * 5 // 4, free_memory()
+def check_memory(name: str, config: Config, dtype: str, copies: int) -> None:
+    """UsageError: `copies` of the weights (a peer holds its own) and a quarter for all else are more than is free."""
+    needed, free = count_parameters(config) * ITEM[dtype] * (4 * copies + 1) // 4, free_memory()
     if free is not None and needed > free:
         raise UsageError(
             "the model {model} needs about {needed} B of memory, {free} B are free: use a smaller one",
@@ -69,9 +49,28 @@ def _check_memory(name: str, config: Config, dtype: str) -> None:
         )
 
 
-def find_context(name: str) -> int:
-    """The longest text of the model, before its weights are read."""
-    path = Path(name)
-    if path.is_file() and path.suffix.lower() == ".gguf":
-        return make_config(GGUF(path).facts()).max_context
-    return find_config(name)[1].max_context
+def open_subject(
+    name: str, backend: str | None, device: str | None, dtype: str, folder: Path | None = None,
+    copies: int = 1, shape: Config | None = None,
+) -> Model:  # fmt: skip
+    """The model to be timed, with attention in blocks; a name of the catalogue has random weights. `folder`: where
+    to make a checkpoint of those that transformers can read. `copies` of the weights must fit into memory. `shape`:
+    what `find_shape` found.
+
+    UsageError: no such model, one with an encoder, or one that does not fit.
+    """
+    library = get_backend(backend, device)
+    library.dtype(dtype)
+    if not library.holds_data:
+        raise UsageError("the backend {backend} has no data: there is nothing to time", backend=library.name)
+    config = find_shape(name) if shape is None else shape
+    check_memory(name, config, dtype, copies)
+    if name not in read_catalogue() or name in BUNDLED or Path(name).exists():
+        return load(name, backend=library, dtype=dtype, attention="blocked")
+    if folder is not None:
+        save_random(read_catalogue()[name]["config"], folder)
+        model = load(folder, backend=library, dtype=dtype, attention="blocked")
+        model.name = name
+        return model
+    weights = random_weights(config, dtype="float32" if dtype == "bfloat16" else dtype)
+    return Model(config, weights, name=name, backend=library, dtype=dtype, attention="blocked")

@@ -46,7 +46,8 @@ def command(say: Say) -> click.Command:
         "-n", "--max-new-tokens", "new", type=Number(int), help=say("New tokens; as many as fit, up to 1000.")
     )
     @click.option("--prompt", type=Number(int), default=16, show_default=True, help=say("Tokens of the prompt."))
-    @click.option("--points", type=Number(int), default=6, show_default=True, help=say("Contexts that are timed."))
+    @click.option("--points", type=Number(int), default=6, show_default=True, help=say("Contexts that are timed; as"
+                  " many as -n: every step."))  # fmt: skip
     @click.option("--repeats", type=Number(int), default=5, show_default=True, help=say("Steps timed at each."))
     @click.option("--no-uncached", is_flag=True, help=say("Leave out the run without a cache."))
     @click.option(
@@ -77,11 +78,11 @@ def command(say: Say) -> click.Command:
         if svg is not None and not svg.parent.is_dir():
             raise UsageError("there is no folder {folder} for {file}", folder=svg.parent, file=svg.name)
         with TemporaryDirectory() as folder:
-            context = subjects.find_context(model)
-            new = min(1000, max(context - prompt, 1)) if new is None else new
-            decoding.check_sizes(model, context, prompt, new)
+            shape = subjects.find_shape(model)
+            new = min(1000, max(shape.max_context - prompt, 1)) if new is None else new
+            decoding.check_sizes(model, shape.max_context, prompt, new)
             shared = Path(folder) if peer == "transformers" else None
-            subject = subjects.open_subject(model, backend, device, dtype, shared)
+            subject = subjects.open_subject(model, backend, device, dtype, shared, 1 if peer is None else 2, shape)
             other = None if peer is None else peers.open_peer(peer, subject)
         read, multiply = machine.measure_limits(subject.ops.backend, dtype)
         facts: dict[str, Any] = {

@@ -10,10 +10,8 @@ def feed_forward(ops: Ops, config: Config, w: FeedForward, x_ND: Array) -> Array
     """[N, D] to [N, D], each row by itself: all new tokens, or those that chose an expert."""
     if w.gate is None:
         hidden_NF = ops.activate(config.activation, ops.linear("up", x_ND, w.up))
-    elif config.activation == "clipped_swiglu":
-        gate_NF = ops.linear("gate", x_ND, w.gate)
-        hidden_NF = ops.clipped_swiglu(gate_NF, ops.linear("up", x_ND, w.up))
     else:
-        gate_NF = ops.linear("gate", x_ND, w.gate)
-        hidden_NF = ops.gated(config.activation, gate_NF, ops.linear("up", x_ND, w.up))
+        gate_NF, up_NF = ops.linears(("gate", "up"), x_ND, (w.gate, w.up))
+        clipped = config.activation == "clipped_swiglu"
+        hidden_NF = ops.clipped_swiglu(gate_NF, up_NF) if clipped else ops.gated(config.activation, gate_NF, up_NF)
     return ops.linear("down", hidden_NF, w.down)

@@ -4,6 +4,7 @@ contexts longer than a model was trained on. Frequencies are a few dozen numbers
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from kvsim.arrays import Array
 from kvsim.config import Rope
@@ -72,17 +73,8 @@ def frequencies(rope: Rope, length: int) -> tuple[float, ...]:
     return tuple(plain)
 
 
-def rotate(ops: Ops, rope: Rope, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
+def rotate(ops: Ops, rope: Rope, x: Array, angles: Any) -> Array:
     """Turn each pair of the first `rope.size` elements of x [..., T, K] by its angle."""
-    xp = ops.xp
-    turned, passed = x[..., : rope.size], x[..., rope.size :]
-    if rope.pairs == "halves":
-        left, right = turned[..., : rope.size // 2], turned[..., rope.size // 2 :]
-    else:
-        left, right = turned[..., ::2], turned[..., 1::2]
-    left, right = left * cos_TJ - right * sin_TJ, right * cos_TJ + left * sin_TJ
-    together = rope.pairs == "halves"
-    parts = [left, right] if together else [xp.reshape(xp.stack([left, right], axis=-1), turned.shape)]
-    if rope.size < x.shape[-1]:
-        parts.append(passed)
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=-1)
+    if rope.size == x.shape[-1]:
+        return ops.turn(rope.pairs, x, angles)
+    return ops.xp.concat([ops.turn(rope.pairs, x[..., : rope.size], angles), x[..., rope.size :]], axis=-1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from kvsim.benchmark.decoding import Point, Prefill, totals
+from kvsim.benchmark.decoding import Point, Prefill, all_timed, totals
 from kvsim.views.language import Say
 
 WAYS = ("cached", "uncached", "peer")
@@ -25,7 +25,9 @@ def to_dict(
         "prefill": None if prefill is None else vars(prefill),
         "points": [vars(point) for point in points],
         "seconds": {way: totals(points, way, first, last) for way in WAYS if points and getattr(points[0], way)},
-        "seconds_are": "interpolated between the contexts of the points",
+        "seconds_are": "sums of every step"
+        if all_timed(points, first, last)
+        else "interpolated between the contexts of the points",
     }
 
 
@@ -79,16 +81,15 @@ def tell_point(point: Point, facts: dict[str, Any]) -> str:
 
 
 def tell_sums(facts: dict[str, Any], points: list[Point], first: int, last: int, partial: bool, say: Say) -> str:
-    """The tokens fed at contexts `first` .. `last`, or as far as was timed, interpolated; and why time and FLOPs
-    differ."""
+    """The tokens fed at contexts `first` .. `last`, or as far as was timed, interpolated where not every step was;
+    and why time and FLOPs differ."""
     last = min(last, points[-1].context) if partial else last
     tokens = last - first + 1
     cached = totals(points, "cached", first, last)
-    lines = [
-        say("{tokens} tokens, interpolated between these contexts: {seconds} s with a cache, {speed} tokens/s").format(
-            tokens=tokens, seconds=f"{cached:.2f}", speed=f"{tokens / cached:.1f}"
-        )
-    ]
+    text = say("{tokens} tokens, interpolated between these contexts: {seconds} s with a cache, {speed} tokens/s")
+    if all_timed(points, first, last):
+        text = say("{tokens} tokens, every step timed: {seconds} s with a cache, {speed} tokens/s")
+    lines = [text.format(tokens=tokens, seconds=f"{cached:.2f}", speed=f"{tokens / cached:.1f}")]
     if points[0].uncached:
         uncached = totals(points, "uncached", first, last)
         lines.append(

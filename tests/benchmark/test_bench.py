@@ -15,6 +15,7 @@ from kvsim.benchmark import decoding, machine, peers, subjects
 from kvsim.benchmark.decoding import Point, choose_contexts, interpolate, totals
 from kvsim.cli import run
 from kvsim.errors import KvsimError, UsageError
+from kvsim.loading.places import BUNDLED
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.views.bench import to_svg
@@ -42,6 +43,19 @@ def test_sums_are_those_of_straight_lines():
     assert totals(points, "cached", 4, 6) == pytest.approx(2.0 + 3.0 + 4.0)
     assert totals(points, "cached", 2, 9) == pytest.approx(2 * 2.0 + 2.0 + 3.0 + 4.0 + 3 * 4.0)
     assert totals(points[1:], "cached", 1, 10) == pytest.approx(40.0)
+
+
+def test_every_step_may_be_timed(capsys):
+    assert run(["bench", "-n", "6", "--prompt", "3", "--points", "6", "--repeats", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [point["context"] for point in told["points"]] == [3, 4, 5, 6, 7, 8]
+    assert told["seconds_are"] == "sums of every step"
+    medians = [sum(point["cached"]) / 2 for point in told["points"]]
+    assert told["seconds"]["cached"] == pytest.approx(sum(medians))
+    assert run(["bench", "-n", "6", "--prompt", "3", "--points", "5", "--repeats", "2", "--no-uncached"]) == 0
+    assert "6 tokens, interpolated between these contexts" in capsys.readouterr().out
+    assert run(["bench", "-n", "6", "--prompt", "3", "--points", "6", "--repeats", "2", "--no-uncached"]) == 0
+    assert "6 tokens, every step timed" in capsys.readouterr().out
 
 
 def test_a_steps_bytes_are_those_of_its_matrices_and_rows():
@@ -125,7 +139,7 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
     assert run(["bench", "-n", "9", "--points", "3", "--repeats", "1", "--lang", "en"]) == 130
     out = capsys.readouterr().out
     assert "partial: interrupted" in out
-    assert "1 tokens, interpolated" in out
+    assert "1 tokens, every step timed" in out
 
 
 @pytest.mark.parametrize(
@@ -210,6 +224,12 @@ def test_memory_is_checked_before_anything_is_made(monkeypatch):
     monkeypatch.setattr(subjects, "free_memory", lambda: 100_000_000)
     with pytest.raises(UsageError, match=r"gpt2 needs about 622,199,040 B of memory, 100,000,000 B are free"):
         subjects.open_subject("gpt2", "numpy", None, "float32")
+    with pytest.raises(UsageError, match=r"gpt2 needs about 1,119,958,272 B"):
+        subjects.open_subject("gpt2", "numpy", None, "float32", copies=2)
+    monkeypatch.setattr(subjects, "free_memory", lambda: 100_000)
+    for name in ("demo", str(BUNDLED["demo"])):
+        with pytest.raises(UsageError, match="B of memory, 100,000 B are free"):
+            subjects.open_subject(name, "numpy", None, "float32")
 
 
 def test_limits_are_positive_and_memory_is_known():

@@ -1,0 +1,110 @@
+"""Where the time of one cached decode step and of one prefill goes: GPT-2-124M's shape, random weights.
+
+    python examples/bench/where_time_goes.py [CONTEXT]
+
+Each operation is timed by itself, without what it calls; "the rest" is Python between them, medians of 30 and 5 runs.
+Products of attention are apart from those with weights. Beside them the same matrices multiplied bare.
+"""
+
+import statistics
+import sys
+import time
+from collections import Counter
+
+from abstraction import GPT2
+from bars import bare_products
+
+from kvsim.caches.base import BufferLayer
+from kvsim.loading.random_weights import random_weights
+from kvsim.model import Model
+from kvsim.sampling import Sampler
+
+ATTENTION = ("scores", "context")
+OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "linears", "turn")
+NAMES = {"linear": "biases", "linears": "biases", "plus": "residual sums", "update": "writing the cache"}
+
+
+class Stopwatch:
+    """Seconds by name, each without what was timed inside of it."""
+
+    def __init__(self):
+        self.seconds, self.inside = Counter(), []
+
+    def around(self, name, call):
+        def timed(*arguments, **options):
+            site = arguments[0] if name == "matmul" else None
+            told = NAMES.get(name, name)
+            if site is not None:
+                told = "attention's products" if site in ATTENTION else "products with weights"
+            self.inside.append(0.0)
+            start = time.perf_counter()
+            try:
+                return call(*arguments, **options)
+            finally:
+                taken = time.perf_counter() - start
+                self.seconds[told] += taken - self.inside.pop()
+                if self.inside:
+                    self.inside[-1] += taken
+
+        return timed
+
+
+def measure(model, run, repeats):
+    """Milliseconds by name, medians over `repeats` runs, and of the whole run without the stopwatch."""
+    run()
+    whole = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        whole.append(1e3 * (time.perf_counter() - start))
+    found, update = [], BufferLayer.update
+    for _ in range(repeats):
+        watch = Stopwatch()
+        for name in OPERATIONS:
+            setattr(model.ops, name, watch.around(name, getattr(type(model.ops), name).__get__(model.ops)))
+        BufferLayer.update = watch.around("update", update)
+        try:
+            watch.around("the rest", run)()
+        finally:
+            BufferLayer.update = update
+            for name in OPERATIONS:
+                delattr(model.ops, name)
+        found.append(watch.seconds)
+    names = sorted({name for one in found for name in one})
+    return {name: 1e3 * statistics.median(one[name] for one in found) for name in names}, statistics.median(whole)
+
+
+def tell(heading, parts, whole):
+    print(f"\n{heading}: {whole:.2f} ms ({sum(parts.values()):.2f} with the stopwatch)")
+    for name, taken in sorted(parts.items(), key=lambda part: -part[1]):
+        print(f"  {name:<24}{taken:9.3f} ms {100 * taken / sum(parts.values()):5.1f} %")
+
+
+def main(context):
+    model = Model(GPT2, random_weights(GPT2, dtype="float32"), attention="blocked", backend="numpy")
+    ids, cache, sampler = [7 * i % 50257 for i in range(context)], model.new_cache("dynamic"), Sampler()
+    model(ids, cache, logits="last")
+
+    def step():
+        with model.count() as ledger:
+            logits = model([11], cache, logits="last")
+        cache.seen = context
+        return ledger.flops, sampler.choose(model.ops, logits[0, :], context)
+
+    def prefill():
+        with model.count() as ledger:
+            model(ids[:512], model.new_cache("dynamic"), logits="last")
+        return ledger.flops
+
+    tell(f"one decode step at context {context}", *measure(model, step, 30))
+    bare, times = bare_products(model), []
+    for _ in range(30):
+        start = time.perf_counter()
+        bare()
+        times.append(1e3 * (time.perf_counter() - start))
+    print(f"  the same matrices, multiplied bare: {statistics.median(times):.2f} ms")
+    tell(f"a prefill of {min(context, 512)}", *measure(model, prefill, 5))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 512)
