@@ -5,7 +5,7 @@ sequence at a time, nothing is padded. A sequence leaves when it has reached its
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from kvsim.caches.base import Cache
+from kvsim.caches.cache import Cache
 from kvsim.counting.ledger import Ledger
 from kvsim.generation import Prompt, Run, Step, check_room, join_text, plan_stops
 from kvsim.model import Logits, Model

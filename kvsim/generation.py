@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Cache
+from kvsim.caches.cache import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache
-from kvsim.caches.base import Cache
+from kvsim.caches.cache import Cache
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
@@ -247,7 +247,7 @@ class Model:
             return []
         out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         for (_, cache, _), row in zip(sequences, rows, strict=True):
-            cache.commit(row.pos)
+            cache.commit(row.pos, ids[row.rows])
         if logits == "last":
             return [out[n : n + 1, :] for n in range(len(rows))]
         return [out[row.rows, :] for row in rows]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Cache
+from kvsim.caches.cache import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
@@ -121,6 +121,11 @@ def trace(
     if model.attention != "square":
         raise UsageError("trace shows full squares: load {model} with attention='square'", model=model.name)
     caches = [model.new_cache("none"), model.new_cache(cache)]
+    if not caches[1].lossless:
+        raise UsageError(
+            "trace holds the cached logits against the uncached ones, and the cache {spec} is lossy: use kvsim compare",
+            spec=caches[1].spec,
+        )
     prompt = _pieces(model, text)
     ids = [piece.id for piece in prompt]
     check_room(model, caches, len(ids), max_new_tokens)

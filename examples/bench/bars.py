@@ -67,7 +67,7 @@ def decode_step(model, context):
     def run():
         with model.count() as ledger:
             logits = model([11], cache, logits="last")
-        cache.seen = context
+        cache.crop(context)
         return ledger.flops, sampler.choose(model.ops, logits[0, :], context)
 
     return run
@@ -154,7 +154,7 @@ def gpt2():
 
     def without():
         sampler.choose(model.ops, model([11], uncounted, logits="last")[0, :], 80)
-        uncounted.seen = 80
+        uncounted.crop(80)
 
     report("gpt2: decode, counting off / on", step, without, 40)
 

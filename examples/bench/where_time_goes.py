@@ -14,7 +14,7 @@ from collections import Counter
 from abstraction import GPT2
 from bars import bare_products
 
-from kvsim.caches.base import BufferLayer
+from kvsim.caches.buffer import BufferLayer
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.sampling import Sampler
@@ -88,7 +88,7 @@ def main(context):
     def step():
         with model.count() as ledger:
             logits = model([11], cache, logits="last")
-        cache.seen = context
+        cache.crop(context)
         return ledger.flops, sampler.choose(model.ops, logits[0, :], context)
 
     def prefill():

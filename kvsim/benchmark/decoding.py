@@ -101,10 +101,10 @@ def time_steps(
             peer.fill(ids[:context])
 
         def with_cache(context: int = context) -> tuple[MatMul, ...]:
+            cache.crop(min(context, cache.seen))  # the token of the repeat before
             with model.count() as ledger:
                 logits = model(ids[context : context + 1], cache, logits="last")
             sampler.choose(model.ops, logits[0, :], context)
-            cache.seen = context  # the next repeat writes over this row
             return tuple(ledger.events)
 
         def without(context: int = context) -> tuple[MatMul, ...]:

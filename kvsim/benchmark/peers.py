@@ -71,7 +71,7 @@ class TorchPeer:
     def step(self, token: int, clock: Clock) -> float:
         seen = self.cache.seen
         taken = clock(lambda: int(self.model([token], self.cache, logits="last")[0, :].argmax()))
-        self.cache.seen = seen
+        self.cache.crop(seen)
         return taken
 
 

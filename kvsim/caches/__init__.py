@@ -1,12 +1,12 @@
 """Caches, one policy a file. A new policy is a file and one line in `POLICIES`.
 
-A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096".
+A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096", "window:256".
 """
 
-import re
+from typing import Any, NamedTuple
 
-from kvsim.caches.base import Cache, LayerCache, Shape
-from kvsim.caches.cross import CrossLayer
+from kvsim.caches.base import LayerCache, layer_shape
+from kvsim.caches.cache import Cache
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.static import StaticLayer
@@ -15,62 +15,55 @@ from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
 
-POLICIES: dict[str, type[LayerCache]] = {"none": NoLayer, "dynamic": DynamicLayer, "static": StaticLayer}
-EXAMPLES = ("none", "dynamic", "static:4096")
+POLICIES: dict[str, type[LayerCache]] = {
+    "none": NoLayer,
+    "dynamic": DynamicLayer,
+    "static": StaticLayer,
+    "window": WindowLayer,
+}
+EXAMPLES = tuple(policy.example for policy in POLICIES.values())
 
 
-def parse_spec(spec: str) -> tuple[str, int | None]:
-    """ "static:4096" -> ("static", 4096); UsageError for what names no policy, or lacks its size."""
-    name, colon, size = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+class Spec(NamedTuple):
+    """A policy and its options, which print back as they are parsed."""
+
+    name: str
+    options: Any
+
+    @property
+    def policy(self) -> type[LayerCache]:
+        return POLICIES[self.name]
+
+    def __str__(self) -> str:
+        options = self.policy.print_options(self.options)
+        return f"{self.name}:{options}" if options else self.name
+
+
+def parse_spec(spec: str) -> Spec:
+    """ "static:4096" -> Spec("static", 4096); UsageError for what names no policy, or options that it does not take."""
+    name, colon, text = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name not in POLICIES:
         raise UsageError("unknown cache {spec}: use one of {known}", spec=shortened(spec), known=", ".join(EXAMPLES))
-    if not POLICIES[name].sized:
-        if colon:
-            raise UsageError("the cache {name} takes no size: use {name}, not {spec}", name=name, spec=shortened(spec))
-        return name, None
-    if not (re.fullmatch("[0-9]{1,18}", size) and int(size) > 0):
-        raise UsageError(
-            "the cache {name} needs its size in tokens, at least 1, as in {name}:4096, not {spec}",
-            name=name,
-            spec=shortened(spec),
-        )
-    return name, int(size)
-
-
-def layer_shape(config: Config) -> Shape:
-    """What a row of self-attention's cache holds (DESIGN: what a cache of each attention kind holds)."""
-    latent = config.latent
-    if latent is None:
-        return Shape(config.n_kv_heads, config.d_head, config.d_head)
-    if latent.form == "cached_expanded":
-        return Shape(config.n_heads, latent.d_nope + latent.d_rope, latent.d_value)
-    return Shape(1, latent.rank, latent.d_rope)
-
-
-def new_layer(name: str, size: int | None, ops: Ops, shape: Shape, window: int | None) -> LayerCache:
-    """One layer of the policy `name`; where the model has a window, `dynamic` keeps no more than it."""
-    if name == "dynamic" and window is not None:
-        return WindowLayer(ops, shape, window)
-    return POLICIES[name](ops, shape, size)
+    return Spec(name, POLICIES[name].read_options(name, text or colon))
 
 
 def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
-    """An empty cache of the policy `spec` for one sequence of the model `config`."""
-    name, size = parse_spec(spec)
-    shape = layer_shape(config)
+    """An empty cache of the policy `spec` for one sequence of the model `config`.
+
+    UsageError: no such policy, a model that it does not fit, or more than can be allocated.
+    """
+    parsed = parse_spec(spec)
+    policy, options = parsed.policy, parsed.options
+    policy.check(str(parsed), config, ops, options)
     try:
         with ops.running():  # a device that is full says what it holds and has left
-            layers = [new_layer(name, size, ops, shape, kind.window) for kind in config.layers]
+            return policy.make_cache(str(parsed), config, ops, options)
+    except UsageError:
+        raise
     except (MemoryError, ValueError) as error:
-        needed = config.n_layers * shape.row_bytes(ops) * (size or 0)
+        needed = config.n_layers * layer_shape(config).row_bytes(ops) * (policy.capacity(options) or 0)
         raise UsageError(
             "the cache {spec} needs {needed} bytes, more than can be allocated: use a smaller one or dynamic",
             spec=spec,
             needed=needed,
         ) from error
-    cross: list[CrossLayer] = []
-    if config.encoder is not None:
-        shape = Shape(config.n_kv_heads, config.d_head, config.d_head)
-        cross = [CrossLayer(ops, shape, keeps=name != "none") for _ in config.layers]
-    printed = name if size is None else f"{name}:{size}"
-    return Cache(printed, ops, layers, cross, capacity=size)

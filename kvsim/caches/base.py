@@ -1,17 +1,22 @@
-"""What every cache is: a list of layers, and how many tokens the model has committed to it."""
+"""What every layer of a cache is: rows of keys and values, taken in at their positions and shown to the queries.
+
+A policy is a subclass of `LayerCache` in a file of its own, and a line in `kvsim.caches.POLICIES`.
+"""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
-from kvsim.errors import UsageError
+from kvsim.config import Config
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
 if TYPE_CHECKING:
-    from kvsim.caches.cross import CrossLayer
+    from kvsim.caches.cache import Cache
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
@@ -28,31 +33,134 @@ class Shape(NamedTuple):
         return self.n_heads * (self.d_key + self.d_value) * ops.item_bytes
 
 
+class Waste(NamedTuple):
+    """Bytes allocated beyond the rows that matter, as the vLLM paper splits them (arXiv:2309.06180): `reserved` for
+    tokens that may still come; `internal`, inside of what was given out, where none ever will; `external`, between
+    what is held, where nothing that anybody needs lies."""
+
+    reserved: int = 0
+    internal: int = 0
+    external: int = 0
+
+    def plus(self, other: "Waste") -> "Waste":
+        return Waste(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class State(NamedTuple):
+    """All that a layer holds, to be copied or written to a file: host integers, and arrays by name."""
+
+    numbers: dict[str, int]
+    arrays: dict[str, Any]
+
+
 def array_bytes(ops: Ops, *arrays: Array) -> int:
     """Bytes that arrays of the model's dtype hold (the array API has no `nbytes`)."""
     count: int = sum(math.prod(array.shape) for array in arrays)
     return count * ops.item_bytes
 
 
+def read_whole(text: str, name: str, example: str) -> int:
+    """A whole number of at least 1 in a policy's options. UsageError: it is none."""
+    if not (re.fullmatch("[0-9]{1,18}", text) and int(text) > 0):
+        raise UsageError(
+            "the cache {name} needs its size in tokens, at least 1, as in {example}, not {spec}",
+            name=name,
+            example=example,
+            spec=shortened(f"{name}:{text}" if text else name),
+        )
+    return int(text)
+
+
+def layer_shape(config: Config) -> Shape:
+    """What a row of self-attention's cache holds (DESIGN: what a cache of each attention kind holds)."""
+    latent = config.latent
+    if latent is None:
+        return Shape(config.n_kv_heads, config.d_head, config.d_head)
+    if latent.form == "cached_expanded":
+        return Shape(config.n_heads, latent.d_nope + latent.d_rope, latent.d_value)
+    return Shape(1, latent.rank, latent.d_rope)
+
+
 class LayerCache(ABC):
     """One layer's rows. `update` writes at `pos` and drops whatever stood there or after, so that a
-    forward pass which was interrupted leaves nothing behind: its rows are overwritten by the next.
+    forward pass which was interrupted leaves nothing behind: its rows are overwritten by the next. What cannot be
+    taken back (rows let go, rows quantised) happens in `commit`, when every layer is through.
     """
 
-    sized: ClassVar[bool] = False  # does the policy's name take a size?
-    keeps: ClassVar[bool] = True  # False: every step starts from nothing
+    # What `kvsim caches` tells of the policy.
+    example: ClassVar[str]  # a spec
+    promise: ClassVar[Words]  # what it keeps and what it loses
+    paper: ClassVar[str] = "-"
+    lossless: ClassVar[bool] = True
 
-    def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
-        self.ops, self.shape = ops, shape
+    keeps: ClassVar[bool] = True  # False: every step starts from nothing
+    symbolic: ClassVar[bool] = False  # do its shapes follow from lengths alone, as polynomials?
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
+        self.ops, self.shape, self.options = ops, shape, options
+
+    # The policy: its options and where it fits
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> Any:
+        """What stands after the colon of a spec ("" if there is none). UsageError: not what the policy takes."""
+        if text:
+            raise UsageError(
+                "the cache {name} takes no size: use {name}, not {spec}", name=name, spec=shortened(f"{name}:{text}")
+            )
+        return None
+
+    @classmethod
+    def print_options(cls, options: Any) -> str:
+        """The same, printed back."""
+        return "" if options is None else str(options)
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
+        """UsageError: a model that the policy does not fit, with the reason."""
+
+    @classmethod
+    def is_lossless(cls, config: Config, options: Any) -> bool:
+        """Does it give the logits of a run without a cache, for this model?"""
+        return cls.lossless
+
+    @classmethod
+    def capacity(cls, options: Any) -> int | None:
+        """Tokens that a cache can hold; None: as many as the model's context."""
+        return None
+
+    @classmethod
+    def make_layers(cls, config: Config, ops: Ops, options: Any) -> "list[LayerCache]":
+        """An empty layer for each of the model's. Layers with a window of their own keep that window."""
+        from kvsim.caches.window import WindowLayer
+
+        shape = layer_shape(config)
+        windows = [kind.window for kind in config.layers]
+        return [cls(ops, shape, options) if w is None else WindowLayer(ops, shape, w) for w in windows]
+
+    @classmethod
+    def make_cache(cls, spec: str, config: Config, ops: Ops, options: Any) -> "Cache":
+        """An empty cache of this policy for one sequence."""
+        from kvsim.caches.cache import Cache
+
+        layers = cls.make_layers(config, ops, options)
+        return Cache(spec, config, ops, layers, cls.capacity(options), cls.is_lossless(config, options))
+
+    # What attention calls
 
     @abstractmethod
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""
 
+    def commit(self, pos: Span) -> None:
+        """The rows at `pos` are there for good: every layer has taken its own."""
+
+    # What is held
+
     @property
     @abstractmethod
     def keys(self) -> Array:
-        """The keys held, encoded: [G, S, K]."""
+        """The keys held, encoded unless the policy says otherwise: [G, S, K]."""
 
     @property
     @abstractmethod
@@ -61,7 +169,7 @@ class LayerCache(ABC):
 
     @property
     def logical_bytes(self) -> int:
-        """Bytes of the rows held."""
+        """Bytes of the rows that matter."""
         return array_bytes(self.ops, self.keys, self.values)
 
     @property
@@ -69,90 +177,33 @@ class LayerCache(ABC):
     def allocated_bytes(self) -> int:
         """Bytes of the arrays that hold them, room to grow included."""
 
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of what is kept beside the rows: scales, zero points, positions, scores, block tables."""
+        return 0
 
-class BufferLayer(LayerCache):
-    """Rows in one array for keys and one for values, [G, capacity, K]; the policy says when they grow.
+    @property
+    def waste(self) -> Waste:
+        """allocated - logical, split."""
+        return Waste(reserved=self.allocated_bytes - self.logical_bytes)
 
-    Heads come first, so that each head's rows are contiguous and a step writes only its own.
-    """
+    # Operations
 
-    def __init__(self, ops: Ops, shape: Shape, capacity: int) -> None:
-        super().__init__(ops, shape, None)
-        self.rows = 0
-        self._keys, self._values = self._allocate(capacity)
+    def fresh(self) -> "LayerCache":
+        """An empty layer of the same kind."""
+        return type(self)(self.ops, self.shape, self.options)
 
-    def _allocate(self, capacity: int) -> tuple[Array, Array]:
-        ops, (g, k, v) = self.ops, self.shape
-        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
-        return made[0], made[1]
+    def check_crop(self, length: int) -> None:
+        """UsageError: the first `length` tokens cannot be had as a fresh run would leave them, and why."""
 
     @abstractmethod
-    def _make_room(self, needed: int) -> None:
-        """See that the arrays hold `needed` rows; the first `self.rows` must survive."""
+    def crop(self, length: int) -> None:
+        """Forget all tokens but the first `length`; `check_crop` has agreed."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        self.rows = pos.start
-        self._make_room(pos.stop)
-        keys, values = encode(keys, values, pos)
-        self._keys[:, pos.start : pos.stop, :] = keys
-        self._values[:, pos.start : pos.stop, :] = values
-        self.rows = pos.stop
-        return View(self.keys, self.values, Span(0, pos.stop), pos)
+    @abstractmethod
+    def state(self) -> State:
+        """All that it holds. Arrays may be views: whoever keeps them copies them."""
 
-    @property
-    def keys(self) -> Array:
-        return self._keys[:, : self.rows, :]
-
-    @property
-    def values(self) -> Array:
-        return self._values[:, : self.rows, :]
-
-    @property
-    def allocated_bytes(self) -> int:
-        return array_bytes(self.ops, self._keys, self._values)
-
-
-class Cache:
-    """The cache of one sequence. `seen` counts the tokens that the model has fed to it."""
-
-    def __init__(
-        self, spec: str, ops: Ops, layers: list[LayerCache], cross: "list[CrossLayer]", capacity: int | None
-    ) -> None:
-        self.spec = spec
-        self.ops = ops  # the model's own: how a model knows its caches
-        self.layers = layers
-        self.cross = cross  # one for each layer of an encoder-decoder, else none
-        self.source: object = None  # what the cross layers were made of
-        self.capacity = capacity  # tokens it can hold; None: as many as the model's context
-        self.keeps = all(layer.keeps for layer in layers)
-        self.seen = 0
-
-    def admit(self, count: int) -> Span:
-        """The positions of the next `count` tokens; UsageError if they do not fit. Changes nothing."""
-        stop = self.seen + count
-        if self.capacity is not None and stop > self.capacity:
-            raise UsageError(
-                'the {spec} cache holds {held} tokens, asked for {asked}: use "static:{enough}" or "dynamic"',
-                spec=self.spec.partition(":")[0],
-                held=self.capacity,
-                asked=stop,
-                enough=-(-stop // 64) * 64,
-            )
-        return Span(self.seen, stop)
-
-    def commit(self, pos: Span) -> None:
-        """The model has fed the tokens at `pos` through every layer."""
-        if self.keeps:
-            self.seen = pos.stop
-
-    @property
-    def logical_bytes(self) -> int:
-        """Bytes of the rows held, all layers."""
-        held = sum(layer.logical_bytes for layer in self.layers)
-        return held + sum(layer.logical_bytes for layer in self.cross)
-
-    @property
-    def allocated_bytes(self) -> int:
-        """Bytes of the arrays that hold them, all layers, room to grow included."""
-        held = sum(layer.allocated_bytes for layer in self.layers)
-        return held + sum(layer.allocated_bytes for layer in self.cross)
+    @abstractmethod
+    def restore(self, state: State) -> None:
+        """Hold a copy of `state`, of a layer of the same kind."""

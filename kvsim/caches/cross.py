@@ -16,7 +16,7 @@ class CrossLayer:
     """One layer's keys and values of the source, [G, S, K] each; empty until they are first read."""
 
     def __init__(self, ops: Ops, shape: Shape, keeps: bool) -> None:
-        self.ops, self.keeps = ops, keeps
+        self.ops, self.shape, self.keeps = ops, shape, keeps
         g, k, v = shape
         self._empty = (
             ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device),
@@ -34,6 +34,12 @@ class CrossLayer:
 
     def clear(self) -> None:
         self._held = None
+
+    def fork(self) -> "CrossLayer":
+        """Another with the same rows, which nobody writes: the arrays themselves."""
+        other = CrossLayer(self.ops, self.shape, self.keeps)
+        other._held = self._held
+        return other
 
     @property
     def keys(self) -> Array:

@@ -3,15 +3,22 @@
 Capacity doubles, so that a run of n tokens copies at most 2n rows in all and most steps copy none.
 """
 
-from kvsim.caches.base import BufferLayer, Shape
+from typing import Any
+
+from kvsim.caches.base import Shape
+from kvsim.caches.buffer import BufferLayer
+from kvsim.errors import Words
 from kvsim.ops import Ops
 
 
 class DynamicLayer(BufferLayer):
     """Starts empty; its arrays hold the next power of two of the rows."""
 
-    def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
-        super().__init__(ops, shape, capacity=0)
+    example = "dynamic"
+    promise = Words("every row; grows by doubling")
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any = None) -> None:
+        super().__init__(ops, shape, options, capacity=0)
 
     def _make_room(self, needed: int) -> None:
         if needed <= self._keys.shape[1]:

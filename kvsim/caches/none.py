@@ -4,14 +4,24 @@ Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, no
 """
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache
+from kvsim.caches.base import Encode, LayerCache, State, layer_shape
+from kvsim.config import Config
+from kvsim.errors import Words
+from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
 
 class NoLayer(LayerCache):
     """Answers with the new rows alone."""
 
+    example = "none"
+    promise = Words("nothing: everything is computed again at every step")
     keeps = False
+    symbolic = True
+
+    @classmethod
+    def make_layers(cls, config: Config, ops: Ops, options: None) -> list[LayerCache]:
+        return [cls(ops, layer_shape(config), options) for _ in config.layers]
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         keys, values = encode(keys, values, pos)
@@ -30,3 +40,12 @@ class NoLayer(LayerCache):
     @property
     def allocated_bytes(self) -> int:
         return 0
+
+    def crop(self, length: int) -> None:
+        """There is nothing to forget."""
+
+    def state(self) -> State:
+        return State({}, {})
+
+    def restore(self, state: State) -> None:
+        """There is nothing to hold."""

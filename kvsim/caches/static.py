@@ -3,19 +3,35 @@
 What compiled engines use: no array ever changes its size. Rows not filled are never returned.
 """
 
-from kvsim.caches.base import BufferLayer, Shape
+from typing import Any
+
+from kvsim.caches.base import LayerCache, Shape, layer_shape, read_whole
+from kvsim.caches.buffer import BufferLayer
+from kvsim.config import Config
+from kvsim.errors import Words
 from kvsim.ops import Ops
 
 
 class StaticLayer(BufferLayer):
-    """N rows, allocated once."""
+    """N rows, allocated once, in every layer: also in one with a window."""
 
-    sized = True
+    example = "static:4096"
+    promise = Words("every row; room for N tokens from the start, and never more")
 
-    def __init__(self, ops: Ops, shape: Shape, size: int | None) -> None:
-        if size is None:
-            raise ValueError("static needs a size")
-        super().__init__(ops, shape, capacity=size)
+    def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
+        super().__init__(ops, shape, options, capacity=options)
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> int:
+        return read_whole(text, name, cls.example)
+
+    @classmethod
+    def capacity(cls, options: int) -> int:
+        return options
+
+    @classmethod
+    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
+        return [cls(ops, layer_shape(config), options) for _ in config.layers]
 
     def _make_room(self, needed: int) -> None:
         """Nothing to do: `Cache.admit` has refused what does not fit."""

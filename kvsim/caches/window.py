@@ -1,11 +1,17 @@
-"""A layer with a sliding window keeps what its next query can see: the last window - 1 rows. Lossless.
+"""`window:W`: each query sees W tokens, itself the last of them; a layer keeps what its next query can see, the last
+W - 1 rows.
 
-Not a policy by itself: what `dynamic` does in a layer that has a window. A step of T tokens sees
-window - 1 + T rows, which the mask sorts out by position.
+What `dynamic` does, too, in a layer whose model has that window: there it is lossless. In a layer without one the model
+becomes the one that has the window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825), exactly and however
+its tokens are cut into steps.
 """
 
+from typing import Any
+
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, array_bytes
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, layer_shape, read_whole
+from kvsim.config import Config
+from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
@@ -16,11 +22,30 @@ class WindowLayer(LayerCache):
     again. When the arrays are full, the rows in the window move to new ones: once in about a window of steps.
     """
 
-    def __init__(self, ops: Ops, shape: Shape, window: int) -> None:
-        super().__init__(ops, shape, None)
-        self.kept = window - 1
+    example = "window:256"
+    promise = Words("the last W tokens of each query; equal to the model with that window")
+    paper = "arXiv:2310.06825"
+    lossless = False
+    symbolic = True
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
+        super().__init__(ops, shape, options)
+        self.kept = options - 1
         self.pos, self.at = Span(0, 0), 0
         self._keys, self._values = self._allocate(0)
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> int:
+        return read_whole(text, name, cls.example)
+
+    @classmethod
+    def is_lossless(cls, config: Config, options: int) -> bool:
+        return all(kind.window is not None and kind.window <= options for kind in config.layers)
+
+    @classmethod
+    def make_layers(cls, config: Config, ops: Ops, options: int) -> list[LayerCache]:
+        windows = [kind.window or options for kind in config.layers]
+        return [cls(ops, layer_shape(config), min(options, window)) for window in windows]
 
     def _allocate(self, capacity: int) -> tuple[Array, Array]:
         ops, (g, k, v) = self.ops, self.shape
@@ -45,7 +70,7 @@ class WindowLayer(LayerCache):
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start
         rows = slice(start, start + count + pos.size)
-        return View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos)
+        return View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1)
 
     @property
     def keys(self) -> Array:
@@ -58,3 +83,36 @@ class WindowLayer(LayerCache):
     @property
     def allocated_bytes(self) -> int:
         return array_bytes(self.ops, self._keys, self._values)
+
+    @property
+    def waste(self) -> Waste:
+        """Columns before the window are nobody's; those after it are for tokens to come."""
+        column = self.shape.row_bytes(self.ops)
+        held = self._old(self.pos.stop)
+        return Waste(reserved=(self._keys.shape[1] - held.stop) * column, external=held.start * column)
+
+    def check_crop(self, length: int) -> None:
+        first = max(length - self.kept, 0)
+        if first < self.pos.start:
+            raise UsageError(
+                "a window of {window} tokens cannot go back to {length}: it has let go of the rows before {first}",
+                window=self.kept + 1,
+                length=length,
+                first=self.pos.start,
+            )
+
+    def crop(self, length: int) -> None:
+        self.pos = Span(self.pos.start, length)
+
+    def state(self) -> State:
+        held = self._old(self.pos.stop)
+        return State(
+            {"start": self.pos.stop - (held.stop - held.start), "stop": self.pos.stop},
+            {"keys": self.keys, "values": self.values},
+        )
+
+    def restore(self, state: State) -> None:
+        self.pos, self.at = Span(state.numbers["start"], state.numbers["stop"]), 0
+        self._keys, self._values = self._allocate(self.pos.size + self.kept)
+        self._keys[:, : self.pos.size, :] = state.arrays["keys"]
+        self._values[:, : self.pos.size, :] = state.arrays["values"]

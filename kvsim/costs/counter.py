@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.arrays import get_backend
-from kvsim.caches import new_cache
+from kvsim.caches import POLICIES, new_cache, parse_spec
 from kvsim.config import Config
 from kvsim.costs.catalogue import find_config
 from kvsim.costs.forms import Forms, Sites
@@ -200,6 +200,14 @@ def count(
     positions = 0 if source is None else _whole("source", source, 1)
     get_backend("meta").dtype(dtype)
     last = prompt + new - 1  # tokens fed in all
+    policy = parse_spec(cache).policy
+    if not policy.symbolic:
+        known = ", ".join(p.example for p in POLICIES.values() if p.symbolic)
+        raise UsageError(
+            "the costs of the cache {spec} are no polynomials of the length: count takes {known}",
+            spec=shortened(cache),
+            known=known,
+        )
     forms = Forms(config, cache, dtype, last, positions)
     held = new_cache(cache, forms.kinds.config, forms.shapes.ops)
     held.admit(last)

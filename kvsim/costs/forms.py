@@ -11,7 +11,7 @@ from typing import Any
 from kvsim.arrays import Array, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache
-from kvsim.caches.base import Cache
+from kvsim.caches.cache import Cache
 from kvsim.config import Config, LayerKind
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Totals, total

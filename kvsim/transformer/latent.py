@@ -12,8 +12,8 @@ that all heads share. With B elements of a key without position, P rotary ones a
 from kvsim.arrays import Array
 from kvsim.config import Config, Latent, LayerKind
 from kvsim.ops import Ops
-from kvsim.spans import View
-from kvsim.transformer.attention import Sequence, attend, merge_heads
+from kvsim.spans import View, narrower
+from kvsim.transformer.attention import Sequence, attend, in_blocks, merge_heads
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import LatentAttention
 
@@ -85,16 +85,20 @@ def latent_attention(
         else:
             encode = positions.encoder_of_values(kind.rope)
             view = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
-        mask = positions.mask(view.query_pos, view.key_pos, kind.window)
-        turned = positions.rotate(kind.rope, q[:, s.rows, latent.d_nope :], view.query_pos)
-        here = xp.concat([q[:, s.rows, : latent.d_nope], turned], axis=-1)
-        if latent.form == "absorbed":
-            contexts.append(attend_absorbed(ops, config, latent, w, here, view, mask, scale))
-            continue
-        if latent.form == "reexpanded":
-            nope, values = expand(ops, config, latent, w, view.keys[0, ...])
-            view = view._replace(keys=whole_keys(ops, nope, view.values), values=values)
-        contexts.append(attend_expanded(ops, here, view, mask, scale))
+        window = narrower(kind.window, view.window)
+        for rows, part in in_blocks(view, window, None):
+            mask = positions.mask(part.query_pos, part.key_pos, window)
+            q_here = q[:, s.rows, :] if rows is None else q[:, s.rows, :][:, rows, :]
+            turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], part.query_pos)
+            here = xp.concat([q_here[..., : latent.d_nope], turned], axis=-1)
+            if latent.form == "absorbed":
+                contexts.append(attend_absorbed(ops, config, latent, w, here, part, mask, scale))
+            elif latent.form == "reexpanded":
+                nope, values = expand(ops, config, latent, w, part.keys[0, ...])
+                expanded = part._replace(keys=whole_keys(ops, nope, part.values), values=values)
+                contexts.append(attend_expanded(ops, here, expanded, mask, scale))
+            else:
+                contexts.append(attend_expanded(ops, here, part, mask, scale))
     context_T_HK = contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
 

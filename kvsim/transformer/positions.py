@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from kvsim.arrays import Array
 from kvsim.config import Alibi, Buckets, Config, Rope
 from kvsim.ops import Ops
-from kvsim.spans import Span, admitted_pairs
+from kvsim.spans import Keys, Scattered, Span, admitted_pairs
 from kvsim.transformer.rotary import depends_on_length, frequencies, rotate
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
 
 class Mask(NamedTuple):
-    """Who may look at whom: [T, S] booleans (None: everyone at everyone), and the same in integers (pairs admitted,
-    of all). Before column `first`, all is allowed."""
+    """Who may look at whom: [T, S] booleans, or [G, 1, T, S] (None: everyone at everyone), and the same in integers
+    (pairs admitted, of all). Before column `first`, all is allowed."""
 
     allowed: Array | None
     admitted: tuple[int, int]
@@ -39,32 +39,43 @@ def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
     return xp.astype(cos_TJ, ops.dtype), xp.astype(sin_TJ, ops.dtype)
 
 
-def causal_mask(ops: Ops, query_pos: Span, key_pos: Span, window: int | None) -> Mask:
+def key_positions(ops: Ops, key_pos: Keys) -> Array:
+    """The positions of keys: [S], or [G, 1, 1, S] where each head keeps its own."""
+    if isinstance(key_pos, Span):
+        return ops.arange(key_pos.start, key_pos.stop)
+    xp, new_N = ops.xp, ops.arange(key_pos.new.start, key_pos.new.stop)
+    if key_pos.old.ndim == 1:
+        return xp.concat([key_pos.old, new_N], axis=0)
+    new_GN = xp.broadcast_to(new_N[None, :], (key_pos.old.shape[0], key_pos.new.size))
+    return xp.concat([key_pos.old, new_GN], axis=1)[:, None, None, :]
+
+
+def causal_mask(ops: Ops, query_pos: Span, key_pos: Keys, window: int | None) -> Mask:
     """A query sees keys at its own position and before, at most `window` of them: positions are
     compared, never indices."""
     admitted = (admitted_pairs(query_pos, key_pos, window), query_pos.size * key_pos.size)
     if admitted[0] == admitted[1]:  # one new token that sees all there is
         return Mask(None, admitted)
     query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
-    key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
-    allowed_TS = key_1S <= query_T1
+    keys = key_positions(ops, key_pos)
+    allowed = keys <= query_T1
     if window is None:
-        return Mask(allowed_TS, admitted, max(query_pos.start + 1 - key_pos.start, 0))
-    return Mask(ops.xp.logical_and(allowed_TS, key_1S > query_T1 - window), admitted)
+        first = query_pos.start + 1 - key_pos.start if isinstance(key_pos, Span) else key_pos.size - key_pos.new.size
+        return Mask(allowed, admitted, max(first, 0))
+    return Mask(ops.xp.logical_and(allowed, keys > query_T1 - window), admitted)
 
 
-def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: Span) -> Array:
+def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: Keys) -> Array:
     """slope · (key position - query position): [G, R, T, S]."""
     xp = ops.xp
     slope_H = xp.asarray(alibi.slopes, dtype=ops.dtype, device=ops.device)
     slope_GR11 = xp.reshape(slope_H, (n_groups, len(alibi.slopes) // n_groups, 1, 1))
-    key_S = xp.astype(ops.arange(key_pos.start, key_pos.stop), ops.dtype)
+    keys = xp.astype(key_positions(ops, key_pos), ops.dtype)
     if alibi.rounded:
-        rough = ops.round_bfloat16(ops.round_bfloat16(slope_GR11) * ops.round_bfloat16(key_S))
+        rough = ops.round_bfloat16(ops.round_bfloat16(slope_GR11) * ops.round_bfloat16(keys))
         return rough * alibi.scale
     query_T1 = xp.astype(ops.arange(query_pos.start, query_pos.stop), ops.dtype)[:, None]
-    distance_TS = key_S[None, :] - query_T1
-    return slope_GR11 * distance_TS * alibi.scale
+    return slope_GR11 * (keys - query_T1) * alibi.scale
 
 
 def bucket_of(distance: int, buckets: Buckets, causal: bool) -> int:
@@ -117,25 +128,29 @@ class Positions:
 
         return encode
 
-    def mask(self, query_pos: Span, key_pos: Span, window: int | None) -> Mask | None:
+    def mask(self, query_pos: Span, key_pos: Keys, window: int | None) -> Mask | None:
         """None where everyone sees everyone: an encoder."""
         if not self.config.causal:
             return None
+        if isinstance(key_pos, Scattered):  # which rows are left is each layer's own
+            return causal_mask(self.ops, query_pos, key_pos, window)
         key = (query_pos, key_pos, window)
         if key not in self._masks:
             self._masks[key] = causal_mask(self.ops, query_pos, key_pos, window)
         return self._masks[key]
 
-    def bias(self, query_pos: Span, key_pos: Span) -> Array | None:
+    def bias(self, query_pos: Span, key_pos: Keys) -> Array | None:
         """What position adds to the scores: [G, R, T, S], or None."""
         if self.config.alibi is None and self.config.buckets is None:
             return None
+        if isinstance(key_pos, Scattered):
+            return self._alibi_bias(query_pos, key_pos)
         if (query_pos, key_pos) not in self._biases:
             make = self._bucket_bias if self.config.alibi is None else self._alibi_bias
             self._biases[query_pos, key_pos] = make(query_pos, key_pos)
         return self._biases[query_pos, key_pos]
 
-    def _alibi_bias(self, query_pos: Span, key_pos: Span) -> Array:
+    def _alibi_bias(self, query_pos: Span, key_pos: Keys) -> Array:
         assert self.config.alibi is not None
         return alibi_bias(self.ops, self.config.alibi, self.config.n_kv_heads, query_pos, key_pos)
 

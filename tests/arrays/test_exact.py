@@ -127,7 +127,7 @@ def test_trace_says_that_nothing_differs(capsys):
 
 def test_on_exact_any_difference_is_a_failure(monkeypatch, capsys):
     """A cache that hands out keys changed in their last bit."""
-    from kvsim.caches.base import BufferLayer
+    from kvsim.caches.buffer import BufferLayer
 
     update = BufferLayer.update
 

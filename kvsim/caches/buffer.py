@@ -1,0 +1,63 @@
+"""Rows in one array for keys and one for values, [G, capacity, K]; the policy says when they grow."""
+
+from abc import abstractmethod
+from typing import Any
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes
+from kvsim.ops import Ops
+from kvsim.spans import Span, View
+
+
+class BufferLayer(LayerCache):
+    """Heads come first, so that each head's rows are contiguous and a step writes only its own."""
+
+    symbolic = True
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any, capacity: int = 0) -> None:
+        super().__init__(ops, shape, options)
+        self.rows = 0
+        self._keys, self._values = self._allocate(capacity)
+
+    def _allocate(self, capacity: int) -> tuple[Array, Array]:
+        ops, (g, k, v) = self.ops, self.shape
+        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
+        return made[0], made[1]
+
+    @abstractmethod
+    def _make_room(self, needed: int) -> None:
+        """See that the arrays hold `needed` rows; the first `self.rows` must survive."""
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        self.rows = pos.start
+        self._make_room(pos.stop)
+        keys, values = encode(keys, values, pos)
+        self._keys[:, pos.start : pos.stop, :] = keys
+        self._values[:, pos.start : pos.stop, :] = values
+        self.rows = pos.stop
+        return View(self.keys, self.values, Span(0, pos.stop), pos)
+
+    @property
+    def keys(self) -> Array:
+        return self._keys[:, : self.rows, :]
+
+    @property
+    def values(self) -> Array:
+        return self._values[:, : self.rows, :]
+
+    @property
+    def allocated_bytes(self) -> int:
+        return array_bytes(self.ops, self._keys, self._values)
+
+    def crop(self, length: int) -> None:
+        self.rows = length
+
+    def state(self) -> State:
+        return State({"rows": self.rows}, {"keys": self.keys, "values": self.values})
+
+    def restore(self, state: State) -> None:
+        self.rows = 0
+        self._make_room(state.numbers["rows"])
+        self.rows = state.numbers["rows"]
+        self._keys[:, : self.rows, :] = state.arrays["keys"]
+        self._values[:, : self.rows, :] = state.arrays["values"]
