@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from kvsim.errors import FileError as FileError
     from kvsim.errors import KvsimError as KvsimError
     from kvsim.errors import UsageError as UsageError
-    from kvsim.generation import Run as Run
-    from kvsim.generation import Step as Step
     from kvsim.generation import generate as generate
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
+    from kvsim.runs import Run as Run
+    from kvsim.runs import Step as Step
     from kvsim.traces import Trace as Trace
     from kvsim.tracing import trace as trace
 
@@ -31,8 +31,8 @@ _HOME = {
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
-    "Run": "kvsim.generation",
-    "Step": "kvsim.generation",
+    "Run": "kvsim.runs",
+    "Step": "kvsim.runs",
     "Trace": "kvsim.traces",
     "UsageError": "kvsim.errors",
     "count": "kvsim.costs.counter",

@@ -4,45 +4,18 @@
 them, `kvsim.trace` with two.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
-from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError
 from kvsim.model import Logits, Model
+from kvsim.runs import Prompt, Run, Step, check_room, encode_prompt, join_text, plan_stops, start_run
 from kvsim.sampling import Sampler
 from kvsim.stopping import Stop, Stopping
-
-Prompt = str | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One turn of the loop."""
-
-    number: int  # from 1
-    fed: tuple[int, ...]  # the ids that this step adds to the text the model has read
-    next: int  # the model's own choice for what follows, also while the prompt is fed
-    events: tuple[MatMul, ...]  # every matrix product of the step
-    logits: Array | None = None  # [V] at the last position, with keep_logits=True
-
-
-@dataclass(frozen=True)
-class Run:
-    """What `generate` did."""
-
-    ids: list[int]  # prompt and new
-    new_ids: list[int]
-    text: str | None  # prompt and new; None for a model without a tokenizer
-    steps: list[Step]
-    ledger: Ledger  # of all steps
-    cache: Cache
 
 
 class Pass(NamedTuple):
@@ -59,73 +32,6 @@ class Lockstep(NamedTuple):
     fed: tuple[int, ...]
     next: int  # chosen from the first cache's logits
     passes: tuple[Pass, ...]
-
-
-def parse_feed(feed: str) -> int | None:
-    """Prompt tokens to a step: 1 for "token", K for "chunk:K", None (all) for "prefill"."""
-    if feed == "token":
-        return 1
-    if feed == "prefill":
-        return None
-    chunk = re.fullmatch("chunk:([0-9]{1,18})", feed) if isinstance(feed, str) else None
-    if chunk and int(chunk[1]) > 0:
-        return int(chunk[1])
-    raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=shortened(feed))
-
-
-def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
-    """How many tokens the model has read after each step. The last new token is never fed."""
-    size = parse_feed(feed) or n_prompt
-    return [*range(size, n_prompt, size), *range(n_prompt, n_prompt + max_new_tokens)]
-
-
-def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
-    """The ids of a prompt. UsageError: empty, or text for a model without a tokenizer."""
-    if not isinstance(prompt, str):
-        ids = model.check_ids(prompt) if len(prompt) else []
-    elif model.tokenizer is None:
-        raise UsageError("the model {model} has no tokenizer.json: give token ids, not text", model=model.name)
-    else:
-        ids = model.tokenizer.encode(prompt)
-    if not ids:
-        raise UsageError("the text is empty: give at least one character")
-    return ids
-
-
-def encode_source(model: Model, prompt: Any) -> Array:
-    """What an encoder makes of its prompt: text, ids, or features [mels, frames]."""
-    assert model.config.encoder is not None
-    if model.config.encoder.audio is not None:
-        return model.encode(features=prompt)
-    return model.encode(encode_prompt(model, prompt))
-
-
-def start_id(model: Model) -> int:
-    """What the text of an encoder-decoder starts with."""
-    if model.config.start_id is None:
-        raise UsageError("the config of {model} has no decoder_start_token_id", model=model.name)
-    return model.config.start_id
-
-
-def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
-    """Refuse, before anything runs, a generation that could not end."""
-    if isinstance(max_new_tokens, bool) or not hasattr(max_new_tokens, "__index__") or max_new_tokens < 1:
-        raise UsageError(
-            "the number of new tokens must be a whole number of at least 1, got {got}", got=shortened(max_new_tokens)
-        )
-    fed = n_prompt + max_new_tokens - 1
-    if fed > model.config.max_context:
-        raise UsageError(
-            "the model {model} has a context of {context} tokens, asked for {asked}"
-            " ({prompt} of the prompt and {new} new ones but the last): use a shorter text or fewer new tokens",
-            model=model.name,
-            context=model.config.max_context,
-            asked=fed,
-            prompt=n_prompt,
-            new=max_new_tokens,
-        )
-    for cache in caches:
-        cache.admit(fed - cache.seen)
 
 
 def run_lockstep(
@@ -158,18 +64,6 @@ def run_lockstep(
         start = stop
 
 
-def join_text(model: Model, prompt: Prompt, ids: list[int], new: list[int]) -> str | None:
-    """The prompt as it was written, and its continuation."""
-    if model.tokenizer is None:
-        return None
-    if model.config.encoder is not None:
-        return model.tokenizer.decode(new)
-    whole = model.tokenizer.decode(ids)
-    if not isinstance(prompt, str):
-        return whole
-    return prompt + whole[len(model.tokenizer.decode(ids[: len(ids) - len(new)])) :]
-
-
 def _generate(
     model: Model, prompt: Prompt, max_new_tokens: int, cache: str, feed: str, stop: Stop | None,
     keep_logits: bool, count: bool, logits: Logits, sampler: Sampler,
@@ -178,14 +72,7 @@ def _generate(
     stopping = Stopping(model, stop)
     steps: list[Step] = []
     ledger = Ledger()
-    source: Array | None = None
-    first: tuple[MatMul, ...] = ()
-    if model.config.encoder is None:
-        ids = encode_prompt(model, prompt)
-    else:
-        with model.count() if count else nullcontext(Ledger()) as encoding:
-            source = encode_source(model, prompt)
-        ids, first = [start_id(model)], tuple(encoding.events)
+    ids, source, first = start_run(model, prompt, count)
     n_prompt = len(ids)
     new: list[int] = []
     n_fed = 0
@@ -204,6 +91,30 @@ def _generate(
     return Run([*ids, *new], new, join_text(model, prompt, [*ids, *new], new), steps, ledger, held)
 
 
+def _specially(
+    model: Model, max_new_tokens: int, cache: str, feed: str, stop: Stop | None, keep_logits: bool, count: bool,
+    logits: Logits, sampler: Sampler, beams: int, draft: Any, draft_tokens: int,
+) -> Callable[[Prompt], Run]:  # fmt: skip
+    """What goes on from a prompt by beams, or by guesses. UsageError: options that do not go together."""
+    from kvsim.beams import check_width, search_beams
+    from kvsim.speculation import check_size, make_drafter, speculate
+
+    width = check_width(beams, model.config.vocab_size)
+    if width > 1 and (draft is not None or sampler.temperature > 0.0 or keep_logits):
+        raise UsageError("beams go with neither a temperature above 0, nor draft, nor keep_logits")
+
+    def run(prompt: Prompt) -> Run:
+        start, stopping = start_run(model, prompt, count), Stopping(model, stop)
+        if draft is None:
+            return search_beams(model, prompt, start, max_new_tokens, cache, feed, stopping, count, logits, width)
+        drafter, size = make_drafter(model, draft, sampler), check_size(draft_tokens)
+        return speculate(
+            model, prompt, start, max_new_tokens, cache, feed, stopping, keep_logits, count, sampler, drafter, size
+        )
+
+    return run
+
+
 class Options(TypedDict, total=False):
     """The options of `generate`, for type checkers."""
 
@@ -217,6 +128,10 @@ class Options(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     seed: int
+    beams: int
+    draft: Any
+    draft_tokens: int
+    at_once: int | None
 
 
 @overload
@@ -246,14 +161,21 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    beams: int = 1,
+    draft: Any = None,
+    draft_tokens: int = 4,
+    at_once: int | None = None,
 ) -> Run | list[Run]:
     """Continue `prompt` (text, ids, or a list of either: a list of runs) by `max_new_tokens`. The prompts of a
-    list go through their steps together; a run's events are then those of the whole batch.
+    list go through their steps together, `at_once` of them at a time (all by default; the next joins when one
+    leaves); a run's events are then those of the whole batch.
 
     The prompt is fed as `feed` says ("token", "prefill", "chunk:K"), through a fresh cache ("none",
     "dynamic", "static:N"). The run ends early only at `stop`: an id, a text, or a list of these.
     Every step records its products (`count=False`: none), the head on all positions it was fed
-    (`logits="last"`: on the last). Greedy unless `temperature` is above 0.
+    (`logits="last"`: on the last). Greedy unless `temperature` is above 0. `beams`: search with so many
+    (`kvsim.beams`). `draft`: a model or "ngram:N" guesses `draft_tokens` at a time, which `model` reads in one step
+    (`kvsim.speculation`): the same tokens in fewer steps.
 
     UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or the cache holds.
     """
@@ -262,13 +184,19 @@ def generate(
     parts: Any = prompt if whole else list(prompt)  # which may be an iterator
     several = not whole and bool(parts) and not any(hasattr(part, "__index__") for part in parts)
     prompts: list[Prompt] = parts if several else [parts]
+    if draft is not None or beams != 1 or isinstance(beams, bool):
+        one_by_one = _specially(
+            model, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler, beams, draft, draft_tokens
+        )
+        found = [one_by_one(one) for one in prompts]
+        return found if several else found[0]
     if several and model.config.encoder is None:
         from kvsim.batches import generate_together
 
         encoded = [(one, encode_prompt(model, one)) for one in prompts]
         stopping = Stopping(model, stop)
         return generate_together(
-            model, encoded, max_new_tokens, cache, feed, stopping, keep_logits, count, logits, sampler
+            model, encoded, max_new_tokens, cache, feed, stopping, keep_logits, count, logits, sampler, at_once
         )
     runs = [
         _generate(model, one, max_new_tokens, cache, feed, stop, keep_logits, count, logits, sampler) for one in prompts

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields, is_dataclass, replace
 from operator import index
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
+from kvsim.placement import arrays_of, check_shapes, move
 from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
@@ -35,38 +35,6 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     from kvsim.fast_ops import FastOps
 
     return FastOps(backend, dtype)
-
-
-def move(ops: Ops, weights: Any, moved: dict[int, Array]) -> Any:
-    """The same record with every host array on the device, once, in the model's dtype. An array that
-    stands in two places (a tied head) stays one array."""
-    if is_dataclass(weights) and not isinstance(weights, type):
-        return replace(weights, **{f.name: move(ops, getattr(weights, f.name), moved) for f in fields(weights)})
-    if isinstance(weights, tuple):
-        return tuple(move(ops, part, moved) for part in weights)
-    if weights is None:
-        return None
-    if id(weights) not in moved:
-        moved[id(weights)] = ops.xp.asarray(weights, dtype=ops.dtype, device=ops.device)
-    return moved[id(weights)]
-
-
-def check_shapes(expected: Any, weights: Any) -> None:
-    """Hold arrays against the (name, shape) pairs that stand in their places. UsageError: a difference."""
-    if is_dataclass(expected) and not isinstance(expected, type):
-        for f in fields(expected):
-            check_shapes(getattr(expected, f.name), getattr(weights, f.name, None))
-    elif isinstance(expected, tuple) and not (len(expected) == 2 and isinstance(expected[0], str)):
-        parts = weights if isinstance(weights, tuple) else ()
-        for i, part in enumerate(expected):
-            check_shapes(part, parts[i] if i < len(parts) else None)
-    elif expected is not None:
-        name, shape = expected
-        found = getattr(weights, "shape", None)
-        if found is None or tuple(found) != shape:
-            raise UsageError(
-                "the array {name} has shape {found}, the config asks for {shape}", name=name, found=found, shape=shape
-            )
 
 
 def _same(ops: Ops, one: Any, other: Any) -> bool:
@@ -128,6 +96,35 @@ class Model:
     def new_cache(self, spec: str = "dynamic") -> Cache:
         """An empty cache for one sequence: "none", "dynamic", "static:4096"."""
         return new_cache(spec, self.config, self.ops)
+
+    def fingerprint(self) -> str:
+        """What tells this model from others: a digest of its config and of the first numbers of every array."""
+        from hashlib import sha256
+
+        digest = sha256(repr(self.config).encode())
+        with self.ops.running():
+            for array in arrays_of(self.weights):
+                first = array[0, :64] if array.ndim == 2 else array[:64]
+                digest.update(self.ops.backend.to_host(first).tobytes())
+        return digest.hexdigest()
+
+    def save_cache(self, cache: Cache, path: str | Path) -> None:
+        """Write a cache of this model to a safetensors file, whole or not at all.
+
+        UsageError: a cache of another model, or one that keeps nothing. FileError: it cannot be written."""
+        from kvsim.caches.cache_file import save_cache
+
+        save_cache(self._own(cache), self.fingerprint(), Path(path))
+
+    def load_cache(self, path: str | Path, spec: str = "dynamic") -> Cache:
+        """A cache of the policy `spec` as `save_cache` wrote it, ready to go on.
+
+        FileError: no such file, one that is no cache, or one of another model, dtype or policy."""
+        from kvsim.caches.cache_file import load_cache
+
+        cache = self.new_cache(spec)
+        load_cache(cache, self.fingerprint(), Path(path))
+        return cache
 
     def count(self) -> AbstractContextManager[Ledger]:
         """`with model.count() as ledger:` every matrix product of the block. Ledgers nest."""
@@ -245,7 +242,12 @@ class Model:
             rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers), tuple(cache.cross), source))
         if not rows:
             return []
-        out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
+        try:
+            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
+        except BaseException:
+            for _, cache, _ in sequences:
+                cache.rewind()
+            raise
         for (_, cache, _), row in zip(sequences, rows, strict=True):
             cache.commit(row.pos, ids[row.rows])
         if logits == "last":

@@ -14,10 +14,11 @@ from kvsim.caches.cache import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation import Lockstep, check_room, encode_prompt, plan_stops, run_lockstep
+from kvsim.generation import Lockstep, run_lockstep
 from kvsim.loading.loader import load
 from kvsim.model import Model
 from kvsim.ops import Ops
+from kvsim.runs import check_room, encode_prompt, plan_stops
 from kvsim.sampling import Sampler
 from kvsim.text import Piece
 from kvsim.traces import Counts, Side, Trace, TraceStep

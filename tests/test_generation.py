@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import UsageError
-from kvsim.generation import parse_feed, plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
+from kvsim.runs import parse_feed, plan_stops
 from tests.models import PRIMES, configs, demo, make_model
 
 
@@ -190,3 +190,24 @@ def test_a_batch_refuses_what_one_would():
         kvsim.generate(demo(), ["中", ""], 3)
     with pytest.raises(UsageError, match="has a context of"):
         kvsim.generate(demo(), ["中", [5] * 2000], 3)
+
+
+def test_sequences_join_when_others_leave():
+    """Five prompts, two at a time: the same tokens, and no step that feeds more than two sequences."""
+    model = make_model(PRIMES)
+    prompts = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10], [11]]
+    alone = [kvsim.generate(model, prompt, 4 if i % 2 else 6, stop=None) for i, prompt in enumerate(prompts)]
+    runs = kvsim.generate(model, prompts, 6, at_once=2)
+    for run, one in zip(runs, alone, strict=True):
+        assert run.new_ids[: len(one.new_ids)] == one.new_ids
+    heads = [
+        sum(event.b for event in step.events if event.site == "layers.0.scores") for run in runs for step in run.steps
+    ]
+    assert max(heads) == 2 * PRIMES.n_heads
+    waiting = kvsim.generate(model, prompts, 3, at_once=1)
+    assert [len(run.ledger.events) for run in waiting] == [
+        len(kvsim.generate(model, p, 3).ledger.events) for p in prompts
+    ]
+    for wrong in (0, True, 1.5):
+        with pytest.raises(UsageError, match="at_once must be"):
+            kvsim.generate(model, prompts, 2, at_once=wrong)

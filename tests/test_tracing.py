@@ -16,9 +16,9 @@ from kvsim.caches import POLICIES
 from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
-from kvsim.generation import plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
+from kvsim.runs import plan_stops
 from kvsim.tracing import allowed_difference, compare_logits
 from tests.counting.closed_form import step_macs
 from tests.models import PRIMES, demo, make_model

@@ -9,6 +9,7 @@ from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.none import NoLayer
+from kvsim.caches.offload import OffloadLayer
 from kvsim.caches.static import StaticLayer
 from kvsim.caches.window import WindowLayer
 from kvsim.config import Config
@@ -20,6 +21,7 @@ POLICIES: dict[str, type[LayerCache]] = {
     "dynamic": DynamicLayer,
     "static": StaticLayer,
     "window": WindowLayer,
+    "offload": OffloadLayer,
 }
 EXAMPLES = tuple(policy.example for policy in POLICIES.values())
 

@@ -94,6 +94,8 @@ class LayerCache(ABC):
     lossless: ClassVar[bool] = True
 
     keeps: ClassVar[bool] = True  # False: every step starts from nothing
+    encodes_on_read: ClassVar[bool] = False  # are positions worked in when rows are read, not when they are written?
+    by_layer: ClassVar[bool] = True  # are a layer's rows its own, and not blocks of a pool?
     symbolic: ClassVar[bool] = False  # do its shapes follow from lengths alone, as polynomials?
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
@@ -155,6 +157,10 @@ class LayerCache(ABC):
     def commit(self, pos: Span) -> None:
         """The rows at `pos` are there for good: every layer has taken its own."""
 
+    def rewind(self, seen: int) -> None:
+        """A step after the first `seen` tokens was interrupted: forget what it brought, if anything."""
+        self.crop(seen)
+
     # What is held
 
     @property
@@ -188,6 +194,11 @@ class LayerCache(ABC):
         return Waste(reserved=self.allocated_bytes - self.logical_bytes)
 
     # Operations
+
+    @property
+    def home(self) -> Ops:
+        """Where the arrays of `state` live."""
+        return self.ops
 
     def fresh(self) -> "LayerCache":
         """An empty layer of the same kind."""

@@ -56,6 +56,11 @@ class Cache:
         if ids:  # a run of shapes has none
             self.ids[pos.start :] = ids
 
+    def rewind(self) -> None:
+        """A step was interrupted: what layers have taken of it is forgotten."""
+        for layer in self.layers:
+            layer.rewind(self.seen)
+
     # Operations
 
     def crop(self, length: int) -> None:

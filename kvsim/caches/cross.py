@@ -22,32 +22,40 @@ class CrossLayer:
             ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device),
             ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device),
         )
-        self._held: tuple[Array, Array] | None = None
+        self.held: tuple[Array, Array] | None = None
 
     def read(self, make: Callable[[], tuple[Any, Any]]) -> View:
         """What is held; `make()` if nothing is."""
-        keys, values = self._held or make()
+        keys, values = self.held or make()
         if self.keeps:
-            self._held = (keys, values)
+            self.held = (keys, values)
         everywhere = Span(0, keys.shape[1])
         return View(keys, values, everywhere, everywhere)
 
+    def hold(self, keys: Array, values: Array) -> None:
+        """Rows that were made before, [G, S, K]. ValueError: not of this model's heads."""
+        g, k, v = self.shape
+        s = keys.shape[1] if len(keys.shape) == 3 else -1
+        if tuple(keys.shape) != (g, s, k) or tuple(values.shape) != (g, s, v):
+            raise ValueError(f"keys {tuple(keys.shape)} and values {tuple(values.shape)}")
+        self.held = (keys, values)
+
     def clear(self) -> None:
-        self._held = None
+        self.held = None
 
     def fork(self) -> "CrossLayer":
         """Another with the same rows, which nobody writes: the arrays themselves."""
         other = CrossLayer(self.ops, self.shape, self.keeps)
-        other._held = self._held
+        other.held = self.held
         return other
 
     @property
     def keys(self) -> Array:
-        return (self._held or self._empty)[0]
+        return (self.held or self._empty)[0]
 
     @property
     def values(self) -> Array:
-        return (self._held or self._empty)[1]
+        return (self.held or self._empty)[1]
 
     @property
     def logical_bytes(self) -> int:

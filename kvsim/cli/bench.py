@@ -1,6 +1,5 @@
 """`kvsim bench`: how fast, with and without a cache, on this machine."""
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -8,24 +7,9 @@ from typing import Any
 import click
 
 from kvsim.cli.options import Bar, Number, common, known
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import UsageError
+from kvsim.files import write_beside
 from kvsim.views.language import Say
-
-
-def write_beside(path: Path, text: str) -> None:
-    """The whole file or none: written beside its target, then renamed; what is no plain file (a pipe, a device) is
-    written to as it is. FileError: it cannot be written."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise FileError("cannot write {path}: {error}", path=path, error=error.strerror or error) from error
 
 
 def command(say: Say) -> click.Command:
@@ -111,7 +95,7 @@ def command(say: Say) -> click.Command:
         elif done:
             click.echo(views.tell_sums(facts, done, prompt, prompt + new - 1, partial, say))
         if svg is not None and done:
-            write_beside(svg, views.to_svg(facts, done))
+            write_beside(svg, views.to_svg(facts, done).encode())
         return 130 if partial else 0
 
     return bench

@@ -112,15 +112,15 @@ def test_json(capsys):
 
 
 def test_a_plot_goes_where_a_link_points_and_through_a_pipe(tmp_path):
-    from kvsim.cli.bench import write_beside
+    from kvsim.files import write_beside
 
     (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
-    write_beside(tmp_path / "link.svg", "drawn")
+    write_beside(tmp_path / "link.svg", b"drawn")
     assert (tmp_path / "link.svg").is_symlink()
     assert (tmp_path / "target.svg").read_text() == "drawn"
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    write_beside(tmp_path / "pipe", "drawn")
+    write_beside(tmp_path / "pipe", b"drawn")
     assert os.read(reader, 99) == b"drawn"
     os.close(reader)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

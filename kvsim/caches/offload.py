@@ -1,0 +1,169 @@
+"""`offload:POLICY`: rows are kept on the host, by whichever policy, and fetched for each step (as in FlexGen,
+arXiv:2303.06865).
+
+On NumPy host and device are one: nothing is copied, and what a device would have to copy is counted. Elsewhere the
+copies are real.
+"""
+
+from typing import Any
+
+from kvsim.arrays import Array, get_backend
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, layer_shape
+from kvsim.config import Config
+from kvsim.errors import UsageError, Words, shortened
+from kvsim.ops import Ops
+from kvsim.spans import Scattered, Span, View
+
+ON_HOST = ("numpy", "exact")
+
+
+def host_ops(ops: Ops) -> Ops:
+    """Operations where the rows are kept: `ops` itself if that is where it is."""
+    return ops if ops.backend.name in ON_HOST else Ops(get_backend("numpy"), ops.dtype_name)
+
+
+class OffloadLayer(LayerCache):
+    """A layer of another policy on the host. `stored_bytes` went there, `fetched_bytes` came back, in all."""
+
+    example = "offload:dynamic"
+    promise = Words("that of the policy after the colon; rows live on the host and are fetched for each step")
+    paper = "arXiv:2303.06865"
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any, inner: LayerCache) -> None:
+        super().__init__(ops, shape, options)
+        self.inner = inner
+        self.stored_bytes = self.fetched_bytes = 0
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> Any:
+        from kvsim.caches import parse_spec
+
+        if not text or text == ":":
+            raise UsageError("the cache {name} needs a policy, as in {example}", name=name, example=cls.example)
+        inner = parse_spec(text)
+        if not (inner.policy.keeps and inner.policy.by_layer):
+            raise UsageError("the cache {inner} cannot be offloaded: its rows are not a layer's own", inner=str(inner))
+        return inner
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
+        if not ops.backend.holds_data:
+            return
+        if ops.dtype_name not in get_backend("numpy").dtypes:
+            raise UsageError(
+                "rows in {dtype} cannot be kept on the host, which has no such numbers: use float16 or float32",
+                dtype=shortened(ops.dtype_name),
+            )
+        options.policy.check(str(options), config, host_ops(ops), options.options)
+
+    @classmethod
+    def is_lossless(cls, config: Config, options: Any) -> bool:
+        lossless: bool = options.policy.is_lossless(config, options.options)
+        return lossless
+
+    @classmethod
+    def capacity(cls, options: Any) -> int | None:
+        capacity: int | None = options.policy.capacity(options.options)
+        return capacity
+
+    @classmethod
+    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
+        inner = options.policy.make_layers(config, host_ops(ops), options.options)
+        return [cls(ops, layer_shape(config), options, layer) for layer in inner]
+
+    # Copies
+
+    def _bytes(self, x: Array) -> int:
+        bits = 64 if x.dtype == self.ops.xp.int64 else 8 * self.ops.item_bytes
+        count = 1
+        for size in x.shape:
+            count *= size
+        return count * bits // 8
+
+    def _down(self, x: Array) -> Array:
+        self.stored_bytes += self._bytes(x)
+        return x if self.inner.ops is self.ops else self.inner.ops.xp.asarray(self.ops.backend.to_host(x))
+
+    def _up(self, x: Array) -> Array:
+        host = self.inner.ops
+        made = x if host is self.ops else self.ops.xp.asarray(x, device=self.ops.device)
+        self.fetched_bytes += self._bytes(made)
+        return made
+
+    def _fetch(self, view: View) -> View:
+        where = view.key_pos
+        if isinstance(where, Scattered):
+            where = where._replace(old=self._up(where.old))
+        parts = None if view.parts is None else tuple((rows, self._fetch(part)) for rows, part in view.parts)
+        keys, values = (view.keys, view.values) if parts else (self._up(view.keys), self._up(view.values))
+        observer = None if view.observer is None else self._observe(view.observer)
+        return view._replace(keys=keys, values=values, key_pos=where, parts=parts, observer=observer)
+
+    def _observe(self, observer: Any) -> Any:
+        return lambda queries, probs: observer(self._down(queries), self._down(probs))
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        """Rows are encoded on the device before they leave it, unless the policy does so when it reads them."""
+        if self.inner.encodes_on_read:
+
+            def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
+                k, v = encode(self._up(k), self._up(v), at)
+                return self._down(k), self._down(v)
+
+            return self._fetch(self.inner.update(self._down(keys), self._down(values), pos, encode_there))
+        keys, values = encode(keys, values, pos)
+        as_they_are: Encode = lambda k, v, at: (k, v)  # noqa: E731
+        return self._fetch(self.inner.update(self._down(keys), self._down(values), pos, as_they_are))
+
+    # All else is the inner layer's
+
+    @property
+    def home(self) -> Ops:
+        return self.inner.ops
+
+    def commit(self, pos: Span) -> None:
+        self.inner.commit(pos)
+
+    @property
+    def keys(self) -> Array:
+        """On the host."""
+        return self.inner.keys
+
+    @property
+    def values(self) -> Array:
+        """On the host."""
+        return self.inner.values
+
+    @property
+    def logical_bytes(self) -> int:
+        return self.inner.logical_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        return self.inner.allocated_bytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        return self.inner.metadata_bytes
+
+    @property
+    def waste(self) -> Waste:
+        return self.inner.waste
+
+    def fresh(self) -> "OffloadLayer":
+        return OffloadLayer(self.ops, self.shape, self.options, self.inner.fresh())
+
+    def check_crop(self, length: int) -> None:
+        self.inner.check_crop(length)
+
+    def rewind(self, seen: int) -> None:
+        self.inner.rewind(seen)
+
+    def crop(self, length: int) -> None:
+        self.inner.crop(length)
+
+    def state(self) -> State:
+        return self.inner.state()
+
+    def restore(self, state: State) -> None:
+        self.inner.restore(state)
