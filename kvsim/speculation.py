@@ -55,7 +55,10 @@ class Smaller:
     def guess(self, ids: list[int], count: int) -> list[int]:
         held = self.cache.ids
         common = next((i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b), min(len(held), len(ids)))
-        self.cache.crop(min(common, len(ids) - 1))
+        try:
+            self.cache.crop(min(common, len(ids) - 1))
+        except UsageError:  # a window that has let go of the rows: read the text again
+            self.cache.clear()
         text = list(ids)
         for _ in range(min(count, self.model.config.max_context - len(ids) + 1)):
             logits = self.model(text[self.cache.seen :], self.cache, logits="last")

@@ -29,9 +29,9 @@ class OffloadLayer(LayerCache):
     promise = Words("that of the policy after the colon; rows live on the host and are fetched for each step")
     paper = "arXiv:2303.06865"
 
-    def __init__(self, ops: Ops, shape: Shape, options: Any, inner: LayerCache) -> None:
+    def __init__(self, ops: Ops, shape: Shape, options: Any, layer: LayerCache) -> None:
         super().__init__(ops, shape, options)
-        self.inner = inner
+        self.layer = layer
         self.stored_bytes = self.fetched_bytes = 0
 
     @classmethod
@@ -40,10 +40,10 @@ class OffloadLayer(LayerCache):
 
         if not text or text == ":":
             raise UsageError("the cache {name} needs a policy, as in {example}", name=name, example=cls.example)
-        inner = parse_spec(text)
-        if not (inner.policy.keeps and inner.policy.by_layer):
-            raise UsageError("the cache {inner} cannot be offloaded: its rows are not a layer's own", inner=str(inner))
-        return inner
+        kept = parse_spec(text)
+        if not (kept.policy.keeps and kept.policy.by_layer):
+            raise UsageError("the cache {spec} cannot be offloaded: its rows are not a layer's own", spec=str(kept))
+        return kept
 
     @classmethod
     def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
@@ -68,8 +68,8 @@ class OffloadLayer(LayerCache):
 
     @classmethod
     def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
-        inner = options.policy.make_layers(config, host_ops(ops), options.options)
-        return [cls(ops, layer_shape(config), options, layer) for layer in inner]
+        kept = options.policy.make_layers(config, host_ops(ops), options.options)
+        return [cls(ops, layer_shape(config), options, layer) for layer in kept]
 
     # Copies
 
@@ -82,10 +82,10 @@ class OffloadLayer(LayerCache):
 
     def _down(self, x: Array) -> Array:
         self.stored_bytes += self._bytes(x)
-        return x if self.inner.ops is self.ops else self.inner.ops.xp.asarray(self.ops.backend.to_host(x))
+        return x if self.layer.ops is self.ops else self.layer.ops.xp.asarray(self.ops.backend.to_host(x))
 
     def _up(self, x: Array) -> Array:
-        host = self.inner.ops
+        host = self.layer.ops
         made = x if host is self.ops else self.ops.xp.asarray(x, device=self.ops.device)
         self.fetched_bytes += self._bytes(made)
         return made
@@ -104,66 +104,66 @@ class OffloadLayer(LayerCache):
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         """Rows are encoded on the device before they leave it, unless the policy does so when it reads them."""
-        if self.inner.encodes_on_read:
+        if self.layer.encodes_on_read:
 
             def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
                 k, v = encode(self._up(k), self._up(v), at)
                 return self._down(k), self._down(v)
 
-            return self._fetch(self.inner.update(self._down(keys), self._down(values), pos, encode_there))
+            return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, encode_there))
         keys, values = encode(keys, values, pos)
         as_they_are: Encode = lambda k, v, at: (k, v)  # noqa: E731
-        return self._fetch(self.inner.update(self._down(keys), self._down(values), pos, as_they_are))
+        return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, as_they_are))
 
-    # All else is the inner layer's
+    # All else is the layer's
 
     @property
     def home(self) -> Ops:
-        return self.inner.ops
+        return self.layer.ops
 
     def commit(self, pos: Span) -> None:
-        self.inner.commit(pos)
+        self.layer.commit(pos)
 
     @property
     def keys(self) -> Array:
         """On the host."""
-        return self.inner.keys
+        return self.layer.keys
 
     @property
     def values(self) -> Array:
         """On the host."""
-        return self.inner.values
+        return self.layer.values
 
     @property
     def logical_bytes(self) -> int:
-        return self.inner.logical_bytes
+        return self.layer.logical_bytes
 
     @property
     def allocated_bytes(self) -> int:
-        return self.inner.allocated_bytes
+        return self.layer.allocated_bytes
 
     @property
     def metadata_bytes(self) -> int:
-        return self.inner.metadata_bytes
+        return self.layer.metadata_bytes
 
     @property
     def waste(self) -> Waste:
-        return self.inner.waste
+        return self.layer.waste
 
     def fresh(self) -> "OffloadLayer":
-        return OffloadLayer(self.ops, self.shape, self.options, self.inner.fresh())
+        return OffloadLayer(self.ops, self.shape, self.options, self.layer.fresh())
 
     def check_crop(self, length: int) -> None:
-        self.inner.check_crop(length)
+        self.layer.check_crop(length)
 
     def rewind(self, seen: int) -> None:
-        self.inner.rewind(seen)
+        self.layer.rewind(seen)
 
     def crop(self, length: int) -> None:
-        self.inner.crop(length)
+        self.layer.crop(length)
 
     def state(self) -> State:
-        return self.inner.state()
+        return self.layer.state()
 
     def restore(self, state: State) -> None:
-        self.inner.restore(state)
+        self.layer.restore(state)

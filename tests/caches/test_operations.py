@@ -221,3 +221,18 @@ def test_offload_counts_what_a_device_would_copy():
     ):
         with pytest.raises(UsageError, match=said):
             model.new_cache(spec)
+
+
+@pytest.mark.dev
+def test_offload_copies_where_host_and_device_differ():
+    """torch's arrays: rows are NumPy's between steps, and go on in a file."""
+    for spec in ("dynamic", "window:5"):
+        model = make(PRIMES, "torch", "float64")
+        cache, plain = model.new_cache(f"offload:{spec}"), model.new_cache(spec)
+        for start, stop in ((0, 7), (7, 8), (8, 12)):
+            assert (model(IDS[start:stop], cache) == model(IDS[start:stop], plain)).all()
+        assert isinstance(cache.layers[0].keys, np.ndarray)
+        assert cache.logical_bytes == plain.logical_bytes
+        assert (model([5], cache.fork()) == model([5], plain)).all()
+    with pytest.raises(UsageError, match="cannot be kept on the host"):
+        make(PRIMES, "torch", "bfloat16").new_cache("offload:dynamic")
