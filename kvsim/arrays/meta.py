@@ -19,7 +19,7 @@ BITS = {"bool": 8, "int64": 64, "float16": 16, "bfloat16": 16, "float32": 32, "f
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def refuse_value(*_: object) -> NoReturn:
+def refuse_value(*_: object, **__: object) -> NoReturn:
     """There is no data."""
     raise UsageError(
         "the backend meta has shapes and no values: nothing can be read or chosen from them;"

@@ -63,6 +63,7 @@ class EvictingLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.budget: int = options
         self.since, self.stop = 0, 0
+        self.done = 0  # tokens that every layer has taken; `stop` is ahead of it while a step runs, or has failed
         xp, (g, k, v) = ops.xp, shape
         self._old: Array = xp.empty((g, 0), dtype=xp.int64, device=ops.device)
         self._keys: Array = xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
@@ -109,6 +110,10 @@ class EvictingLayer(LayerCache):
         return int(self._old.shape[1]) + position - self.since
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        if pos.start != self.done:  # rows let go, or scores, are those of a step that not all layers have been through
+            raise UsageError(
+                "the cache {spec} was interrupted while it let go of rows: clear it, or use a new one", spec=self.spec
+            )
         xp, held = self.ops.xp, self._column(pos.start)
         keys, values = encode(keys, values, pos)
         self._keys = xp.concat([self._keys[:, :held, :], keys], axis=1)
@@ -122,6 +127,7 @@ class EvictingLayer(LayerCache):
         """After the step at `pos`: the columns that stay, [G, N] in order; None: all."""
 
     def commit(self, pos: Span) -> None:
+        self.done = pos.stop
         columns = self._choose(pos)
         if columns is not None:
             self._keep(columns)
@@ -176,14 +182,60 @@ class EvictingLayer(LayerCache):
         return f"{self.example.partition(':')[0]}:{self.budget}"
 
     def crop(self, length: int) -> None:
-        self.stop = length
+        self.stop = self.done = length
 
     def state(self) -> State:
-        arrays = {"positions": self._old, "keys": self.keys, "values": self.values}
-        return State({"since": self.since, "stop": self.stop}, arrays)
+        rows = self._column(self.done)
+        arrays = {"positions": self._old, "keys": self._keys[:, :rows, :], "values": self._values[:, :rows, :]}
+        return State({"since": self.since, "stop": self.done}, arrays)
 
     def restore(self, state: State) -> None:
         xp, arrays = self.ops.xp, state.arrays
         self.since, self.stop = state.numbers["since"], state.numbers["stop"]
+        self.done = self.stop
         self._old = xp.astype(arrays["positions"], xp.int64)
         self._keys, self._values = (xp.astype(arrays[name], self.ops.dtype) for name in ("keys", "values"))
+
+
+class ScoredLayer(EvictingLayer):
+    """Rows with a score each, [G, S], in the type that statistics are computed in: float32 for 16-bit models, else
+    the model's own. What a step adds counts when every layer is through."""
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
+        super().__init__(ops, shape, options)
+        self._scores = self._next = zeros(ops, shape.n_heads, 0)
+
+    @abstractmethod
+    def _begin(self, keys: Array) -> Array:
+        """The scores that new rows begin with, [G, T], by their keys [G, T, K] without positions."""
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        held = self._scores[:, : self._column(pos.start)]
+        self._next = self.ops.xp.concat([held, self._begin(keys)], axis=1)
+        return super().update(keys, values, pos, encode)
+
+    def commit(self, pos: Span) -> None:
+        self._scores = self._next
+        super().commit(pos)
+
+    def _keep(self, columns: Array) -> None:
+        super()._keep(columns)
+        self._scores = gather(self.ops, self._scores, columns)
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Positions and scores."""
+        score_bytes = int(self.ops.xp.finfo(self.ops.wide_dtype).bits) // 8
+        return super().metadata_bytes + int(self._scores.shape[1]) * self.shape.n_heads * score_bytes
+
+    def crop(self, length: int) -> None:
+        super().crop(length)
+        self._scores = self._scores[:, : self.rows]
+
+    def state(self) -> State:
+        numbers, arrays = super().state()
+        return State(numbers, arrays | {"scores": self._scores})
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._scores = self._next = self.ops.xp.astype(state.arrays["scores"], self.ops.wide_dtype)

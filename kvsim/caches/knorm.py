@@ -2,19 +2,20 @@
 KV Cache Compression", arXiv:2406.11430: keys of small norm get most attention).
 
 When more than B rows are held after a step, those with the smallest L2 norm of the key stay; of equals the older. The
-newest always stays. Norms are of the keys as they are held, which rotary positions do not change but for rounding.
+newest always stays. Norms are taken of keys without their positions: rotary ones do not change a length but by
+rounding, and that would decide between rows of one token, whose keys in the first layer are the same.
 """
 
 from kvsim.arrays import Array
-from kvsim.caches.evicting import EvictingLayer, best_columns, followed_by
+from kvsim.caches.evicting import ScoredLayer, best_columns, followed_by
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
 from kvsim.spans import Span
 
 
-class ShortKeysLayer(EvictingLayer):
-    """Norms are computed from the keys when they are needed: nothing is kept for them."""
+class ShortKeysLayer(ScoredLayer):
+    """A row's score is minus the square of its key's norm, which is ranked as the norm is."""
 
     example = "knorm:256"
     promise = Words("B rows of each head: those with the shortest keys, and the newest")
@@ -30,10 +31,13 @@ class ShortKeysLayer(EvictingLayer):
                 spec=spec,
             )
 
+    def _begin(self, keys: Array) -> Array:
+        wide = self.ops.xp.astype(keys, self.ops.wide_dtype, copy=False)
+        return -self.ops.xp.sum(wide * wide, axis=-1)
+
     def _choose(self, pos: Span) -> Array | None:
         if self.rows <= self.budget:
             return None
-        xp, others = self.ops.xp, self.rows - 1
-        wide = xp.astype(self._keys[:, :others, :], self.ops.wide_dtype, copy=False)
-        squares = xp.sum(wide * wide, axis=-1)  # in the order of the norms
-        return followed_by(self.ops, best_columns(self.ops, -squares, self.budget - 1), others, self.rows)
+        others = self.rows - 1
+        short = best_columns(self.ops, self._scores[:, :others], self.budget - 1)
+        return followed_by(self.ops, short, others, self.rows)

@@ -45,6 +45,7 @@ class SinksLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.ends: Ends = options
         self.start, self.stop = self.ends.first, 0
+        self.done = 0  # tokens that every layer has taken; `stop` is ahead of it while a step runs, or has failed
         g, k, v = shape
         self._keys: Array = ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
         self._values: Array = ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device)
@@ -121,6 +122,9 @@ class SinksLayer(LayerCache):
         one = parts[0][1]
         return one if len(parts) == 1 else one._replace(parts=tuple(parts))  # whose own rows nobody reads
 
+    def commit(self, pos: Span) -> None:
+        self.done = pos.stop
+
     def _whole(self, start: int, stop: int, encode: Encode) -> View:
         """The queries from `start` to `stop`, which see all before them: positions inside are the true ones."""
         everything = Span(0, stop)
@@ -170,13 +174,15 @@ class SinksLayer(LayerCache):
             )
 
     def crop(self, length: int) -> None:
-        self.stop = length
+        self.stop = self.done = length
 
     def state(self) -> State:
-        return State({"start": self._first(self.stop), "stop": self.stop}, {"keys": self.keys, "values": self.values})
+        arrays = {"keys": self._seen(self._keys, self.done), "values": self._seen(self._values, self.done)}
+        return State({"start": self._first(self.done), "stop": self.done}, arrays)
 
     def restore(self, state: State) -> None:
         self.start, self.stop = state.numbers["start"], state.numbers["stop"]
+        self.done = self.stop
         self._keys, self._values = (
             self.ops.xp.astype(state.arrays[name], self.ops.dtype) for name in ("keys", "values")
         )
