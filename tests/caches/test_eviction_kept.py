@@ -12,7 +12,7 @@ from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.arrays.runs import ZOO, backend_of
-from tests.caches.common import NAMES, TURNING, assert_close
+from tests.caches.common import NAMES, TURNING, assert_close, random_ids
 from tests.models import GPT2_LIKE, PRIMES, make_model
 from tests.transformer.test_split_invariance import feed
 
@@ -155,16 +155,18 @@ def test_h2o_cannot_go_back():
 # Where it runs
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_blocked_attention_is_the_same(name):
+@pytest.mark.parametrize(("name", "budget", "sizes"), [*((n, 4, (8, 1, 3)) for n in NAMES), ("snapkv", 40, (45, 1, 3))])
+def test_blocked_attention_is_the_same(name, budget, sizes):
     """The observer sees the queries in blocks, with the columns that each block may see."""
     blocked = Model(TURNING, random_weights(TURNING), dtype="float64", attention="blocked")
     blocked.ops.query_block = 3
-    model = make_model(TURNING)
-    one, other = model.new_cache(f"{name}:4"), blocked.new_cache(f"{name}:4")
-    for new in (IDS[:8], IDS[8:9], IDS[9:]):
+    model, ids, start = make_model(TURNING), random_ids(TURNING, sum(sizes)), 0
+    one, other = model.new_cache(f"{name}:{budget}"), blocked.new_cache(f"{name}:{budget}")
+    for size in sizes:
+        new = ids[start : start + size]
         assert_close(blocked(new, other), model(new, one))
         assert one.layers[1].positions.tolist() == other.layers[1].positions.tolist()
+        start += size
 
 
 @pytest.mark.parametrize("backend", ["strict", "exact", pytest.param("torch", marks=pytest.mark.dev)])
