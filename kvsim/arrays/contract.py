@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 FUNCTIONS = frozenset({
-    "abs", "any", "arange", "argmax", "asarray", "astype", "broadcast_to", "concat", "cos", "empty", "exp",
+    "abs", "any", "arange", "argmax", "argsort", "asarray", "astype", "broadcast_to", "concat", "cos", "empty", "exp",
     "finfo", "isnan", "logical_and", "matmul", "matrix_transpose", "max", "maximum", "mean", "permute_dims", "reshape",
-    "sin", "sqrt", "stack", "sum", "take", "tanh", "where", "zeros_like",
+    "sin", "sort", "sqrt", "stack", "sum", "take", "tanh", "where", "zeros_like",
 })  # fmt: skip
 DTYPES = frozenset({"float32", "float64", "int64"})
 OPTIONAL = frozenset({"float16", "bfloat16", "erf"})  # erf: the library's own, where it has one

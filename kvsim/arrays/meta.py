@@ -19,7 +19,7 @@ BITS = {"bool": 8, "int64": 64, "float16": 16, "bfloat16": 16, "float32": 32, "f
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def refuse_value(*_: object) -> NoReturn:
+def refuse_value(*_: object, **__: object) -> NoReturn:
     """There is no data."""
     raise UsageError(
         "the backend meta has shapes and no values: nothing can be read or chosen from them;"
@@ -268,12 +268,12 @@ def matmul(a: MetaArray, b: MetaArray) -> MetaArray:
 
 
 NAMESPACE = SimpleNamespace(
-    abs=_elementwise, any=_any, arange=_arange, argmax=_argmax, asarray=_asarray, astype=_astype,
+    abs=_elementwise, any=_any, arange=_arange, argmax=_argmax, argsort=refuse_value, asarray=_asarray, astype=_astype,
     broadcast_to=_broadcast_to, concat=_concat, cos=_elementwise, empty=_empty, exp=_elementwise,
     finfo=lambda dtype: SimpleNamespace(bits=BITS[dtype], eps=EPS[dtype]), isnan=_isnan, logical_and=_both,
     matmul=matmul, matrix_transpose=_matrix_transpose, max=_reduce, maximum=_both, mean=_reduce,
-    permute_dims=_permute_dims, reshape=_reshape, sin=_elementwise, sqrt=_elementwise, stack=_stack, sum=_reduce,
-    take=_take, tanh=_elementwise, where=_where, zeros_like=_elementwise, erf=_elementwise,
+    permute_dims=_permute_dims, reshape=_reshape, sin=_elementwise, sort=refuse_value, sqrt=_elementwise, stack=_stack,
+    sum=_reduce, take=_take, tanh=_elementwise, where=_where, zeros_like=_elementwise, erf=_elementwise,
     **{name: name for name in BITS if name != "bool"},
 )  # fmt: skip
 

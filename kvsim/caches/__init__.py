@@ -1,6 +1,7 @@
 """Caches, one policy a file. A new policy is a file and one line in `POLICIES`.
 
-A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096", "window:256".
+A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096", "window:256",
+"sinks:4+252".
 """
 
 from typing import Any, NamedTuple
@@ -8,8 +9,12 @@ from typing import Any, NamedTuple
 from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.dynamic import DynamicLayer
+from kvsim.caches.h2o import HeavyHittersLayer
+from kvsim.caches.knorm import ShortKeysLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.offload import OffloadLayer
+from kvsim.caches.sinks import SinksLayer
+from kvsim.caches.snapkv import SnapLayer
 from kvsim.caches.static import StaticLayer
 from kvsim.caches.window import WindowLayer
 from kvsim.config import Config
@@ -22,6 +27,10 @@ POLICIES: dict[str, type[LayerCache]] = {
     "static": StaticLayer,
     "window": WindowLayer,
     "offload": OffloadLayer,
+    "sinks": SinksLayer,
+    "h2o": HeavyHittersLayer,
+    "snapkv": SnapLayer,
+    "knorm": ShortKeysLayer,
 }
 EXAMPLES = tuple(policy.example for policy in POLICIES.values())
 

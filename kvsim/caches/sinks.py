@@ -1,0 +1,188 @@
+"""`sinks:S+W`: each query sees the first S tokens and the last W, itself the last of them, at positions inside the
+cache (StreamingLLM, arXiv:2309.17453, section 3.2).
+
+The rows that a query sees are numbered 0, 1, ... n - 1 in order, and the query stands at n - 1, so that no distance is
+longer than S + W, however long the text. Keys are therefore stored without positions and encoded whenever they are
+read. All this is said of each query alone: how the tokens are cut into steps changes nothing (but for rotary
+frequencies that depend on the length, and only among the first S + W tokens).
+"""
+
+import re
+from typing import Any, NamedTuple
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes
+from kvsim.config import Config
+from kvsim.errors import UsageError, Words, shortened
+from kvsim.ops import Ops
+from kvsim.spans import Span, View
+
+
+class Ends(NamedTuple):
+    """How many tokens are seen at either end of the text."""
+
+    first: int  # the sinks
+    last: int  # the window, the query itself included
+
+    @property
+    def size(self) -> int:
+        return self.first + self.last
+
+
+class SinksLayer(LayerCache):
+    """The sinks, then the rows of the positions from `start` to `stop`: at least those that the next query sees. What
+    is left behind is let go by the next update, so that a forward pass which was interrupted can be run again.
+
+    `keys` are not encoded: their positions change from query to query.
+    """
+
+    example = "sinks:4+252"
+    promise = Words("the first S tokens and the last W of each query, numbered inside the cache")
+    paper = "arXiv:2309.17453"
+    lossless = False
+
+    def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
+        super().__init__(ops, shape, options)
+        self.ends: Ends = options
+        self.start, self.stop = self.ends.first, 0
+        self.done = 0  # tokens that every layer has taken; `stop` is ahead of it while a step runs, or has failed
+        g, k, v = shape
+        self._keys: Array = ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
+        self._values: Array = ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device)
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> Ends:
+        found = re.fullmatch(r"([0-9]{1,18})\+([0-9]{1,18})", text)
+        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        if first == 0 and last > 0:
+            raise UsageError(
+                "the cache {spec} has no sinks: use window:{window}", spec=shortened(f"{name}:{text}"), window=last
+            )
+        if last == 0:
+            raise UsageError(
+                "the cache {name} needs its sinks and its window in tokens, each at least 1, as in {example},"
+                " not {spec}",
+                name=name,
+                example=cls.example,
+                spec=shortened(f"{name}:{text}" if text else name),
+            )
+        return Ends(first, last)
+
+    @classmethod
+    def print_options(cls, options: Ends) -> str:
+        return f"{options.first}+{options.last}"
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: Ends) -> None:
+        if config.learned_positions:
+            raise UsageError(
+                "the cache {spec} numbers positions anew whenever it reads keys, and this model has learned ones, which"
+                " are added to the embeddings before there are keys: use window:{window}",
+                spec=spec,
+                window=options.size,
+            )
+
+    @classmethod
+    def is_lossless(cls, config: Config, options: Ends) -> bool:
+        return all(kind.window is not None for kind in config.layers)  # and every layer keeps its own
+
+    # Rows by position
+
+    def _column(self, position: int) -> int:
+        """Where the row of a position stands that is held."""
+        return position if position < self.ends.first else self.ends.first + position - self.start
+
+    def _first(self, stop: int) -> int:
+        """After the sinks, the first position that a query at `stop` sees."""
+        return max(self.ends.first, stop + 1 - self.ends.last)
+
+    def _seen(self, x: Array, stop: int) -> Array:
+        """The rows before `stop` that a query at `stop` sees, of keys or values."""
+        n_sinks, first = min(self.ends.first, stop), self._first(stop)
+        if stop <= first:
+            return x[:, :n_sinks, :]
+        if first == self.start:
+            return x[:, : self._column(stop), :]
+        return self.ops.xp.concat([x[:, :n_sinks, :], x[:, self._column(first) : self._column(stop), :]], axis=1)
+
+    # What attention calls
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        xp = self.ops.xp
+        self._keys = xp.concat([self._seen(self._keys, pos.start), keys], axis=1)
+        self._values = xp.concat([self._seen(self._values, pos.start), values], axis=1)
+        self.start, self.stop = self._first(pos.start), pos.stop
+        parts = []
+        crowded = max(pos.start, min(pos.stop, self.ends.size))  # the first query that does not see all
+        if pos.start < crowded:
+            parts.append((slice(0, crowded - pos.start), self._whole(pos.start, crowded, encode)))
+        for position in range(crowded, pos.stop):
+            at = position - pos.start
+            parts.append((slice(at, at + 1), self._inside(position, encode)))
+        one = parts[0][1]
+        return one if len(parts) == 1 else one._replace(parts=tuple(parts))  # whose own rows nobody reads
+
+    def commit(self, pos: Span) -> None:
+        self.done = pos.stop
+
+    def _whole(self, start: int, stop: int, encode: Encode) -> View:
+        """The queries from `start` to `stop`, which see all before them: positions inside are the true ones."""
+        everything = Span(0, stop)
+        keys, values = encode(self._keys[:, :stop, :], self._values[:, :stop, :], everything)
+        return View(keys, values, everything, Span(start, stop))
+
+    def _inside(self, position: int, encode: Encode) -> View:
+        """The query at a position beyond S + W, which is the last of as many rows."""
+        size = self.ends.size
+        held = self._with_itself(self._keys, position), self._with_itself(self._values, position)
+        return View(*encode(*held, Span(0, size)), Span(0, size), Span(size - 1, size))
+
+    def _with_itself(self, x: Array, position: int) -> Array:
+        """All that the query at `position` sees: [G, S + W, K]."""
+        first, stop = self._column(position + 1 - self.ends.last), self._column(position) + 1
+        if first == self.ends.first:
+            return x[:, :stop, :]
+        return self.ops.xp.concat([x[:, : self.ends.first, :], x[:, first:stop, :]], axis=1)
+
+    # What is held
+
+    @property
+    def keys(self) -> Array:
+        return self._seen(self._keys, self.stop)
+
+    @property
+    def values(self) -> Array:
+        return self._seen(self._values, self.stop)
+
+    @property
+    def allocated_bytes(self) -> int:
+        return array_bytes(self.ops, self._keys, self._values)
+
+    @property
+    def waste(self) -> Waste:
+        """Rows between the sinks and the window, which nobody sees any more."""
+        return Waste(external=self.allocated_bytes - self.logical_bytes)
+
+    # Operations
+
+    def check_crop(self, length: int) -> None:
+        if self._first(length) < self.start:
+            raise UsageError(
+                "the cache {spec} cannot go back to {length} tokens: it has let go of rows that the next one would see",
+                spec=f"sinks:{self.print_options(self.options)}",
+                length=length,
+            )
+
+    def crop(self, length: int) -> None:
+        self.stop = self.done = length
+
+    def state(self) -> State:
+        arrays = {"keys": self._seen(self._keys, self.done), "values": self._seen(self._values, self.done)}
+        return State({"start": self._first(self.done), "stop": self.done}, arrays)
+
+    def restore(self, state: State) -> None:
+        self.start, self.stop = state.numbers["start"], state.numbers["stop"]
+        self.done = self.stop
+        self._keys, self._values = (
+            self.ops.xp.astype(state.arrays[name], self.ops.dtype) for name in ("keys", "values")
+        )
