@@ -9,6 +9,7 @@ from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.none import NoLayer
+from kvsim.caches.quantised import Fp8Layer, Int4Layer, Int8Layer
 from kvsim.caches.static import StaticLayer
 from kvsim.caches.window import WindowLayer
 from kvsim.config import Config
@@ -20,6 +21,9 @@ POLICIES: dict[str, type[LayerCache]] = {
     "dynamic": DynamicLayer,
     "static": StaticLayer,
     "window": WindowLayer,
+    "int8": Int8Layer,
+    "int4": Int4Layer,
+    "fp8": Fp8Layer,
 }
 EXAMPLES = tuple(policy.example for policy in POLICIES.values())
 
