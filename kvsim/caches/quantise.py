@@ -132,6 +132,8 @@ def dequantise(ops: Ops, code: Code, groups: Groups, packed: Packed) -> Array:
     x_5 = q_5 * xp.astype(packed.scale[:, :, None, :, None], xp.float32)
     if packed.zero is not None:
         x_5 = x_5 + xp.astype(packed.zero[:, :, None, :, None], xp.float32)
+    if ops.dtype_name == "float16":  # a scale that was rounded up may lead beyond it
+        x_5 = ops.clamp(x_5, LARGEST)
     g, a, rows, b, channels = x_5.shape
     return xp.astype(xp.reshape(x_5, (g, a * rows, b * channels)), ops.dtype, copy=False)
 
