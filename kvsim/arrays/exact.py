@@ -18,7 +18,7 @@ import numpy as np
 
 from kvsim.arrays import Backend
 from kvsim.arrays.contract import narrow
-from kvsim.arrays.host import DTYPES, refuse_device
+from kvsim.arrays.host import DTYPES, HostNamespace, refuse_device
 
 
 def _wide(x: np.ndarray) -> Any:
@@ -71,5 +71,5 @@ def in_order(function: Callable[..., Any]) -> Callable[[np.ndarray], np.ndarray]
 def open_backend(device: str | None) -> Backend:
     refuse_device("exact", device)
     own = {name: in_order(getattr(np, name)) for name in ("exp", "tanh", "sin", "cos")}
-    namespace = narrow(np, matmul=matmul, sum=add_up, mean=mean, **own)
+    namespace = HostNamespace(**vars(narrow(np, matmul=matmul, sum=add_up, mean=mean, **own)))
     return Backend("exact", namespace, None, DTYPES, np.asarray, fixed_order=True)

@@ -1,5 +1,6 @@
 """NumPy on the processor: its own array-API namespace since version 2."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,20 @@ METHODS: dict[str, Any] = {
 }
 
 
+class HostNamespace(SimpleNamespace):
+    """A narrowed namespace of NumPy's, and float8_e4m3fn, which is ml_dtypes': imported when it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "float8_e4m3fn":
+            raise AttributeError(name)
+        try:
+            from ml_dtypes import float8_e4m3fn
+        except ImportError as error:
+            raise AttributeError(name) from error
+        self.float8_e4m3fn = float8_e4m3fn
+        return float8_e4m3fn
+
+
 def open_backend(device: str | None) -> Backend:
     refuse_device("numpy", device)
-    return Backend("numpy", narrow(np, **METHODS), None, DTYPES, np.asarray, in_place=True)
+    return Backend("numpy", HostNamespace(**vars(narrow(np, **METHODS))), None, DTYPES, np.asarray, in_place=True)

@@ -15,7 +15,10 @@ from kvsim.errors import UsageError
 
 Shape = tuple[Any, ...]
 ALL = slice(None)
-BITS = {"bool": 8, "int64": 64, "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
+BITS = {
+    "bool": 8, "int8": 8, "uint8": 8, "int64": 64, "float8_e4m3fn": 8, "float16": 16, "bfloat16": 16, "float32": 32,
+    "float64": 64,
+}  # fmt: skip
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
@@ -205,6 +208,12 @@ def _both(a: MetaArray, b: Any) -> MetaArray:
     return a._with(b)
 
 
+def _bits(a: MetaArray, b: Any) -> MetaArray:
+    if a.dtype in EPS:
+        raise TypeError(f"expected integers, got {a!r}")
+    return a._with(b)
+
+
 def _where(condition: MetaArray, a: Any, b: Any) -> MetaArray:
     if condition.dtype != "bool":
         raise TypeError(f"expected booleans, got {condition!r}")
@@ -269,11 +278,12 @@ def matmul(a: MetaArray, b: MetaArray) -> MetaArray:
 
 NAMESPACE = SimpleNamespace(
     abs=_elementwise, any=_any, arange=_arange, argmax=_argmax, argsort=refuse_value, asarray=_asarray, astype=_astype,
-    broadcast_to=_broadcast_to, concat=_concat, cos=_elementwise, empty=_empty, exp=_elementwise,
-    finfo=lambda dtype: SimpleNamespace(bits=BITS[dtype], eps=EPS[dtype]), isnan=_isnan, logical_and=_both,
-    matmul=matmul, matrix_transpose=_matrix_transpose, max=_reduce, maximum=_both, mean=_reduce,
-    permute_dims=_permute_dims, reshape=_reshape, sin=_elementwise, sort=refuse_value, sqrt=_elementwise, stack=_stack,
-    sum=_reduce, take=_take, tanh=_elementwise, where=_where, zeros_like=_elementwise, erf=_elementwise,
+    bitwise_and=_bits, bitwise_right_shift=_bits, broadcast_to=_broadcast_to, concat=_concat, cos=_elementwise,
+    empty=_empty, exp=_elementwise, finfo=lambda dtype: SimpleNamespace(bits=BITS[dtype], eps=EPS[dtype]),
+    isnan=_isnan, logical_and=_both, matmul=matmul, matrix_transpose=_matrix_transpose, max=_reduce, maximum=_both,
+    mean=_reduce, min=_reduce, permute_dims=_permute_dims, reshape=_reshape, round=_elementwise, sin=_elementwise, sort=refuse_value,
+    sqrt=_elementwise, stack=_stack, sum=_reduce, take=_take, tanh=_elementwise, where=_where, zeros_like=_elementwise,
+    erf=_elementwise,
     **{name: name for name in BITS if name != "bool"},
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from kvsim.caches.h2o import HeavyHittersLayer
 from kvsim.caches.knorm import ShortKeysLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.offload import OffloadLayer
+from kvsim.caches.quantised import Fp8Layer, Int4Layer, Int8Layer
 from kvsim.caches.sinks import SinksLayer
 from kvsim.caches.snapkv import SnapLayer
 from kvsim.caches.static import StaticLayer
@@ -26,11 +27,14 @@ POLICIES: dict[str, type[LayerCache]] = {
     "dynamic": DynamicLayer,
     "static": StaticLayer,
     "window": WindowLayer,
-    "offload": OffloadLayer,
     "sinks": SinksLayer,
+    "int8": Int8Layer,
+    "int4": Int4Layer,
+    "fp8": Fp8Layer,
     "h2o": HeavyHittersLayer,
     "snapkv": SnapLayer,
     "knorm": ShortKeysLayer,
+    "offload": OffloadLayer,
 }
 EXAMPLES = tuple(policy.example for policy in POLICIES.values())
 
