@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
-from kvsim.caches import new_cache
-from kvsim.caches.cache import Cache
+from kvsim.caches import new_cache, new_pool
+from kvsim.caches.cache import Cache, check_room
+from kvsim.caches.pool import Pool
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
@@ -129,6 +130,10 @@ class Model:
         """An empty cache for one sequence: "none", "dynamic", "static:4096"."""
         return new_cache(spec, self.config, self.ops)
 
+    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> Pool:
+        """Room for many sequences in `blocks` blocks: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
+        return new_pool(spec, self.config, self.ops, blocks)
+
     def count(self) -> AbstractContextManager[Ledger]:
         """`with model.count() as ledger:` every matrix product of the block. Ledgers nest."""
         return self.ops.count()
@@ -245,12 +250,11 @@ class Model:
             rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers), tuple(cache.cross), source))
         if not rows:
             return []
+        check_room([(cache, row.pos) for (_, cache, _), row in zip(sequences, rows, strict=True)])
         out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         for (_, cache, _), row in zip(sequences, rows, strict=True):
             cache.commit(row.pos, ids[row.rows])
-        if logits == "last":
-            return [out[n : n + 1, :] for n in range(len(rows))]
-        return [out[row.rows, :] for row in rows]
+        return [out[n : n + 1, :] if logits == "last" else out[row.rows, :] for n, row in enumerate(rows)]
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
