@@ -10,6 +10,7 @@ from typing import Literal
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "quick_gelu", "tanh", "bloom_gelu", "clipped_swiglu"]
 Pairs = Literal["halves", "adjacent"]
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+BY_LENGTH = ("dynamic", "longrope")  # whose frequencies change with the current length
 
 # Where a layer normalises, for each of its two halves f: what is normalised, and what is added.
 #   pre           x + f(norm x)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
-from kvsim.caches import new_cache
-from kvsim.caches.cache import Cache
+from kvsim.caches import new_cache, new_pool
+from kvsim.caches.cache import Cache, check_room
+from kvsim.caches.pool import Pool
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
@@ -97,6 +98,10 @@ class Model:
         """An empty cache for one sequence: "none", "dynamic", "static:4096"."""
         return new_cache(spec, self.config, self.ops)
 
+    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> Pool:
+        """Room for many sequences in `blocks` blocks: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
+        return new_pool(spec, self.config, self.ops, blocks)
+
     def fingerprint(self) -> str:
         """What tells this model from others: a digest of its config and of the first numbers of every array."""
         from hashlib import sha256
@@ -109,17 +114,15 @@ class Model:
         return digest.hexdigest()
 
     def save_cache(self, cache: Cache, path: str | Path) -> None:
-        """Write a cache of this model to a safetensors file, whole or not at all.
-
-        UsageError: a cache of another model, or one that keeps nothing. FileError: it cannot be written."""
+        """Write a cache of this model to a safetensors file, whole or not at all. UsageError: a cache of another
+        model, or one that keeps nothing. FileError: it cannot be written."""
         from kvsim.caches.cache_file import save_cache
 
         save_cache(self._own(cache), self.fingerprint(), Path(path))
 
     def load_cache(self, path: str | Path, spec: str = "dynamic") -> Cache:
-        """A cache of the policy `spec` as `save_cache` wrote it, ready to go on.
-
-        FileError: no such file, one that is no cache, or one of another model, dtype or policy."""
+        """A cache of the policy `spec` as `save_cache` wrote it, ready to go on. FileError: no such file, one that is
+        no cache, or one of another model, dtype or policy."""
         from kvsim.caches.cache_file import load_cache
 
         cache = self.new_cache(spec)
@@ -242,6 +245,7 @@ class Model:
             rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers), tuple(cache.cross), source))
         if not rows:
             return []
+        check_room([(cache, row.pos) for (_, cache, _), row in zip(sequences, rows, strict=True)])
         try:
             out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
@@ -250,9 +254,7 @@ class Model:
             raise
         for (_, cache, _), row in zip(sequences, rows, strict=True):
             cache.commit(row.pos, ids[row.rows])
-        if logits == "last":
-            return [out[n : n + 1, :] for n in range(len(rows))]
-        return [out[row.rows, :] for row in rows]
+        return [out[n : n + 1, :] if logits == "last" else out[row.rows, :] for n, row in enumerate(rows)]
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 FUNCTIONS = frozenset({
-    "abs", "any", "arange", "argmax", "argsort", "asarray", "astype", "bitwise_and", "bitwise_right_shift", "broadcast_to",
-    "concat", "cos", "empty", "exp", "finfo", "isnan", "logical_and", "matmul", "matrix_transpose", "max", "maximum",
-    "mean", "min", "permute_dims", "reshape", "round", "sin", "sort", "sqrt", "stack", "sum", "take", "tanh", "where",
-    "zeros_like",
+    "abs", "any", "arange", "argmax", "argsort", "asarray", "astype", "bitwise_and", "bitwise_right_shift",
+    "broadcast_to", "concat", "cos", "empty", "exp", "finfo", "isnan", "logical_and", "matmul", "matrix_transpose",
+    "max", "maximum", "mean", "min", "permute_dims", "reshape", "round", "sin", "sort", "sqrt", "stack", "sum",
+    "take", "tanh", "where", "zeros_like",
 })  # fmt: skip
 DTYPES = frozenset({"float32", "float64", "int64", "int8", "uint8"})
 # Each where the library has it: float8_e4m3fn to keep numbers in, never to compute; erf, its own.

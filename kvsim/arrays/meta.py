@@ -277,13 +277,15 @@ def matmul(a: MetaArray, b: MetaArray) -> MetaArray:
 
 
 NAMESPACE = SimpleNamespace(
-    abs=_elementwise, any=_any, arange=_arange, argmax=_argmax, argsort=refuse_value, asarray=_asarray, astype=_astype,
-    bitwise_and=_bits, bitwise_right_shift=_bits, broadcast_to=_broadcast_to, concat=_concat, cos=_elementwise,
-    empty=_empty, exp=_elementwise, finfo=lambda dtype: SimpleNamespace(bits=BITS[dtype], eps=EPS[dtype]),
-    isnan=_isnan, logical_and=_both, matmul=matmul, matrix_transpose=_matrix_transpose, max=_reduce, maximum=_both,
-    mean=_reduce, min=_reduce, permute_dims=_permute_dims, reshape=_reshape, round=_elementwise, sin=_elementwise, sort=refuse_value,
-    sqrt=_elementwise, stack=_stack, sum=_reduce, take=_take, tanh=_elementwise, where=_where, zeros_like=_elementwise,
-    erf=_elementwise,
+    abs=_elementwise, any=_any, arange=_arange, argmax=_argmax, argsort=refuse_value, asarray=_asarray,
+    astype=_astype, bitwise_and=_bits, bitwise_right_shift=_bits, broadcast_to=_broadcast_to, concat=_concat,
+    cos=_elementwise, empty=_empty, exp=_elementwise,
+    finfo=lambda dtype: SimpleNamespace(bits=BITS[dtype], eps=EPS[dtype]),
+    isnan=_isnan, logical_and=_both, matmul=matmul,
+    matrix_transpose=_matrix_transpose, max=_reduce, maximum=_both, mean=_reduce, min=_reduce,
+    permute_dims=_permute_dims, reshape=_reshape, round=_elementwise, sin=_elementwise, sort=refuse_value,
+    sqrt=_elementwise, stack=_stack, sum=_reduce, take=_take, tanh=_elementwise, where=_where,
+    zeros_like=_elementwise, erf=_elementwise,
     **{name: name for name in BITS if name != "bool"},
 )  # fmt: skip
 

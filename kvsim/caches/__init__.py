@@ -13,6 +13,8 @@ from kvsim.caches.h2o import HeavyHittersLayer
 from kvsim.caches.knorm import ShortKeysLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.offload import OffloadLayer
+from kvsim.caches.paged import PagedLayer
+from kvsim.caches.pool import Pool
 from kvsim.caches.quantised import Fp8Layer, Int4Layer, Int8Layer
 from kvsim.caches.sinks import SinksLayer
 from kvsim.caches.snapkv import SnapLayer
@@ -26,6 +28,7 @@ POLICIES: dict[str, type[LayerCache]] = {
     "none": NoLayer,
     "dynamic": DynamicLayer,
     "static": StaticLayer,
+    "paged": PagedLayer,
     "window": WindowLayer,
     "sinks": SinksLayer,
     "int8": Int8Layer,
@@ -82,3 +85,18 @@ def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
             spec=spec,
             needed=needed,
         ) from error
+
+
+def new_pool(spec: str, config: Config, ops: Ops, blocks: int | None) -> Pool:
+    """`blocks` empty blocks of the policy `spec` ("paged:16") for sequences of the model `config`; None: as many as it
+    takes, and nothing is ever given up that can still be found.
+
+    UsageError: another policy, no number of blocks, or more than can be allocated.
+    """
+    parsed = parse_spec(spec)
+    if not issubclass(parsed.policy, PagedLayer):
+        raise UsageError("a pool is made of blocks: use {example}, not {spec}", example=PagedLayer.example, spec=spec)
+    if blocks is not None and (isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1):
+        raise UsageError("the number of blocks must be at least 1, or None, got {got}", got=shortened(blocks))
+    with ops.running():
+        return Pool(str(parsed), config, ops, parsed.options, blocks)

@@ -1,6 +1,7 @@
 """The cache of one sequence: a layer for each of the model's, and the tokens that the model has fed to it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kvsim.caches.base import LayerCache, Shape, Waste
 from kvsim.caches.cross import CrossLayer
@@ -13,6 +14,8 @@ from kvsim.spans import Span
 class Cache:
     """`seen` counts the tokens that the model has fed, `ids` has them. Whatever the policy, `crop`, `fork` and `clear`
     leave what a fresh run would have left, or refuse with the reason."""
+
+    pool: Any = None  # where its rows stand beside those of other caches, if they do
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, layers: list[LayerCache], capacity: int | None, lossless: bool
@@ -83,11 +86,15 @@ class Cache:
     def fork(self) -> "Cache":
         """A second cache with the same contents, which goes its own way: a copy."""
         other = self._empty()
-        for mine, copied in zip(self.layers, other.layers, strict=True):
-            copied.restore(mine.state())
+        self._hand_rows(other)
         other.cross = [layer.fork() for layer in self.cross]
         other.source, other.seen, other.ids = self.source, self.seen, list(self.ids)
         return other
+
+    def _hand_rows(self, other: Any) -> None:
+        """Give an empty cache of the same kind all rows."""
+        for mine, copied in zip(self.layers, other.layers, strict=True):
+            copied.restore(mine.state())
 
     def _empty(self) -> "Cache":
         """An empty cache of the same kind."""
@@ -96,10 +103,14 @@ class Cache:
 
     def clear(self) -> None:
         """Forget everything, the source too."""
-        self.layers = [layer.fresh() for layer in self.layers]
+        self._drop_rows()
         for layer in self.cross:
             layer.clear()
         self.source, self.seen, self.ids = None, 0, []
+
+    def _drop_rows(self) -> None:
+        """Hold no row any more."""
+        self.layers = [layer.fresh() for layer in self.layers]
 
     # Bytes
 
@@ -127,6 +138,14 @@ class Cache:
         for layer in self.layers:
             total = total.plus(layer.waste)
         return total
+
+
+def check_room(steps: Sequence[tuple[Cache, Span]]) -> None:
+    """Caches that were admitted one by one take these positions in one step. UsageError, and nothing is changed:
+    those of one pool together need more than it has."""
+    pools = {id(cache.pool): cache.pool for cache, _ in steps if cache.pool is not None}
+    for pool in pools.values():
+        pool.check_room([(cache, pos) for cache, pos in steps if cache.pool is pool])
 
 
 def select(caches: Sequence[Cache], order: Sequence[int]) -> list[Cache]:

@@ -40,6 +40,7 @@ class SinksLayer(LayerCache):
     promise = Words("the first S tokens and the last W of each query, numbered inside the cache")
     paper = "arXiv:2309.17453"
     lossless = False
+    encodes_on_read = True
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.config import Rope
+from kvsim.config import BY_LENGTH, Rope
 from kvsim.ops import Ops
 
 
 def depends_on_length(rope: Rope) -> bool:
     """Do the frequencies change with the current length, so that cached keys differ from recomputed ones?"""
-    return rope.kind in ("dynamic", "longrope")
+    return rope.kind in BY_LENGTH
 
 
 def _plain(theta: float, size: int) -> list[float]:
