@@ -155,6 +155,7 @@ def run_lockstep(
                 new = ids[cache.seen : stop]
                 made = model(new, cache, logits=logits, encoder_states=source)
             passes.append(Pass(made if keep is None or not passes else keep(passes[0].logits, made), ledger))
+            del made  # not held while the next cache's are computed
         chosen = sampler.choose(model.ops, passes[0].logits[-1, :], stop)
         if stop == len(ids):
             ids.append(chosen)

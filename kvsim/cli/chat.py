@@ -12,6 +12,7 @@ from kvsim.cli.options import (
     check_text,
     common,
     complete_cache,
+    complete_file,
     note_unknown,
     running,
     shown,
@@ -36,7 +37,7 @@ def _branch(option: str, value: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def _turns(texts: tuple[str, ...], file: Path | None) -> list[str]:
+def _turns(texts: tuple[str, ...], file: str | None) -> list[str]:
     """The texts given, those of the file, or ours."""
     from kvsim.chats import DEFAULT, read_turns
 
@@ -44,7 +45,7 @@ def _turns(texts: tuple[str, ...], file: Path | None) -> list[str]:
         raise UsageError("give the turns once: as TEXT …, or with --turns FILE")
     for text in texts:
         check_text(text)
-    return read_turns(file) if file is not None else list(texts or DEFAULT)
+    return read_turns(Path(file)) if file is not None else list(texts or DEFAULT)
 
 
 def command(say: Say) -> click.Command:
@@ -56,7 +57,7 @@ def command(say: Say) -> click.Command:
     )  # fmt: skip
     @click.argument("texts", metavar="[TEXT]...", nargs=-1)
     @click.option(
-        "--turns", metavar="FILE", type=click.Path(path_type=Path), help=say("Read the turns: a JSON list of texts.")
+        "--turns", metavar="FILE", shell_complete=complete_file, help=say("Read the turns: a JSON list of texts.")
     )
     @click.option(
         "-n",
@@ -95,7 +96,7 @@ def command(say: Say) -> click.Command:
     @shown(say, "chat")
     @common(say)
     def chat(
-        texts: tuple[str, ...], turns: Path | None, max_new_tokens: int, forks: tuple[str, ...],
+        texts: tuple[str, ...], turns: str | None, max_new_tokens: int, forks: tuple[str, ...],
         edits: tuple[str, ...], separator: str, cache: str, model: str, backend: str | None, device: str | None,
         dtype: str, as_json: bool, ascii_only: bool,
     ) -> int:  # fmt: skip

@@ -10,6 +10,7 @@ from kvsim.cli.options import (
     check_text,
     common,
     complete_cache,
+    complete_file,
     known,
     note_unknown,
     running,
@@ -45,7 +46,9 @@ def command(say: Say) -> click.Command:
         epilog=say("Examples:") + EXAMPLES,
     )  # fmt: skip
     @click.argument("text", required=False)
-    @click.option("--file", metavar="FILE", type=click.Path(), help=say("Read the text from a file; - for stdin."))
+    @click.option(
+        "--file", metavar="FILE", shell_complete=complete_file, help=say("Read the text from a file; - for stdin.")
+    )
     @click.option(
         "--cache",
         "caches",

@@ -43,6 +43,11 @@ def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [*names, *complete_model(ctx, param, incomplete)]
 
 
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """An example of every policy."""
     from kvsim.caches import EXAMPLES
