@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
     from kvsim.config import Config as Config
+    from kvsim.conversation import Conversation as Conversation
+    from kvsim.conversation import Turn as Turn
     from kvsim.costs.counter import Count as Count
     from kvsim.costs.counter import count as count
     from kvsim.errors import BackendError as BackendError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from kvsim.generation import generate as generate
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
+    from kvsim.policy_comparison import compare as compare
+    from kvsim.policy_runs import PolicyComparison as PolicyComparison
     from kvsim.runs import Run as Run
     from kvsim.runs import Step as Step
     from kvsim.traces import Trace as Trace
@@ -27,14 +31,18 @@ if TYPE_CHECKING:
 _HOME = {
     "BackendError": "kvsim.errors",
     "Config": "kvsim.config",
+    "Conversation": "kvsim.conversation",
     "Count": "kvsim.costs.counter",
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
+    "PolicyComparison": "kvsim.policy_runs",
     "Run": "kvsim.runs",
     "Step": "kvsim.runs",
     "Trace": "kvsim.traces",
+    "Turn": "kvsim.conversation",
     "UsageError": "kvsim.errors",
+    "compare": "kvsim.policy_comparison",
     "count": "kvsim.costs.counter",
     "generate": "kvsim.generation",
     "load": "kvsim.loading.loader",

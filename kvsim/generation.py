@@ -19,9 +19,10 @@ from kvsim.stopping import Stop, Stopping
 
 
 class Pass(NamedTuple):
-    """One cache's part of a step: logits of all tokens the model was fed, [T, V], and the ledger."""
+    """One cache's part of a step: logits of all tokens the model was fed, [T, V], or what is kept of them, and the
+    ledger."""
 
-    logits: Array
+    logits: Any
     ledger: Ledger
 
 
@@ -44,19 +45,23 @@ def run_lockstep(
     count: bool = True,
     logits: Logits = "all",
     source: Array | None = None,
+    keep: Callable[[Array, Array], Any] | None = None,
 ) -> Iterator[Lockstep]:
-    """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache. `source`: what an
-    encoder made of its own prompt."""
+    """Steps over `prompt` and `max_new_tokens` more, the same tokens through every cache: one that has seen some of
+    them already is fed the others. `source`: what an encoder made of its own prompt. `keep`: what passes after the
+    first keep, told the first one's logits and their own; the logits unless said."""
     check_room(model, caches, len(prompt), max_new_tokens)
     stops = plan_stops(len(prompt), max_new_tokens, feed)
     ids = list(prompt)
     start = 0
     for number, stop in enumerate(stops, start=1):
-        passes = []
+        passes: list[Pass] = []
         for cache in caches:
             with model.count() if count else nullcontext(Ledger()) as ledger:
                 new = ids[cache.seen : stop]
-                passes.append(Pass(model(new, cache, logits=logits, encoder_states=source), ledger))
+                made = model(new, cache, logits=logits, encoder_states=source)
+            passes.append(Pass(made if keep is None or not passes else keep(passes[0].logits, made), ledger))
+            del made  # not held while the next cache's are computed
         chosen = sampler.choose(model.ops, passes[0].logits[-1, :], stop)
         if stop == len(ids):
             ids.append(chosen)

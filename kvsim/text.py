@@ -1,5 +1,6 @@
 """Text as a model sees it: pieces, and what a tokenizer must offer."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 
@@ -9,6 +10,11 @@ class Piece(NamedTuple):
     id: int
     text: str
     known: bool = True  # False: fed as the unknown token
+
+
+def find_unknown(pieces: Iterable[Piece]) -> list[str]:
+    """Those that the model has never seen, each once."""
+    return list(dict.fromkeys(piece.text for piece in pieces if not piece.known))
 
 
 class Tokenizer(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kvsim import __version__
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.text import Piece
+from kvsim.text import Piece, find_unknown
 
 SCHEMA = "kvsim.trace/1"
 
@@ -104,7 +104,7 @@ class Trace:
     @property
     def unknown(self) -> list[str]:
         """Pieces of the prompt that the model has never seen, each once."""
-        return list(dict.fromkeys(piece.text for piece in self.prompt if not piece.known))
+        return find_unknown(self.prompt)
 
     @property
     def totals(self) -> Totals:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
+from kvsim.config import Config
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
@@ -18,9 +19,9 @@ from kvsim.generation import Lockstep, run_lockstep
 from kvsim.loading.loader import load
 from kvsim.model import Model
 from kvsim.ops import Ops
-from kvsim.runs import check_room, encode_prompt, plan_stops
+from kvsim.pieces import read_piece, read_pieces
+from kvsim.runs import check_room, plan_stops
 from kvsim.sampling import Sampler
-from kvsim.text import Piece
 from kvsim.traces import Counts, Side, Trace, TraceStep
 from kvsim.transformer.rotary import depends_on_length
 
@@ -65,7 +66,7 @@ def _bits(ops: Ops, x: Array) -> bytes:
     return bytes(ops.backend.to_host(x).tobytes())
 
 
-def _quietly(turns: Iterator[Lockstep]) -> Iterator[Lockstep]:
+def quietly(turns: Iterator[Lockstep]) -> Iterator[Lockstep]:
     """The same turns without NumPy's warnings: what overflows is found in the logits and said once."""
     while True:
         with np.errstate(all="ignore"):
@@ -79,16 +80,22 @@ def _side(cache: Cache, ledger: Ledger) -> Side:
     return Side(Counts.of(ledger), cache.seen, cache.logical_bytes, cache.allocated_bytes, tuple(ledger.events))
 
 
-def _pieces(model: Model, prompt: str | list[int]) -> tuple[Piece, ...]:
-    """The prompt token by token, as it was written."""
-    ids = encode_prompt(model, prompt)
-    if isinstance(prompt, str) and model.tokenizer is not None:
-        return tuple(model.tokenizer.split(prompt))
-    return tuple(_piece(model, i) for i in ids)
+def describe_model(model: Model) -> dict[str, str | int]:
+    """What a heading tells of a model."""
+    config = model.config
+    return {
+        "name": model.name,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "kv_heads": config.n_kv_heads,
+        "d_head": config.d_head,
+    }
 
 
-def _piece(model: Model, id: int) -> Piece:
-    return Piece(id, f"[{id}]" if model.tokenizer is None else model.tokenizer.piece(id))
+def find_length_dependence(config: Config) -> str | None:
+    """The kind of positions whose frequencies depend on the length, if the model has such: cached keys keep those of
+    the length at which they arrived, so that runs differ by how they are cut."""
+    return next((kind.rope.kind for kind in config.layers if kind.rope and depends_on_length(kind.rope)), None)
 
 
 def trace(
@@ -127,18 +134,18 @@ def trace(
             "trace holds the cached logits against the uncached ones, and the cache {spec} is lossy: use kvsim compare",
             spec=caches[1].spec,
         )
-    prompt = _pieces(model, text)
+    prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
     check_room(model, caches, len(ids), max_new_tokens)
     n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
     steps: list[TraceStep] = []
     pieces = list(prompt)
     n_fed = 0
-    for turn in _quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler)):
+    for turn in quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler)):
         full, part = turn.passes
         fed = tuple(pieces[n_fed : n_fed + len(turn.fed)])
         n_fed += len(fed)
-        chosen = _piece(model, turn.next)
+        chosen = read_piece(model, turn.next)
         if n_fed >= len(ids):
             pieces.append(chosen)
         difference, largest, identical = compare_logits(model.ops, full.logits, part.logits)
@@ -151,24 +158,17 @@ def trace(
         steps.append(TraceStep(turn.number, fed, chosen, sides[0], sides[1], difference, allowed, identical))
         if progress is not None:
             progress(turn.number, n_steps)
-    config = model.config
     return Trace(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
         new=tuple(pieces[len(ids) :]),
         feed=feed,
         cache=caches[1].spec,
-        model={
-            "name": model.name,
-            "layers": config.n_layers,
-            "heads": config.n_heads,
-            "kv_heads": config.n_kv_heads,
-            "d_head": config.d_head,
-        },
+        model=describe_model(model),
         backend=model.backend,
         dtype=model.dtype,
         item_bytes=model.ops.item_bytes,
         steps=tuple(steps),
         fixed_order=model.ops.backend.fixed_order,
-        by_length=next((k.rope.kind for k in config.layers if k.rope and depends_on_length(k.rope)), None),
+        by_length=find_length_dependence(model.config),
     )

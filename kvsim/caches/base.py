@@ -7,6 +7,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
@@ -130,6 +131,12 @@ class LayerCache(ABC):
     def capacity(cls, options: Any) -> int | None:
         """Tokens that a cache can hold; None: as many as the model's context."""
         return None
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
+        """Bytes of one token in one layer for as long as the policy keeps it, with its share of what stands beside
+        the rows: a fraction, since several tokens may share a scale."""
+        return Fraction(shape.row_bytes(ops))
 
     @classmethod
     def make_layers(cls, config: Config, ops: Ops, options: Any) -> "list[LayerCache]":

@@ -3,8 +3,10 @@
 Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, not a mode of its own.
 """
 
+from fractions import Fraction
+
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, State, layer_shape
+from kvsim.caches.base import Encode, LayerCache, Shape, State, layer_shape
 from kvsim.config import Config
 from kvsim.errors import Words
 from kvsim.ops import Ops
@@ -18,6 +20,10 @@ class NoLayer(LayerCache):
     promise = Words("nothing: everything is computed again at every step")
     keeps = False
     symbolic = True
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: None) -> Fraction:
+        return Fraction(0)
 
     @classmethod
     def make_layers(cls, config: Config, ops: Ops, options: None) -> list[LayerCache]:

@@ -21,6 +21,9 @@ from kvsim.views.printable import printable
 
 COMMANDS = {
     "bench": "kvsim.cli.bench",
+    "caches": "kvsim.cli.caches",
+    "chat": "kvsim.cli.chat",
+    "compare": "kvsim.cli.compare",
     "doctor": "kvsim.cli.doctor",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from kvsim.errors import UsageError, shortened
 from kvsim.views.language import LANGUAGES, Say
+from kvsim.views.printable import printable
 
 Decorated = Callable[..., Any]
 
@@ -32,6 +33,76 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
     names = [CompletionItem(name) for name in BUNDLED if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="file")]
+
+
+def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The same and every public model's name: what needs no weights."""
+    from kvsim.costs.catalogue import read_catalogue
+
+    names = [CompletionItem(name) for name in read_catalogue() if name.startswith(incomplete)]
+    return [*names, *complete_model(ctx, param, incomplete)]
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """An example of every policy."""
+    from kvsim.caches import EXAMPLES
+
+    return [CompletionItem(spec) for spec in EXAMPLES if spec.startswith(incomplete)]
+
+
+complete_dtype = known("float32", "float64", "float16", "bfloat16")
+
+
+def running(say: Say) -> Callable[[Decorated], Decorated]:
+    """--model, --backend, --device and --dtype: what a model that runs is loaded with."""
+    options = (
+        click.option(
+            "--model",
+            default="demo",
+            show_default=True,
+            metavar="demo|DIR|FILE.gguf",
+            shell_complete=complete_model,
+            help=say("The model: a bundled one, a folder in Hugging Face's format, or a GGUF file."),
+        ),
+        click.option(
+            "--backend",
+            metavar="numpy|cupy|torch|exact",
+            shell_complete=known("numpy", "cupy", "torch", "exact"),
+            help=say("The array library that computes; else KVSIM_BACKEND, or numpy."),
+        ),
+        click.option("--device", help=say("The backend's device; its own choice by default.")),
+        click.option(
+            "--dtype",
+            default="float32",
+            show_default=True,
+            shell_complete=complete_dtype,
+            help=say("What everything is computed in."),
+        ),
+    )
+
+    def decorate(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def shown(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
+    """--json, in the schema of that name, and --ascii: how a table is shown."""
+    told = say("Print one JSON object (its schema: kvsim schema {name}).").format(name=schema)
+    drawn = say("Draw with ASCII characters; the text itself stays as it is.")
+
+    def decorate(function: Decorated) -> Decorated:
+        function = click.option("--ascii", "ascii_only", is_flag=True, help=drawn)(function)
+        return click.option("--json", "as_json", is_flag=True, help=told)(function)
+
+    return decorate
 
 
 # What `kvsim.cli.main` found before it made the streams UTF-8.
@@ -131,3 +202,18 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
             known=", ".join(choices),
         )
     return value
+
+
+def check_text(text: str) -> None:
+    """Refuse bytes that the shell passed on although they are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not valid UTF-8") from error
+
+
+def note_unknown(pieces: Sequence[str], say: Say) -> None:
+    """Tell which parts of a text the model has never seen."""
+    if pieces:
+        unseen = say("note: the model has never seen {characters}: fed as its unknown token")
+        note(unseen.format(characters=" ".join(map(printable, pieces))))

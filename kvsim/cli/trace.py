@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvsim.cli.options import Bar, Number, common, complete_model, known, note, one_of, use_color
+from kvsim.cli.options import Bar, Number, check_text, common, complete_model, known, note_unknown, one_of, use_color
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.views.language import Say
-from kvsim.views.printable import printable
 
 if TYPE_CHECKING:
     from kvsim.traces import Trace
@@ -45,14 +44,6 @@ def _check_step(step: int | None, total: int) -> None:
     """Refuse a step that the trace will not have, before the others are run."""
     if step is not None and not 1 <= step <= total:
         raise UsageError("there is no step {number}: this trace has steps 1 to {last}", number=step, last=total)
-
-
-def _check_text(text: str) -> None:
-    """Refuse bytes that the shell passed on although they are no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("the text is not valid UTF-8") from error
 
 
 def command(say: Say) -> click.Command:
@@ -152,7 +143,7 @@ def command(say: Say) -> click.Command:
     ) -> int:  # fmt: skip
         one_of("--count", count, COUNTS)
         shows, most = _shows(show, step), _rows(rows)
-        _check_text(text)
+        check_text(text)
         if as_json and (show is not None or step is not None):
             raise UsageError("--json holds everything: leave out --show and --step")
 
@@ -163,9 +154,7 @@ def command(say: Say) -> click.Command:
                 text, model, max_new_tokens, feed, cache=cache, backend=backend, device=device, dtype=dtype,
                 temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, progress=bar,
             )  # fmt: skip
-        if result.unknown:
-            unseen = say("note: the model has never seen {characters}: fed as its unknown token")
-            note(unseen.format(characters=" ".join(map(printable, result.unknown))))
+        note_unknown(result.unknown, say)
         if as_json:
             click.echo(result.to_json())
         else:

@@ -17,9 +17,10 @@ def tail(text: str, width: int, ascii_only: bool = False) -> str:
     return mark + kept
 
 
-def cut(text: str, width: int) -> str:
-    """The start of `text` in at most `width` cells."""
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+def cut(text: str, width: int, ascii_only: bool = False) -> str:
+    """The start of `text` in at most `width` cells, marked where it was cut."""
+    mark = "..." if ascii_only else "…"
+    return text if cell_len(text) <= width else set_cell_size(text, width - len(mark)) + mark
 
 
 def pad(text: str, width: int) -> str:

@@ -82,14 +82,19 @@ def test_colour_follows_the_environment():
     assert b"\x1b[" not in kv("trace", "中", "--show", "cells", FORCE_COLOR="1", NO_COLOR="1").stdout
 
 
-def test_schema_is_printed():
-    assert json.loads(kv("schema", "trace").stdout)["$id"] == "kvsim.trace/1"
+@pytest.mark.parametrize("name", ["caches", "chat", "compare", "trace"])
+def test_schema_is_printed(name, capsys):
+    assert run(["schema", name]) == 0
+    assert json.loads(capsys.readouterr().out)["$id"] == f"kvsim.{name}/1"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("kvsim t", "trace"), ("kvsim trace --feed ", "prefill"), ("kvsim trace --model d", "demo"),
-     ("kvsim trace --cache s", "static:"), ("kvsim schema ", "trace")],
+     ("kvsim trace --cache s", "static:"), ("kvsim schema ", "trace"), ("kvsim schema ", "compare"),
+     ("kvsim c", "compare"), ("kvsim caches --model llama-3.1-4", "llama-3.1-405b"), ("kvsim caches --model d", "demo"),
+     ("kvsim compare --cache w", "window:256"), ("kvsim chat --cache s", "static:4096"),
+     ("kvsim chat --model d", "demo"), ("kvsim caches --dtype b", "bfloat16"), ("kvsim compare --feed c", "chunk:")],
 )  # fmt: skip
 def test_completion(words, expected):
     done = kv(_KVSIM_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1))

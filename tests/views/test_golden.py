@@ -13,6 +13,8 @@ from kvsim.cli import run
 GOLDEN = Path(__file__).parent.parent / "golden"
 MEASURED = re.compile(r"\b\d\.\de[-+]\d\d\b")
 
+POEM = "床前明月光，疑是地上霜。举头望明月"
+
 CASES = {
     "trace-zh": ["trace", "中华人民", "--lang", "zh"],
     "trace-en": ["trace", "中华人民", "--lang", "en"],
@@ -32,6 +34,41 @@ CASES = {
     "memory-none-en": ["trace", "中华人民", "--show", "memory", "--cache", "none", "--feed", "chunk:3", "--lang", "en"],
     "memory-zh": ["trace", "中华人民", "--show", "memory", "--cache", "static:64", "--lang", "zh"],
     "long-en": ["trace", "中", "-n", "60", "--rows", "9", "--show", "table,memory", "--lang", "en"],
+    "caches-zh": ["caches", "--lang", "zh"],
+    "caches-llama-en-ascii": ["caches", "--model", "llama-3.1-405b", "--dtype", "bfloat16", "--lang", "en", "--ascii"],
+    "compare-zh": [
+        "compare",
+        POEM,
+        "--cache",
+        "none",
+        "--cache",
+        "static:64",
+        "--cache",
+        "window:4",
+        "-n",
+        "6",
+        "--feed",
+        "chunk:5",
+        "--lang",
+        "zh",
+    ],
+    "compare-en-ascii": ["compare", POEM, "--cache", "window:4", "-n", "2", "--lang", "en", "--ascii"],
+    "chat-zh": ["chat", "--fork", "2:白日依山尽，", "--edit", "3:今天我们学习", "--lang", "zh"],
+    "chat-en-ascii": ["chat", "A bird in the hand is worth", "Hello, \nworld", "-n", "30", "--lang", "en", "--ascii"],
+    "chat-window-en": [
+        "chat",
+        "你好！",
+        "今天",
+        "--cache",
+        "window:3",
+        "-n",
+        "3",
+        "--edit",
+        "1:你早！",
+        "--lang",
+        "en",
+    ],
+    "chat-exact-zh": ["chat", "你好！", "今天", "--backend", "exact", "-n", "2", "--separator", "\n", "--lang", "zh"],
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
 }
 
@@ -89,13 +126,13 @@ def test_the_terminals_width_changes_nothing(columns, capsys, monkeypatch):
 def test_every_line_of_a_table_is_as_wide_as_the_others(capsys):
     from rich.cells import cell_len
 
-    for case in ("trace-zh", "sites-zh", "long-en", "chunk-en"):
+    for case in ("trace-zh", "sites-zh", "long-en", "chunk-en", "caches-zh", "compare-zh", "chat-zh", "chat-window-en"):
         run(CASES[case])
         widths = {cell_len(line) for line in capsys.readouterr().out.splitlines() if line[:1] in tuple("┌│├└")}
         assert len(widths) == (2 if case == "long-en" else 1)
 
 
-@pytest.mark.parametrize("case", ["trace-en-ascii"])
+@pytest.mark.parametrize("case", ["trace-en-ascii", "caches-llama-en-ascii", "compare-en-ascii", "chat-en-ascii"])
 def test_ascii_is_ascii(case, capsys):
     run(CASES[case])
     assert capsys.readouterr().out.isascii()

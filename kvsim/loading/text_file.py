@@ -1,0 +1,42 @@
+"""Bytes and text from files that nobody vouches for."""
+
+import sys
+from pathlib import Path
+
+from kvsim.errors import FileError
+
+_TEXT = 64 * 2**20  # bytes: more than any context holds
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A file's bytes. FileError: absent, or more than `limit`."""
+    try:
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise FileError("cannot read {path}: there is no such file", path=path)
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+    except OSError as error:
+        raise FileError("cannot read {path}: {reason}", path=path, reason=error.strerror or error) from error
+    return _checked(raw, path, limit)
+
+
+def _checked(raw: bytes, path: Path | str, limit: int) -> bytes:
+    if len(raw) > limit:
+        raise FileError("{path} has more than the {limit} bytes allowed", path=path, limit=limit)
+    return raw
+
+
+def read_text(name: str) -> str:
+    """The text in a file, or on stdin for "-", without the line end that stands last. FileError: absent, too large,
+    not UTF-8."""
+    if name != "-":
+        raw = read_bytes(Path(name), _TEXT)
+    elif sys.stdin is None:
+        raise FileError("cannot read {path}: there is no such file", path="stdin")
+    else:
+        raw = _checked(sys.stdin.buffer.read(_TEXT + 1), "stdin", _TEXT)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError("{path} is not valid UTF-8: {reason}", path=name, reason=error) from error
+    return text.removesuffix("\n").removesuffix("\r")
