@@ -213,14 +213,14 @@ class Int8Layer(QuantisedLayer):
     """-127 to 127, or 0 to 255 with zero points."""
 
     name = example = "int8"
-    promise = Words("every row; all but the newest 128 or more as 8-bit integers; off by at most half a scale")
+    promise = Words("every row; all but the newest 128 or more rounded to 8-bit integers, in groups with a scale each")
 
 
 class Int4Layer(QuantisedLayer):
     """-7 to 7, or 0 to 15 with zero points; two to a byte."""
 
     name = example = "int4"
-    promise = Words("every row; all but the newest 128 or more as 4-bit integers; off by at most half a scale")
+    promise = Words("every row; all but the newest 128 or more rounded to 4-bit integers, in groups with a scale each")
 
     @classmethod
     def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
@@ -239,7 +239,7 @@ class Fp8Layer(QuantisedLayer):
     """float8_e4m3fn, up to 448."""
 
     name = example = "fp8"
-    promise = Words("every row; all but the newest 128 or more as 8-bit floats; off by at most a sixteenth")
+    promise = Words("every row; all but the newest 128 or more rounded to 8-bit floats, in groups with a scale each")
     takes_zero = False
 
     @classmethod
