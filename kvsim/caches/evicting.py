@@ -5,6 +5,7 @@ Rows lie in order of position. The first are what is left of those before positi
 """
 
 from abc import abstractmethod
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from kvsim.arrays import Array
@@ -102,6 +103,11 @@ class EvictingLayer(LayerCache):
     @classmethod
     def is_lossless(cls, config: Config, options: int) -> bool:
         return all(kind.window is not None for kind in config.layers)  # and every layer keeps its own
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
+        """With its position, once rows before it were let go."""
+        return super().row_bytes(ops, shape, options) + shape.n_heads * POSITION_BYTES
 
     # What attention calls
 
@@ -204,6 +210,12 @@ class ScoredLayer(EvictingLayer):
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)
         self._scores = self._next = zeros(ops, shape.n_heads, 0)
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
+        """With its score, too."""
+        score_bytes = int(ops.xp.finfo(ops.wide_dtype).bits) // 8
+        return super().row_bytes(ops, shape, options) + shape.n_heads * score_bytes
 
     @abstractmethod
     def _begin(self, keys: Array) -> Array:

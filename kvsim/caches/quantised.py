@@ -10,6 +10,7 @@ its queries meet, and the promise is the bound of that rounding (`kvsim.caches.q
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import ClassVar
 
 from kvsim.arrays import Array
@@ -59,6 +60,15 @@ class QuantisedLayer(LayerCache):
     @classmethod
     def is_lossless(cls, config: Config, options: Options) -> bool:
         return all(kind.window is not None for kind in config.layers)  # of which none is this policy's
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: Options) -> Fraction:
+        """Of a row that is quantised: a byte for one or two elements, and its share of scales and zero points."""
+        code = Code(cls.name, options.zero)
+        sizes = zip((shape.d_key, shape.d_value), options.groups(shape), strict=True)
+        scales = sum((Fraction(size, groups.rows * groups.channels) for size, groups in sizes), Fraction(0))
+        payload = Fraction(shape.d_key + shape.d_value, code.per_byte)
+        return shape.n_heads * (payload + scales * (4 if options.zero else 2))
 
     @classmethod
     def check(cls, spec: str, config: Config, ops: Ops, options: Options) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from kvsim import __version__
 from kvsim.arrays import get_backend
 from kvsim.caches import POLICIES, parse_spec
+from kvsim.caches.offload import OffloadLayer
 from kvsim.config import Config
 from kvsim.costs.catalogue import find_config
 from kvsim.errors import UsageError, Words
@@ -64,7 +65,8 @@ def _row_bytes(spec: str, config: Config, ops: Ops) -> Fraction:
     policy, options = parse_spec(spec).policy, parse_spec(spec).options
     policy.check(spec, config, ops, options)
     layers = policy.make_layers(config, ops, options)
-    return sum((layer.row_bytes(ops, layer.shape, layer.options) for layer in layers), Fraction(0))
+    kept = [layer.layer if isinstance(layer, OffloadLayer) else layer for layer in layers]
+    return sum((layer.row_bytes(ops, layer.shape, layer.options) for layer in kept), Fraction(0))
 
 
 def _tell(name: str, config: Config, ops: Ops) -> PolicyFacts:

@@ -236,3 +236,23 @@ def test_offload_copies_where_host_and_device_differ():
         assert (model([5], cache.fork()) == model([5], plain)).all()
     with pytest.raises(UsageError, match="cannot be kept on the host"):
         make(PRIMES, "torch", "bfloat16").new_cache("offload:dynamic")
+
+
+@pytest.mark.parametrize("spec", ["dynamic", "window:4", "sinks:2+3", "int8:group=2,residual=2", "h2o:4", "paged:4"])
+def test_a_fork_after_an_interrupted_step_is_a_fork_before_it(spec):
+    model = make_model(PRIMES)
+    cache = model.new_cache(spec)
+    model([1, 2, 3, 4, 5, 6], cache)
+    before = cache.fork()
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache.layers[-1], "update", fail)
+        with pytest.raises(KeyboardInterrupt):
+            model([7, 8, 9], cache)
+    assert [layer.keys.shape for layer in cache.layers] == [layer.keys.shape for layer in before.layers]
+    wanted = model([10, 11], before)
+    assert np.array_equal(model([10, 11], cache.fork()), wanted)
+    assert np.array_equal(model([10, 11], cache), wanted)

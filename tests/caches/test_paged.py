@@ -1,5 +1,4 @@
-"""`paged:B`: the logits of a run without a cache, whatever the cut and the order of blocks; rows where its table says
-that they are."""
+"""`paged:B`: the logits of a run without a cache, whatever the cut and the order of blocks; where rows stand."""
 
 import numpy as np
 import pytest
@@ -171,6 +170,21 @@ def test_where_a_run_begins():
         )
         assert cache.table.runs_from(first)
         assert first == 0 or not cache.table.runs_from(first - 1)
+
+
+def test_a_copy_may_join_the_run_before():
+    """Blocks 0 and 2, the second shared; its copy is 1."""
+    model = make_model(PRIMES)
+    pool = model.new_pool("paged:4", blocks=4)
+    cache, other = pool.new_cache(), pool.new_cache()
+    for ids, one in ((TEXT[:4], cache), ([1], other), (TEXT[4:6], cache)):
+        model(ids, one)
+    other.clear()
+    fork = cache.fork()
+    model([1], fork)
+    assert (cache.table.blocks, fork.table.blocks) == ([0, 2], [0, 1])
+    assert fork.table.runs_from(0)
+    assert not cache.table.runs_from(0)
 
 
 def test_a_step_writes_its_own_rows_only():

@@ -67,6 +67,9 @@ def test_a_full_pool_is_refused_before_anything_changes():
         with pytest.raises(UsageError, match="asked for 2 more blocks"):
             model.batch(step)
     assert held_by(one, other) == before
+    with pytest.raises(UsageError, match="asked for 2 more blocks"):
+        one.admit(7)  # as `generate` asks before it begins
+    assert held_by(one, other) == before
     one.clear()
     assert close(model(TEXT[:9], other), model(TEXT[:9]))
 

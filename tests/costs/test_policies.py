@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches import POLICIES, parse_spec
 from kvsim.caches.window import WindowLayer
 from kvsim.comparison import IDS, make, source_of
 from kvsim.costs.catalogue import read_catalogue
@@ -18,7 +18,7 @@ from kvsim.errors import UsageError
 from kvsim.loading.small_models import read_small_models
 from kvsim.views.language import words
 from kvsim.views.policies import tell_policies
-from tests.models import PRIMES
+from tests.models import PRIMES, make_model
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "caches-1.json").read_text(encoding="utf-8"))
 FULL = ("none", "dynamic", "static", "window")
@@ -118,3 +118,36 @@ def test_what_is_refused(arguments, said):
     with pytest.raises(UsageError) as caught:
         list_policies(*arguments)
     assert said in str(caught.value)
+
+
+def held(cache):
+    return sum(layer.logical_bytes + layer.metadata_bytes for layer in cache.layers)
+
+
+def bytes_of(spec, model):
+    policy, options = parse_spec(spec).policy, parse_spec(spec).options
+    shape = model.new_cache(spec).layers[0].shape
+    return PRIMES.n_layers * policy.row_bytes(model.ops, shape, options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize(
+    "spec", ["int8:group=5,residual=3", "int4:group=5,residual=3,zero", "int8:group=5,residual=3,head"]
+)
+def test_a_quantised_row_costs_what_one_more_group_adds(spec, dtype):
+    model = make_model(PRIMES, dtype)
+    cache, sizes = model.new_cache(spec), []
+    for i in range(18):
+        model([i], cache)
+        sizes.append(held(cache))
+    assert sizes[17] - sizes[12] == 5 * bytes_of(spec, model)
+    assert bytes_of(spec, model) < bytes_of("dynamic", model)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+@pytest.mark.parametrize("spec", ["h2o:4", "knorm:4", "snapkv:4"])
+def test_a_row_that_was_not_let_go_costs_its_position_and_score(spec, dtype):
+    model = make_model(PRIMES, dtype)
+    cache = model.new_cache(spec)
+    model(list(range(9)), cache)
+    assert held(cache) == 4 * bytes_of(spec, model)
