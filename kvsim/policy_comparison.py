@@ -26,7 +26,7 @@ from kvsim.traces import Counts
 from kvsim.tracing import allowed_difference, describe_model, find_length_dependence, quietly
 
 REFERENCE = "dynamic"  # keeps every row
-_AT_ONCE = 2**22  # logits that are on the host in float64 at a time
+_AT_ONCE = 2**18  # logits that are on the host in float64 at a time
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -72,7 +72,8 @@ class _Watch:
         self._seen: Array | None = None
 
     def _to_host(self, logits: Array) -> np.ndarray:
-        host: np.ndarray = self.model.ops.backend.to_host(logits)
+        with self.model.ops.running():
+            host: np.ndarray = self.model.ops.backend.to_host(logits)
         if not np.isfinite(host).all():
             raise KvsimError("the logits are not finite in {dtype}: use a wider dtype", dtype=self.model.dtype)
         return host
@@ -81,7 +82,7 @@ class _Watch:
         """The reference's logits [T, V] of this step."""
         if self._seen is not logits:
             self._seen, self._host = logits, self._to_host(logits)
-            self.step = float(np.abs(self._host.astype(np.float64, copy=False)).max())
+            self.step = float(np.abs(self._host).max())
             self.largest = max(self.largest, self.step)
         return self._host
 

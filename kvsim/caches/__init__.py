@@ -96,7 +96,7 @@ def new_pool(spec: str, config: Config, ops: Ops, blocks: int | None) -> Pool:
     parsed = parse_spec(spec)
     if not issubclass(parsed.policy, PagedLayer):
         raise UsageError("a pool is made of blocks: use {example}, not {spec}", example=PagedLayer.example, spec=spec)
-    if blocks is not None and (isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1):
+    if blocks is not None and (isinstance(blocks, bool) or not hasattr(blocks, "__index__") or blocks < 1):
         raise UsageError("the number of blocks must be at least 1, or None, got {got}", got=shortened(blocks))
     with ops.running():
         return Pool(str(parsed), config, ops, parsed.options, blocks)

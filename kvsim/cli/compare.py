@@ -22,7 +22,7 @@ from kvsim.views.language import Say
 
 EXAMPLES = (
     '\n\n\b\n  kvsim compare "床前明月光，疑是地上霜。" --cache window:4 --cache none'
-    "\n  kvsim compare --file examples/demo_text.txt --model DIR -n 32 --feed chunk:16 --json"
+    "\n  kvsim compare --file text.txt --cache window:64 --feed chunk:16 -n 32 --json"
 )
 
 

@@ -216,6 +216,15 @@ def test_what_cannot_be_reused():
             assert pool.kept == 0, name
 
 
+def test_a_private_pool_keeps_nothing_to_be_found():
+    model = make_model(PRIMES)
+    cache = model.new_cache("paged:2")
+    model(TEXT, cache)
+    assert cache.pool.reuse(cache.pool.new_cache(), TEXT) == 0
+    cache.clear()
+    assert (cache.pool.held, cache.pool.kept, cache.table.pool.made) == (0, 0, 6)
+
+
 def test_a_step_that_never_ended_is_not_found(monkeypatch):
     model = make_model(PRIMES)
     pool = model.new_pool("paged:2", blocks=9)
