@@ -1,0 +1,73 @@
+"""Every policy on every kind of model: it works, byte for byte accounted for, or it is refused with a reason."""
+
+import numpy as np
+import pytest
+
+from kvsim.caches import POLICIES, parse_spec
+from kvsim.comparison import IDS, make, source_of
+from kvsim.config import BY_LENGTH
+from kvsim.errors import UsageError
+from tests.arrays.runs import ZOO
+
+SPECS = (
+    "none", "dynamic", "static:40", "paged:4", "window:5", "sinks:2+3", "int8:residual=2,group=2", "int4:residual=2,head",
+    "fp8:residual=2,head", "h2o:6", "snapkv:6", "knorm:6", "offload:dynamic", "offload:int8:residual=2,head",
+)  # fmt: skip
+REFUSED = {  # with their reasons
+    "sinks": "learned",
+    "h2o": "relative position biases",
+    "snapkv": "relative position biases",
+    "knorm": "relative position biases|normalised latents",
+    "int8": "shares scales",
+    "int4": "packs two numbers of a head to a byte",
+}
+
+
+def test_every_policy_is_here():
+    assert {parse_spec(spec).name for spec in SPECS} == set(POLICIES)
+    for spec in SPECS:
+        assert str(parse_spec(str(parse_spec(spec)))) == str(parse_spec(spec))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("name", ZOO)
+def test_a_model_and_a_policy(name, spec, tmp_path):
+    config = ZOO[name]
+    model, source = make(config, "numpy", "float32"), source_of(config)
+    if spec.startswith("fp8"):
+        pytest.importorskip("ml_dtypes")
+    try:
+        cache = model.new_cache(spec)
+    except UsageError as error:
+        words = REFUSED[parse_spec(spec).name]
+        assert any(word in str(error) for word in words.split("|")), error
+        return
+    whole = model(IDS, **source)
+    first = model(IDS[:7], cache, **source)
+    by_length = any(kind.rope is not None and kind.rope.kind in BY_LENGTH for kind in config.layers)
+    allowed = 1e-5 if cache.lossless and not by_length else 3.0
+    assert np.abs(first - whole[:7]).max() <= allowed * np.abs(whole).max()
+    for i in IDS[7:]:
+        logits = model([i], cache, **(source if spec == "none" else {}))
+    assert logits.shape == (1, config.vocab_size)
+    assert np.isfinite(logits).all()
+    own = sum(layer.allocated_bytes for layer in cache.layers), sum(layer.logical_bytes for layer in cache.layers)
+    assert own[0] == own[1] + sum(cache.wasted)
+    assert cache.metadata_bytes >= 0
+    if spec == "none":
+        return
+    branch = cache.fork()
+    assert (branch.seen, branch.ids) == (12, cache.ids)
+    assert branch.logical_bytes == cache.logical_bytes
+    assert branch.metadata_bytes == cache.metadata_bytes
+    if config.audio is None:
+        if spec.startswith("fp8"):
+            return  # safetensors' NumPy side has no such type
+        model.save_cache(cache, tmp_path / "cache")
+        again = model.load_cache(tmp_path / "cache", spec)
+        assert np.array_equal(model([9, 10], again), model([9, 10], cache.fork()))
+    wanted = model([9, 10], cache)
+    assert np.array_equal(model([9, 10], branch), wanted)
+    cache.clear()
+    assert (cache.seen, cache.logical_bytes) == (0, 0)
+    assert np.array_equal(model(IDS[:7], cache, **source), first)
