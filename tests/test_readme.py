@@ -45,7 +45,7 @@ def test_both_readmes_show_commands():
 
 @pytest.mark.parametrize("name", READMES)
 def test_a_session_is_true(name):
-    (body,) = blocks(name, "pycon")
+    body = "\n".join(blocks(name, "pycon"))
     test = doctest.DocTestParser().get_doctest(body, {}, name, name, 0)
     failures, tried = doctest.DocTestRunner().run(test)
     assert (failures, tried > 10) == (0, True)
