@@ -22,6 +22,7 @@ from kvsim.views.printable import printable
 COMMANDS = {
     "bench": "kvsim.cli.bench",
     "doctor": "kvsim.cli.doctor",
+    "memory": "kvsim.cli.memory",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",
 }
