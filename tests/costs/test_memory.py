@@ -66,7 +66,10 @@ def test_latent_forms(form):
     assert measure(config, 77).logical == kvsim.count(config, prompt=77, dtype="float64").kv_bytes
 
 
-@pytest.mark.parametrize("name", [name for name in ("int8", "int4", "fp8") if name in POLICIES])
+QUANTISED = ("int8", "int4", "fp8", "int8:zero", "int4:zero")
+
+
+@pytest.mark.parametrize("name", [name for name in QUANTISED if name.partition(":")[0] in POLICIES])
 @pytest.mark.parametrize("tokens", [1, 191, 192, 300])
 def test_quantised_is_what_a_real_cache_holds(name, tokens):
     """Where this kvsim has those policies."""
@@ -77,7 +80,7 @@ def test_quantised_is_what_a_real_cache_holds(name, tokens):
         metadata = sum(layer.metadata_bytes for layer in cache.layers)
         held = measure(config, tokens, dtype="float32", cache_dtype=name)
         assert held.logical == cache.logical_bytes + metadata
-        assert held.quantised.scales == metadata
+        assert held.quantised.scales + held.quantised.zero_points == metadata
 
 
 # One element after another
@@ -154,6 +157,19 @@ def test_cross_attention_stays_as_it_came():
     config = next(config for name, config in ZOO.items() if config.encoder is not None)
     held = measure(config, 500, source=33, cache_dtype="int8")
     assert held.quantised.others == held.cross == config.n_layers * 2 * config.n_heads * config.d_head * 33 * 8
+
+
+def test_a_window_beside_cross_attention():
+    """Rows of the source are no more where every layer has the full context: a window of 5, blocks of 8."""
+    config = next(config for config in ZOO.values() if config.encoder is not None)
+    plain = measure(config, 100, source=33, block=8)
+    hybrid = replace(config, layers=(replace(config.layers[0], window=5), *config.layers[1:]))
+    held = measure(hybrid, 100, source=33, block=8)
+    row = 2 * config.n_heads * config.d_head * 8
+    assert plain.paged == row * config.n_layers * (104 + 40)
+    assert held.paged == plain.paged - row * (104 - 8)
+    assert held.everywhere == plain.paged
+    assert held.cross == plain.cross == row * config.n_layers * 33
 
 
 # By hand
