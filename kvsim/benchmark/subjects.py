@@ -1,14 +1,13 @@
 """What is timed: a model that is there, or random weights of a public model's shape."""
 
-from math import prod
 from pathlib import Path
 
 from kvsim.arrays import get_backend
 from kvsim.benchmark.machine import free_memory
 from kvsim.benchmark.peers import save_random
-from kvsim.blueprint import build_weights
 from kvsim.config import Config
 from kvsim.costs.catalogue import find_config, read_catalogue
+from kvsim.costs.parameters import BYTES, count_parameters
 from kvsim.errors import UsageError
 from kvsim.loading.config_file import make_config
 from kvsim.loading.gguf_file import GGUF
@@ -16,15 +15,6 @@ from kvsim.loading.loader import load
 from kvsim.loading.places import BUNDLED
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-
-ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-
-
-def count_parameters(config: Config) -> int:
-    """Numbers in all arrays, a tied head once."""
-    sizes: list[int] = []
-    build_weights(config, lambda _, shape: sizes.append(prod(shape)))
-    return sum(sizes)
 
 
 def find_shape(name: str) -> Config:
@@ -39,7 +29,7 @@ def find_shape(name: str) -> Config:
 
 def check_memory(name: str, config: Config, dtype: str, copies: int) -> None:
     """UsageError: `copies` of the weights (a peer holds its own) and a quarter for all else are more than is free."""
-    needed, free = count_parameters(config) * ITEM[dtype] * (4 * copies + 1) // 4, free_memory()
+    needed, free = count_parameters(config) * BYTES[dtype] * (4 * copies + 1) // 4, free_memory()
     if free is not None and needed > free:
         raise UsageError(
             "the model {model} needs about {needed} B of memory, {free} B are free: use a smaller one",

@@ -25,6 +25,7 @@ COMMANDS = {
     "chat": "kvsim.cli.chat",
     "compare": "kvsim.cli.compare",
     "doctor": "kvsim.cli.doctor",
+    "memory": "kvsim.cli.memory",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",
 }

@@ -52,6 +52,7 @@ def command(say: Say) -> click.Command:
         backend: str | None, device: str | None, dtype: str, as_json: bool, svg: Path | None,
     ) -> int:  # fmt: skip
         from kvsim.benchmark import decoding, machine, peers, subjects
+        from kvsim.costs.parameters import count_parameters
         from kvsim.views import bench as views
 
         for name, value in (("--points", points), ("--repeats", repeats)):
@@ -70,7 +71,7 @@ def command(say: Say) -> click.Command:
             other = None if peer is None else peers.open_peer(peer, subject)
         read, multiply = machine.measure_limits(subject.ops.backend, dtype)
         facts: dict[str, Any] = {
-            "model": subject.name, "parameters": f"{subjects.count_parameters(subject.config):,}", "dtype": dtype,
+            "model": subject.name, "parameters": f"{count_parameters(subject.config):,}", "dtype": dtype,
             "backend": subject.backend, "attention": subject.attention, "machine": machine.describe_machine(),
             "read_bytes_per_second": read, "flops_per_second": multiply, "peer": peer, "peak_memory": None,
         }  # fmt: skip

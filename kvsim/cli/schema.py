@@ -8,13 +8,13 @@ from kvsim.cli.options import common, known, one_of
 from kvsim.views.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-SCHEMAS = {name: f"{name}-1.json" for name in ("caches", "chat", "compare", "trace")}
+SCHEMAS = {name: f"{name}-1.json" for name in ("caches", "chat", "compare", "memory", "trace")}
 
 
 def command(say: Say) -> click.Command:
     @click.command(
         "schema",
-        help=say("Print the JSON schema of a command's --json output. NAME: caches, chat, compare or trace."),
+        help=say("Print the JSON schema of a command's --json output. NAME: {names}.").format(names=", ".join(SCHEMAS)),
         epilog=say("Examples:") + "\n\n\b\n  kvsim schema trace\n  kvsim schema trace > trace.schema.json",
     )
     @click.argument("name", shell_complete=known(*SCHEMAS))

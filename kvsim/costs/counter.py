@@ -6,7 +6,6 @@ The model's own forward pass runs on shapes (`kvsim.costs.forms`); sums over ste
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from kvsim.caches import POLICIES, new_cache, parse_spec
 from kvsim.config import Config
 from kvsim.costs.catalogue import find_config
 from kvsim.costs.forms import Forms, Sites
+from kvsim.costs.sizes import whole
 from kvsim.counting.events import kind_of, layer_of
 from kvsim.counting.ledger import Totals
 from kvsim.counting.symbolic import Piece, sum_over, value_at
@@ -22,7 +22,6 @@ from kvsim.errors import UsageError, shortened
 from kvsim.loading.config_file import choose_latent
 
 Key = Literal["site", "layer", "kind"]
-LARGEST = 10**18  # tokens
 _PARTS: dict[str, Callable[[str], str]] = {"site": str, "layer": layer_of, "kind": kind_of}
 
 
@@ -141,7 +140,7 @@ class Count(Counted):
 
     def step(self, number: int) -> CountedStep:
         """Step `number`, from 1. An encoder's work belongs to the first."""
-        number = _whole("number", number, 0)
+        number = whole("number", number, 0)
         if not 1 <= number <= self.new:
             raise UsageError(
                 "there is no step {number}: this count has steps 1 to {last}", number=number, last=self.new
@@ -153,20 +152,6 @@ class Count(Counted):
         if number == 1:
             sites = {**self.forms.encoding, **sites}
         return CountedStep(number, t if fresh else 1, 0 if fresh else t, Sums(self.forms, sites))
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """A whole number of at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or index(value) < least:
-        raise UsageError(
-            "{name} must be a whole number of at least {least}, got {got}",
-            name=name,
-            least=least,
-            got=shortened(value),
-        )
-    if index(value) > LARGEST:
-        raise UsageError("{name} is {got}: counts go up to {largest}", name=name, got=value, largest=LARGEST)
-    return index(value)
 
 
 def count(
@@ -191,13 +176,13 @@ def count(
     UsageError: no such model or cache, sizes that make no sense. FileError: a config.json that cannot be used.
     """
     name, config = find_config(model)
-    prompt, new = _whole("prompt", prompt, 1), _whole("new", new, 1)
+    prompt, new = whole("prompt", prompt, 1), whole("new", new, 1)
     config = choose_latent(config, latent)
     if config.encoder is None and source is not None:
         raise UsageError("the model {model} has no encoder", model=name)
     if config.encoder is not None and source is None:
         raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
-    positions = 0 if source is None else _whole("source", source, 1)
+    positions = 0 if source is None else whole("source", source, 1)
     get_backend("meta").dtype(dtype)
     last = prompt + new - 1  # tokens fed in all
     policy = parse_spec(cache).policy

@@ -51,3 +51,18 @@ def significant(value: float) -> str:
 def byte_line(count: int) -> str:
     """The exact count, then GiB (2^30 bytes) and GB (10^9 bytes), each under its own name."""
     return f"{count:,} B = {count / 2**30:.3g} GiB = {count / 10**9:.3g} GB"
+
+
+def in_units(count: int, unit: int) -> str:
+    """`count` in units of so many, rounded to three decimals (below 0.1: to three digits): from integers, so that no
+    count is too large to be right.
+
+    >>> in_units(13_476_831_232, 2**30), in_units(13_476_831_232, 10**9), in_units(70_272, 10**9)
+    ('12.551', '13.477', '0.0000703')
+    """
+    decimals = 3
+    while count and decimals < 18 and count * 10**decimals < 100 * unit:
+        decimals += 1
+    scaled = (2 * count * 10**decimals + unit) // (2 * unit)
+    left, right = divmod(scaled, 10**decimals)
+    return f"{left:,}.{right:0{decimals}d}"

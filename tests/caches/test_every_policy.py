@@ -11,7 +11,8 @@ from tests.arrays.runs import ZOO
 
 SPECS = (
     "none", "dynamic", "static:40", "paged:4", "window:5", "sinks:2+3", "int8:residual=2,group=2",
-    "int4:residual=2,head", "fp8:residual=2,head", "h2o:6", "snapkv:6", "knorm:6", "offload:dynamic", "offload:int8:residual=2,head",
+    "int4:residual=2,head", "fp8:residual=2,head", "h2o:6", "snapkv:6", "knorm:6",
+    "offload:dynamic", "offload:int8:residual=2,head",
 )  # fmt: skip
 REFUSED = {  # with their reasons
     "sinks": "learned",

@@ -1,6 +1,6 @@
 """Numbers of parameters that were published, exact to the last one, for models of the catalogue.
 
-A number is all weights as kvsim lists them: a tied head once, encoders included, no buffers. Where the
+A number is all weights as kvsim has them: a tied head once, encoders included, no buffers. Where the
 published number counts something else too, the difference is written out. "safetensors" is the count in the
 metadata of the model's page, https://huggingface.co/api/models/<id>, field safetensors.total; a page shows it
 rounded as "Model size".
@@ -103,15 +103,14 @@ PARAMETERS = {
     # num_parameters(), the sinusoidal positions of the encoder included, as kvsim lists them
     "whisper-tiny": 37_760_640,
     "whisper-large-v3": 1_543_490_560,
-    # T5 and BART share one token table; kvsim lists the encoder's by itself, hence once more.
-    # safetensors, and for t5-11b num_parameters(); flan-t5's heads are not tied
-    "t5-small": 60_506_624 + 32_128 * 512,
-    "t5-11b": 11_307_321_344 + 32_128 * 1024,
-    "flan-t5-small": 76_961_152 + 32_128 * 512,
-    "flan-t5-xxl": 11_135_332_352 + 32_128 * 4096,
+    # safetensors, and for t5-11b num_parameters(); the token table of both stacks once; flan-t5's heads are not tied
+    "t5-small": 60_506_624,
+    "t5-11b": 11_307_321_344,
+    "flan-t5-small": 76_961_152,
+    "flan-t5-xxl": 11_135_332_352,
     # num_parameters() of the ForConditionalGeneration classes: without the head's bias, which is a buffer there,
     # and with two rows before position 0 in either stack, which kvsim does not read
-    "bart-base": 139_420_416 + 50_265 * 768 + 50_265 - 4 * 768,
-    "bart-large": 406_291_456 + 50_265 * 1024 + 50_265 - 4 * 1024,
-    "mbart-large-50": 610_879_488 + 250_054 * 1024 + 250_054 - 4 * 1024,
+    "bart-base": 139_420_416 + 50_265 - 4 * 768,
+    "bart-large": 406_291_456 + 50_265 - 4 * 1024,
+    "mbart-large-50": 610_879_488 + 250_054 - 4 * 1024,
 }

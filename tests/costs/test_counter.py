@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from math import prod
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +19,6 @@ from kvsim.errors import FileError, UsageError
 from kvsim.loading.families import FAMILIES
 from kvsim.model import Model
 from tests.arrays.runs import ZOO, together
-from tests.costs.published import PARAMETERS
 from tests.counting.closed_form import step_macs
 from tests.models import PRIMES, configs
 
@@ -247,10 +245,3 @@ def test_every_entry_has_its_source_and_can_be_counted(name):
 
 def test_every_family_is_there():
     assert {entry["config"]["model_type"] for entry in read_catalogue().values()} == set(FAMILIES)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_published_numbers_of_parameters(name):
-    sizes = []
-    build_weights(find_config(name)[1], lambda _, shape: sizes.append(prod(shape)))
-    assert sum(sizes) == PARAMETERS[name]

@@ -69,6 +69,16 @@ CASES = {
         "en",
     ],
     "chat-exact-zh": ["chat", "你好！", "今天", "--backend", "exact", "-n", "2", "--separator", "\n", "--lang", "zh"],
+    "memory-llama-en": ["memory", "llama-2-7b-hf", "--dtype", "float16", "--context", "4096,32768", "--lang", "en"],
+    "memory-llama-zh": ["memory", "llama-2-7b-hf", "--dtype", "float16", "--context", "4096", "--lang", "zh"],
+    "memory-gemma-en": ["memory", "gemma-3-27b-pt", "--lang", "en", "-v"],
+    "memory-gemma-zh": ["memory", "gemma-3-27b-pt", "--context", "32768", "--batch", "8", "--lang", "zh", "-v"],
+    "memory-deepseek-en": ["memory", "deepseek-v3", "--context", "32768", "--ascii", "--lang", "en"],
+    "memory-deepseek-zh": ["memory", "deepseek-v3", "--context", "32768", "--context", "131072", "--lang", "zh"],
+    "memory-whisper-en": ["memory", "whisper-tiny", "--source", "1500", "--block", "32", "--lang", "en"],
+    "memory-t5-zh": ["memory", "t5-small", "--source", "512", "--context", "100", "--lang", "zh"],
+    "memory-int4-en": ["memory", "gemma-2-9b", "--cache-dtype", "int4:zero", "--context", "8192", "--lang", "en"],
+    "memory-int8-zh": ["memory", "llama-3.1-8b", "--cache-dtype", "int8", "--context", "4096", "--lang", "zh"],
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
 }
 
@@ -132,7 +142,9 @@ def test_every_line_of_a_table_is_as_wide_as_the_others(capsys):
         assert len(widths) == (2 if case == "long-en" else 1)
 
 
-@pytest.mark.parametrize("case", ["trace-en-ascii", "caches-llama-en-ascii", "compare-en-ascii", "chat-en-ascii"])
+@pytest.mark.parametrize(
+    "case", ["trace-en-ascii", "caches-llama-en-ascii", "compare-en-ascii", "chat-en-ascii", "memory-deepseek-en"]
+)
 def test_ascii_is_ascii(case, capsys):
     run(CASES[case])
     assert capsys.readouterr().out.isascii()
