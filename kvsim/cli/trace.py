@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvsim.cli.options import Bar, Number, check_text, common, complete_model, known, note_unknown, one_of, use_color
+from kvsim.cli.options import (
+    Bar,
+    Number,
+    check_text,
+    common,
+    complete_cache,
+    complete_model,
+    known,
+    note_unknown,
+    one_of,
+    use_color,
+)
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.views.language import Say
@@ -69,8 +80,8 @@ def command(say: Say) -> click.Command:
         default="dynamic",
         show_default=True,
         metavar="SPEC",
-        shell_complete=known("none", "dynamic", "static:"),
-        help=say("The cache: dynamic, static:N or none."),
+        shell_complete=complete_cache,
+        help=say("The cache, a lossless one: see kvsim caches."),
     )
     @click.option(
         "--count",
