@@ -88,6 +88,10 @@ class Facts:
         """What the field holds, unchecked; `default` if it is null or left out without a default of the class."""
         return self._get(key, default)
 
+    def name_of(self, key: str) -> str:
+        """The name that the file has for the field; its own where it is left out."""
+        return self._written(key) or key
+
     def has(self, key: str) -> bool:
         """Is the field written, if only as null?"""
         return self._written(key) is not None

@@ -8,6 +8,7 @@ import pytest
 import kvsim
 from kvsim.costs.catalogue import find_assumed, find_config, read_catalogue
 from kvsim.errors import FileError
+from kvsim.loading import families
 from kvsim.loading.config_file import make_config, read_config, read_config_facts
 from kvsim.loading.defaults import read_all
 from kvsim.loading.facts import Facts
@@ -35,6 +36,12 @@ def refused(model_type, **fields):
 
 def test_every_family_has_defaults():
     assert set(read_all()) == set(FAMILIES)
+
+
+def test_families_read_only_through_the_facts():
+    """Else a field would be read that is not checked, not told, and has no default."""
+    for file in Path(families.__file__).parent.glob("*.py"):
+        assert "facts.fields" not in file.read_text(encoding="utf-8"), file.name
 
 
 # What transformers' classes say, written here by hand from their source.
@@ -129,6 +136,7 @@ def test_tables_that_are_left_out():
         ("mistral", {"num_key_value_heads": None}, "num_key_value_heads is None, expected a value, or the field left"),
         ("gpt_oss", {"head_dim": None}, "head_dim is None"),
         ("gptj", {"rotary_dim": None}, "rotary_dim is None"),
+        ("t5", {"num_hidden_layers": 2}, "lacks the field num_decoder_layers"),
         ("gptj", {"n_embd": 512}, "rotary_dim is 64, expected 2 · n <= 32"),  # a default that does not fit
         ("llama", {"rope_theta": None}, "rope_theta is None"),
         ("phi", {"partial_rotary_factor": None}, "partial_rotary_factor is None"),
@@ -138,7 +146,7 @@ def test_tables_that_are_left_out():
         ("gemma2", {"layer_types": ["full_attention"]}, "layer_types is ['full_attention'], expected one of"),
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types is ['full_attention'], expected one of"),
         ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers is [1], expected 0 or 1 for each layer"),
-        ("gpt2", {"n_layer": 3, "num_hidden_layers": 4}, "n_layer is 3, but num_hidden_layers, another name for it, is"),
+        ("gpt2", {"n_layer": 3, "num_hidden_layers": 4}, "n_layer is 3, but num_hidden_layers, another name for"),
         ("gpt2", {"n_layer": 3, "num_hidden_layers": None}, "num_hidden_layers, another name for it, is None"),
         ("gpt2", {"num_hidden_layers": None}, "num_hidden_layers is None"),
         ("bloom", {"hidden_size": 64, "n_embed": 128}, "hidden_size is 64, but n_embed, another name"),
@@ -152,11 +160,18 @@ def test_what_is_never_guessed(family, fields, said):
 
 @pytest.mark.parametrize(
     ("family", "other", "own"),
-    [("gpt2", "num_hidden_layers", "n_layer"), ("bloom", "n_embed", "hidden_size"),
-     ("falcon", "n_embed", "hidden_size"), ("mpt", "num_attention_heads", "n_heads"), ("t5", "head_dim", "d_kv"), ("bart", "hidden_size", "d_model"),
-     ("qwen3_moe", "num_local_experts", "num_experts"), ("mixtral", "num_experts", "num_local_experts"),
-     ("deepseek_v3", "num_local_experts", "n_routed_experts")],
-)  # fmt: skip
+    [
+        ("gpt2", "num_hidden_layers", "n_layer"),
+        ("bloom", "n_embed", "hidden_size"),
+        ("falcon", "n_embed", "hidden_size"),
+        ("mpt", "num_attention_heads", "n_heads"),
+        ("t5", "head_dim", "d_kv"),
+        ("bart", "hidden_size", "d_model"),
+        ("qwen3_moe", "num_local_experts", "num_experts"),
+        ("mixtral", "num_experts", "num_local_experts"),
+        ("deepseek_v3", "num_local_experts", "n_routed_experts"),
+    ],
+)
 def test_other_names_come_before_defaults(family, other, own):
     value = {"n_embed": 568, "hidden_size": 64, "num_experts": 16, "num_local_experts": 16, "head_dim": 5}.get(other, 4)
     facts = facts_of(family, **{other: value})

@@ -44,7 +44,9 @@ def config(facts: Facts) -> Config:
     if facts.given("dense_act_fn") and facts.choice("dense_act_fn", ACTIVATIONS) != activation:
         raise facts.wrong("dense_act_fn", facts.value("dense_act_fn"), f"{activation} (feed_forward_proj)")
     tied = facts.flag("tie_word_embeddings", True)
-    n_decoder = facts.layers("num_decoder_layers", n_layers)
+    # Under another name, transformers would take num_layers' own default for the decoder.
+    symmetric = facts.name_of("num_layers") == "num_layers"
+    n_decoder = facts.layers("num_decoder_layers", n_layers if symmetric else facts.required)
     encoder = Config(
         family="t5",
         vocab_size=facts.size("vocab_size"),
