@@ -1,11 +1,13 @@
 """config.json to `Config`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from kvsim.config import Config
 from kvsim.errors import FileError, UsageError, shortened
+from kvsim.loading.defaults import read_defaults
 from kvsim.loading.facts import Facts
 from kvsim.loading.families import ENCODERS_ONLY, FAMILIES, get_family
 from kvsim.loading.json_file import read_json
@@ -28,17 +30,26 @@ def choose_latent(config: Config, form: str | None) -> Config:
 
 def read_config(path: Path) -> Config:
     """The facts in a config.json. FileError: unknown family, a field that lacks or contradicts."""
-    return make_config(Facts(path, read_json(path)))
+    return read_config_facts(path)[0]
+
+
+def read_config_facts(path: Path) -> tuple[Config, dict[str, Any]]:
+    """The same, and the fields that the file leaves out: what transformers' class, or the family, has for them."""
+    facts = Facts(path, read_json(path))
+    return make_config(facts), facts.assumed
 
 
 def make_config(facts: Facts) -> Config:
-    """The same for facts from anywhere."""
+    """The same for facts from anywhere; what they leave out is the class's default, told in `facts.assumed`."""
     path, family = facts.path, facts.fields.get("model_type")
     if family in ENCODERS_ONLY:
         raise FileError(
             "{path}: {family} is an encoder: no autoregressive generation, so no KV cache", path=path, family=family
         )
-    config = get_family(facts.choice("model_type", {name: name for name in FAMILIES})).config(facts)
+    family = facts.choice("model_type", {name: name for name in FAMILIES})
+    if facts.defaults is None:
+        facts.defaults = read_defaults(family)
+    config = get_family(family).config(facts)
     for part in (config, config.encoder):
         if part is not None and part.n_heads % part.n_kv_heads:
             raise FileError(
@@ -50,9 +61,10 @@ def make_config(facts: Facts) -> Config:
     return config
 
 
-def read_start(path: Path, config: Config) -> Config:
+def read_start(path: Path, config: Config, assumed: Mapping[str, Any]) -> Config:
     """The config with `decoder_start_token_id` from a generation_config.json, where its own file has none."""
-    if config.encoder is None or config.start_id is not None or not path.is_file():
+    written = config.start_id is not None and "decoder_start_token_id" not in assumed
+    if config.encoder is None or written or not path.is_file():
         return config
     facts = Facts(path, read_json(path))
     if facts.fields.get("decoder_start_token_id") is None:

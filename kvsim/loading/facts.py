@@ -1,9 +1,15 @@
-"""A config.json read field by field: every field that is used is checked, none is guessed."""
+"""A config.json read field by field: every field that is used is checked, none is guessed.
+
+A field that is left out takes the default of transformers' config class where it has one (`Defaults`), or
+what the family derives from other fields; `assumed` tells which were taken. A null is a value of its own: it
+is refused where the class refuses it, and never takes the class's default.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from kvsim.errors import FileError, Words, shortened
+from kvsim.loading.defaults import NOTHING, Defaults
 
 _REQUIRED = object()
 
@@ -13,16 +19,86 @@ class Facts:
 
     required = _REQUIRED  # the default of a field that must be there
 
-    def __init__(self, path: Path, fields: dict[str, Any]) -> None:
-        self.path, self.fields = path, fields
+    def __init__(self, path: Path, fields: dict[str, Any], defaults: Defaults | None = None) -> None:
+        self.path, self.fields, self.defaults = path, fields, defaults
+        self.place = ""  # what stands before a field's name in `assumed`: "attn_config."
+        self.assumed: dict[str, Any] = {}  # fields that were read and are left out -> what was taken
+        self.asked: set[str] = set()  # all fields that were read, given or not
+
+    @property
+    def family(self) -> str:
+        """The model_type, once it is known to be one."""
+        return str(self.fields["model_type"])
+
+    @property
+    def behind(self) -> Defaults:
+        """What stands behind the fields."""
+        return NOTHING if self.defaults is None else self.defaults
+
+    def changed(self, **fields: Any) -> "Facts":
+        """The same with other fields; what is read there is on record here."""
+        return self._part({**self.fields, **fields}, self.behind, self.place)
+
+    def inside(self, key: str, fields: dict[str, Any] | None = None) -> "Facts":
+        """A nested object, or `fields` in its place; what is read there is on record here."""
+        table = self.table(key) if fields is None else fields
+        return self._part(table, self.behind.inside.get(key, NOTHING), f"{self.place}{key}.")
+
+    def _part(self, fields: dict[str, Any], defaults: Defaults, place: str) -> "Facts":
+        part = Facts(self.path, fields, defaults)
+        part.place, part.assumed, part.asked = place, self.assumed, self.asked
+        return part
+
+    def _written(self, key: str) -> str | None:
+        """The name under which the file has the field. FileError: two names, and two values."""
+        others = [alias for alias, name in self.behind.aliases.items() if name == key]
+        ignored = [name for name in others if name in self.behind.optional and self.fields.get(name) is None]
+        names = [name for name in (key, *others) if name in self.fields and name not in ignored]
+        for other in names[1:]:
+            if self.fields[other] != self.fields[names[0]]:
+                raise FileError(
+                    "{path}: {key} is {value}, but {other}, another name for it, is {another}",
+                    path=self.path,
+                    key=names[0],
+                    value=shortened(self.fields[names[0]]),
+                    other=other,
+                    another=shortened(self.fields[other]),
+                )
+        return names[0] if names else None
 
     def _get(self, key: str, default: object) -> Any:
-        value = self.fields.get(key)
-        if value is not None:
-            return value
-        if default is _REQUIRED:
-            raise FileError("{path} lacks the field {key}", path=self.path, key=key)
-        return default
+        """What is written; else the class's default; else `default`, which also stands for null."""
+        self.asked.add(self.place + key)
+        name, behind = self._written(key), self.behind
+        if name is not None:
+            value = self.fields[name]
+            if value is None and key in behind.values and key not in behind.optional:
+                raise self.wrong(name, None, Words("a value, or the field left out"))
+            return default if value is None and default is not _REQUIRED else value
+        value = behind.values.get(key)
+        if value is None:
+            if default is _REQUIRED:
+                raise FileError("{path} lacks the field {key}", path=self.path, key=key)
+            value = default
+        if key in behind.values or value is not None:
+            self.assumed[self.place + key] = value
+        return value
+
+    def value(self, key: str, default: object = None) -> Any:
+        """What the field holds, unchecked; `default` if it is null or left out without a default of the class."""
+        return self._get(key, default)
+
+    def name_of(self, key: str) -> str:
+        """The name that the file has for the field; its own where it is left out."""
+        return self._written(key) or key
+
+    def has(self, key: str) -> bool:
+        """Is the field written, if only as null?"""
+        return self._written(key) is not None
+
+    def given(self, key: str) -> bool:
+        """Does the field hold anything but null?"""
+        return self._get(key, None) is not None
 
     def wrong(self, key: str, value: object, expected: str) -> FileError:
         return FileError(
@@ -51,11 +127,11 @@ class Facts:
         """A number of layers: one record each is made of them, so no more than anyone would build."""
         return self.at_most(key, 10_000, default)
 
-    def index(self, key: str, default: object = _REQUIRED) -> int:
-        """A whole number from 0: a token's id."""
+    def index(self, key: str, default: object = _REQUIRED, what: str = Words("a token id")) -> int:
+        """A whole number from 0: `what`."""
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.wrong(key, value, Words("a token id"))
+            raise self.wrong(key, value, what)
         return value
 
     def at_most(self, key: str, largest: int, default: object = _REQUIRED) -> int:
@@ -73,7 +149,10 @@ class Facts:
         return [Facts(self.path, {key: value}).number(key) for value in values]
 
     def flag(self, key: str, default: object = _REQUIRED) -> bool:
+        """True or false; a null that the class allows is false, as Python has it."""
         value = self._get(key, default)
+        if value is None and key in self.behind.optional:
+            return False
         if not isinstance(value, bool):
             raise self.wrong(key, value, Words("true or false"))
         return value
@@ -86,14 +165,18 @@ class Facts:
         return known[value]
 
     def table(self, key: str) -> dict[str, Any]:
-        """A nested object; empty if it is absent or null."""
-        value = self._get(key, {})
+        """A nested object; the class's own if it is left out or null, or empty."""
+        self.asked.add(self.place + key)
+        value = self.fields.get(key)
+        if value is None and self.behind.values.get(key) is not None:
+            value = self.assumed[self.place + key] = self.behind.values[key]
+        value = {} if value is None else value
         if not isinstance(value, dict):
             raise self.wrong(key, value, Words("an object"))
         return value
 
     def only(self, key: str, *allowed: object) -> None:
-        """Refuse a field whose value asks for what kvsim does not compute. Absent or null is fine."""
-        value = self.fields.get(key)
+        """Refuse a field whose value asks for what kvsim does not compute. Null and no value at all are fine."""
+        value = self._get(key, None)
         if value is not None and value not in allowed:
             raise self.wrong(key, value, ", ".join(map(repr, allowed)))

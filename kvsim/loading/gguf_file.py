@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import FileError
+from kvsim.loading.defaults import read_defaults
 from kvsim.loading.facts import Facts
 
 # model_type -> does it store the rows of query and key with each head's rotary halves as neighbours?
@@ -132,7 +133,9 @@ class GGUF:
         if embedding is not None:
             fields["vocab_size"] = int(embedding.shape[1])
         fields["tie_word_embeddings"] = "output.weight" not in self._tensors
-        return Facts(self.path, fields)
+        fields.setdefault("rope_theta", 10000.0)  # llama.cpp's own
+        # What the metadata have words for is not taken from elsewhere.
+        return Facts(self.path, fields, read_defaults(self.architecture).without(*_WORDS, "vocab_size"))
 
     def _check_extras(self, fields: dict[str, Any]) -> None:
         """Refuse metadata that ask for what is not computed here."""

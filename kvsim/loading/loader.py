@@ -9,7 +9,7 @@ from kvsim.blueprint import build_weights
 from kvsim.config import Config
 from kvsim.errors import FileError
 from kvsim.loading.checkpoint import Checkpoint, finite
-from kvsim.loading.config_file import choose_latent, make_config, read_config, read_start
+from kvsim.loading.config_file import choose_latent, make_config, read_config_facts, read_start
 from kvsim.loading.families import get_family
 from kvsim.loading.gguf_file import GGUF
 from kvsim.loading.gguf_tokenizer import read_gguf_tokenizer
@@ -88,7 +88,8 @@ def load(
         checkpoint.forget_lists()
         weights = read_weights(config, checkpoint, stored) if library.holds_data else shapes(library, config, dtype)
     else:
-        config = read_start(path / "generation_config.json", read_config(path / "config.json"))
+        config, assumed = read_config_facts(path / "config.json")
+        config = read_start(path / "generation_config.json", config, assumed)
         config = choose_latent(config, latent)
         if library.holds_data:
             weights = read_weights(config, Checkpoint(path, get_family(config.family).PREFIX), stored)

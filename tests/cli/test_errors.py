@@ -138,7 +138,7 @@ def test_errors_in_chinese(capsys):
 
 
 def no_field(folder):
-    change_config(folder, hidden_size=...)
+    change_config(folder, model_type=...)
 
 
 def contradiction(folder):
@@ -184,7 +184,7 @@ def no_json(folder):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (no_field, "lacks the field hidden_size"),
+        (no_field, "lacks the field model_type"),
         (contradiction, "its config.json asks for"),
         (truncated, "as safetensors"),
         (lying_header, "as safetensors"),

@@ -139,6 +139,20 @@ SPELLINGS = {
         "type": "yarn", "short_factor": [1.0, 1.1], "long_factor": [1.5, 4.0]}}),
     "phi-partial-at-top": ("phi", {"rope_parameters": ..., "partial_rotary_factor": 0.25, "rope_theta": 700.0}),
     "qwen2-no-types": ("qwen2_windows", {"layer_types": ...}),
+    # Null is no value of the class: false for a flag, and nothing is taken in its place.
+    "v3-nulls": ("deepseek_v3", {"rope_interleave": None, "norm_topk_prob": None}),
+    "falcon-nulls": ("falcon_rw", {"alibi": None, "multi_query": None, "parallel_attn": None}),
+    "cohere-null": ("cohere", {"use_qk_norm": None}),
+    # Rotary positions of which nothing is said.
+    "mixtral-no-rope": ("mixtral", {"rope_parameters": ...}),
+    "phi-no-rope": ("phi", {"rope_parameters": ...}),
+    "gpt-neox-no-rope": ("gpt_neox", {"rope_parameters": ...}),
+    "gpt-neox-rope-theta-is-not-read": ("gpt_neox", {"rope_parameters": ..., "rope_theta": 3.0}),
+    "gpt-oss-no-rope": ("gpt_oss", {"rope_parameters": ...}),
+    "gemma3-no-rope": ("gemma3", {"rope_parameters": ...}),
+    "gemma3-one-rope": ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}},
+                                   "rope_theta": 70.0, "rope_local_base_freq": 90.0}),
+    "phi3-original": ("phi3_longrope", {"original_max_position_embeddings": ..., "max_position_embeddings": 8192}),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from safetensors.numpy import load_file
 
 import kvsim
 from kvsim.errors import FileError
-from kvsim.loading.gguf_file import _NAMES, _OUTSIDE
+from kvsim.loading.config_file import make_config
+from kvsim.loading.gguf_file import _NAMES, _OUTSIDE, _WORDS, GGUF
 from tests.models import demo
 
 pytestmark = pytest.mark.dev
@@ -108,6 +110,23 @@ def test_rotary_factors_in_a_tensor(tmp_path):
 
         model = kvsim.load(write_gguf(FIXTURES / "llama_mha", tmp_path / "m.gguf", change=add))
         assert np.array_equal(model([5, 6, 7]), plain) == (factor == 1.0)
+
+
+def test_metadata_that_say_less_take_no_defaults_of_config_files(tmp_path):
+    """Qwen2's class has 32 key/value heads; llama.cpp takes as many as query heads, and most it does not take."""
+
+    def without(key):
+        file = GGUF(tmp_path / "m.gguf")
+        file._known[f"qwen2.{key}"] = None
+        return make_config(file.facts())
+
+    whole = kvsim.load(write_gguf(FIXTURES / "qwen2", tmp_path / "m.gguf", "qwen2")).config
+    assert without("attention.head_count_kv") == replace(whole, n_kv_heads=whole.n_heads)
+    assert without("rope.freq_base").layers[0].rope.theta == 10000.0
+    for word, key in _WORDS.items():
+        if word not in ("num_key_value_heads", "rope_theta", "head_dim"):
+            with pytest.raises(FileError, match=f"lacks the field {word}"):
+                without(key)
 
 
 def test_metadata_that_ask_for_something_else_are_refused(tmp_path):

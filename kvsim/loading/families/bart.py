@@ -44,7 +44,7 @@ def names(stack: str, family: str) -> Names:
 
 def stack_config(facts: Facts, stack: str) -> Config:
     """The encoder's config or the decoder's, each by itself."""
-    family = facts.fields["model_type"]
+    family = facts.family
     whisper = family == "whisper"
     n_layers, n_heads = facts.layers(f"{stack}_layers"), facts.size(f"{stack}_attention_heads")
     d_model = facts.size("d_model")
@@ -75,7 +75,7 @@ def stack_config(facts: Facts, stack: str) -> Config:
         out_bias=True,
         ff_bias=True,
         # Whisper's code reads scale_embedding and does not use it.
-        embedding_scale=math.sqrt(d_model) if facts.flag("scale_embedding", False) and not whisper else 1.0,
+        embedding_scale=math.sqrt(d_model) if not whisper and facts.flag("scale_embedding") else 1.0,
         audio=Audio(facts.size("num_mel_bins")) if whisper else None,
     )
 
@@ -84,8 +84,7 @@ def config(facts: Facts) -> Config:
     encoder = replace(stack_config(facts, "encoder"), causal=False)
     decoder = stack_config(facts, "decoder")
     facts.only("tie_word_embeddings", True)
-    given = facts.fields.get("decoder_start_token_id") is not None
-    start = facts.index("decoder_start_token_id") if given else None
+    start = facts.index("decoder_start_token_id") if facts.given("decoder_start_token_id") else None
     return replace(decoder, encoder=encoder, tied_head=True, head_bias=encoder.audio is None, start_id=start)
 
 

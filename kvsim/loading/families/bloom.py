@@ -27,11 +27,11 @@ NAMES = Names("transformer.h", INSIDE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    if facts.flag("slow_but_exact", False):
+    if facts.flag("slow_but_exact"):
         facts.only("pretraining_tp", 1)
-    n_layers = facts.layers("n_layer", facts.fields.get("num_hidden_layers", facts.required))
-    n_heads = facts.size("n_head", facts.fields.get("num_attention_heads", facts.required))
-    d_model = facts.size("hidden_size", facts.fields.get("n_embed", facts.required))
+    n_layers = facts.layers("n_layer")
+    n_heads = facts.size("n_head")
+    d_model = facts.size("hidden_size")
     if d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (n_head)")
     return Config(
@@ -49,13 +49,13 @@ def config(facts: Facts) -> Config:
         activation="bloom_gelu",
         gated=False,
         layers=same_layers(n_layers),
-        residual="normed" if facts.flag("apply_residual_connection_post_layernorm", False) else "pre",
+        residual="normed" if facts.flag("apply_residual_connection_post_layernorm") else "pre",
         embedding_norm=True,
         alibi=Alibi(alibi_slopes(n_heads)),
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

@@ -11,20 +11,19 @@ __all__ = ["IGNORED", "PREFIX", "config", "tensor"]
 
 
 def config(facts: Facts) -> Config:
-    facts.fields.setdefault("rms_norm_eps", facts.number("layer_norm_eps", 1e-5))
     n_heads, d_model = facts.size("num_attention_heads"), facts.size("hidden_size")
-    rope = read_rope(facts, head_size(facts, d_model, n_heads), theta=500000.0, pairs="adjacent")
+    rope = read_rope(facts, head_size(facts, d_model, n_heads), pairs="adjacent")
     return base(
         facts,
         norm="layer",
-        norm_eps=facts.number("layer_norm_eps", 1e-5),
+        norm_eps=facts.number("layer_norm_eps"),
         layers=same_layers(facts.layers("num_hidden_layers"), rope=rope),
         residual="parallel",
         norm_bias=False,
-        qk_norm="each" if facts.flag("use_qk_norm", False) else None,
+        qk_norm="each" if facts.flag("use_qk_norm") else None,
         ff_bias=False,
-        tied_head=facts.flag("tie_word_embeddings", True),
-        logit_scale=facts.number("logit_scale", 0.0625),
+        tied_head=facts.flag("tie_word_embeddings"),
+        logit_scale=facts.number("logit_scale"),
     )
 
 

@@ -38,15 +38,15 @@ LOW_RANK = Names("model.layers", INSIDE | LATENT | {"query": "self_attn.q_b_proj
 
 def read_experts(facts: Facts, third: bool) -> Experts:
     """The mixture of the layers that have one."""
-    count = facts.size("n_routed_experts", 256 if third else 64)
+    count = facts.size("n_routed_experts")
     d_ff = facts.size("moe_intermediate_size")
     method = {"greedy": False, "group_limited_greedy": True, "noaux_tc": True}
-    grouped = third or facts.choice("topk_method", method, "greedy")
-    groups = facts.size("n_group", 8 if third else facts.required) if grouped else 1
+    grouped = third or facts.choice("topk_method", method)
+    groups = facts.size("n_group") if grouped else 1
     if count % groups:
         raise facts.wrong("n_group", groups, f"{count} (n_routed_experts) / n")
-    chosen = facts.at_most("num_experts_per_tok", count, 8 if third else facts.required)
-    kept = facts.at_most("topk_group", groups, 4 if third else facts.required) if grouped else 1
+    chosen = facts.at_most("num_experts_per_tok", count)
+    kept = facts.at_most("topk_group", groups) if grouped else 1
     if kept * (count // groups) < chosen or (third and count // groups < 2):
         raise facts.wrong("topk_group", kept, Words("groups with enough experts to choose from"))
     return Experts(
@@ -55,21 +55,20 @@ def read_experts(facts: Facts, third: bool) -> Experts:
         d_ff,
         router="sigmoid" if third else "softmax",
         # V2's transformers code reads norm_topk_prob and does not use it.
-        normalize=facts.flag("norm_topk_prob", True) if third else False,
-        scale=facts.number("routed_scaling_factor", 2.5 if third else 1.0),
+        normalize=facts.flag("norm_topk_prob") if third else False,
+        scale=facts.number("routed_scaling_factor"),
         groups=groups,
         kept_groups=kept,
         group_score="best_two" if third else "best",
         correction=third,
-        d_shared=d_ff * facts.size("n_shared_experts", 1 if third else 2),
+        d_shared=d_ff * facts.size("n_shared_experts"),
     )
 
 
 def score_scale(facts: Facts, size: int) -> float:
     """1/√size, and YaRN's correction where the rotary positions are stretched."""
     rope = rope_facts(facts)
-    all_dims = rope.fields.get("mscale_all_dim")
-    if rope.fields.get("rope_type", "default") == "default" or not all_dims:
+    if rope.value("rope_type") == "default" or not rope.value("mscale_all_dim"):
         return float(size**-0.5)
     factor = rope.number("factor")
     magnitude = 0.1 * rope.number("mscale_all_dim") * math.log(factor) + 1.0 if factor > 1 else 1.0
@@ -77,23 +76,21 @@ def score_scale(facts: Facts, size: int) -> float:
 
 
 def config(facts: Facts) -> Config:
-    family = facts.fields["model_type"]
+    family = facts.family
     third = family == "deepseek_v3"
     n_layers = facts.layers("num_hidden_layers")
     nope, rotary = facts.size("qk_nope_head_dim"), facts.size("qk_rope_head_dim")
-    q_rank = facts.size("q_lora_rank") if facts.fields.get("q_lora_rank") is not None else None
+    q_rank = facts.size("q_lora_rank") if facts.given("q_lora_rank") else None
     rope = read_rope(facts, rotary, pairs="halves" if third else "adjacent")
-    if third and facts.flag("rope_interleave", True):
+    if third and facts.flag("rope_interleave"):
         rope = replace(rope, reordered=True)
-    dense = facts.fields.get("first_k_dense_replace", 3 if third else 0)
-    if isinstance(dense, bool) or not isinstance(dense, int) or dense < 0:
-        raise facts.wrong("first_k_dense_replace", dense, Words("a number of layers"))
+    dense = facts.index("first_k_dense_replace", what=Words("a number of layers"))
     facts.only("moe_layer_freq", 1)
     facts.only("mlp_bias", False)
     experts = read_experts(facts, third) if dense < n_layers else None
     scale = score_scale(facts, nope + rotary)
     kinds = tuple(LayerKind(rope, scale=scale, experts=None if i < dense else experts) for i in range(n_layers))
-    n_heads, bias = facts.size("num_attention_heads"), facts.flag("attention_bias", False)
+    n_heads, bias = facts.size("num_attention_heads"), facts.flag("attention_bias")
     return Config(
         family=family,
         vocab_size=facts.size("vocab_size"),
@@ -112,7 +109,7 @@ def config(facts: Facts) -> Config:
         latent=Latent(facts.size("kv_lora_rank"), q_rank, nope, rotary, facts.size("v_head_dim"), norm_eps=1e-6),
         qkv_bias=bias,
         out_bias=bias,
-        tied_head=facts.flag("tie_word_embeddings", False),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

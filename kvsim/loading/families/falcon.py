@@ -31,15 +31,14 @@ def config(facts: Facts) -> Config:
     if d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads)")
     d_head = d_model // n_heads
-    new = facts.flag("new_decoder_architecture", False)
-    multi_query = facts.flag("multi_query", True)
-    n_kv_heads = facts.size("num_kv_heads", n_heads) if new else 1 if multi_query else n_heads
+    new = facts.flag("new_decoder_architecture")
+    n_kv_heads = facts.size("num_kv_heads", n_heads) if new else 1 if facts.flag("multi_query") else n_heads
     if new:
         residual = "parallel_two" if facts.size("num_ln_in_parallel_attn", 2) == 2 else "parallel"
     else:
-        residual = "parallel" if facts.flag("parallel_attn", True) else "pre"
-    bias = facts.flag("bias", False)
-    alibi = facts.flag("alibi", False)
+        residual = "parallel" if facts.flag("parallel_attn") else "pre"
+    bias = facts.flag("bias")
+    alibi = facts.flag("alibi")
     positions: dict[str, Any] = {"layers": same_layers(n_layers)}
     if alibi:
         positions["alibi"] = Alibi(alibi_slopes(n_heads), rounded=True, scale=d_head**-0.5)
@@ -48,7 +47,7 @@ def config(facts: Facts) -> Config:
     return Config(
         family="falcon",
         vocab_size=facts.size("vocab_size"),
-        max_context=facts.size("max_position_embeddings", 2048),
+        max_context=facts.size("max_position_embeddings"),
         n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
@@ -57,13 +56,13 @@ def config(facts: Facts) -> Config:
         d_ff=facts.size("ffn_hidden_size", 4 * d_model),
         norm="layer",
         norm_eps=facts.number("layer_norm_epsilon"),
-        activation=facts.choice("activation", ACTIVATIONS, "gelu"),
+        activation=facts.choice("activation", ACTIVATIONS),
         gated=False,
         residual=residual,  # type: ignore[arg-type]
         qkv_bias=bias,
         out_bias=bias,
         ff_bias=bias,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
         **positions,
     )
 

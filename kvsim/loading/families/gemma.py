@@ -9,7 +9,7 @@ import math
 from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import Words
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import ACTIVATIONS, layer_types, read_rope
+from kvsim.loading.families.common import ACTIVATIONS, head_size, layer_types, read_rope
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
 from kvsim.loading.sources import Names, Source
 
@@ -29,64 +29,67 @@ SANDWICH = Names(
 
 def kinds(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
     """Windows and rotary bases, layer by layer."""
-    third = facts.fields["model_type"] == "gemma3_text"
-    every = facts.size("sliding_window_pattern", 6) if third else 2
-    default = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layers)]
-    types = layer_types(facts, n_layers, default)
-    scale = facts.number("query_pre_attn_scalar", 256.0) ** -0.5
-    window = facts.size("sliding_window", 4096)
-    local_base = facts.number("rope_local_base_freq", 10000.0)
-    ropes = {
-        "full_attention": read_rope(facts, d_head, theta=1e6 if third else 1e4, layer_type="full_attention"),
-        "sliding_attention": local_rope(facts, d_head, local_base) if third else read_rope(facts, d_head),
-    }
-    windows = {"full_attention": None, "sliding_attention": window}
-    return tuple(LayerKind(rope=ropes[t], window=windows[t], scale=scale) for t in types)
+    types = layer_types(facts, n_layers, alternate(facts, n_layers))
+    scale = facts.number("query_pre_attn_scalar") ** -0.5
+    third = facts.family == "gemma3_text"
+    made = {}
+    for kind in dict.fromkeys(types):
+        window = facts.size("sliding_window") if kind == "sliding_attention" else None
+        rope = read_local_or_global(facts, d_head, kind) if third else read_rope(facts, d_head, layer_type=kind)
+        made[kind] = LayerKind(rope=rope, window=window, scale=scale)
+    return tuple(made[kind] for kind in types)
 
 
-def local_rope(facts: Facts, d_head: int, theta: float) -> Rope:
+def alternate(facts: Facts, n_layers: int) -> list[str] | None:
+    """Windows in all layers but every second one, or in Gemma 3 every sixth; None where `layer_types` has them."""
+    if facts.given("layer_types"):
+        return None
+    every = facts.size("sliding_window_pattern") if facts.family == "gemma3_text" else 2
+    return ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(n_layers)]
+
+
+def read_local_or_global(facts: Facts, d_head: int, layer_type: str) -> Rope:
     """Gemma 3's windows turn by a base of their own, never scaled: a table beside the other, or (before
     transformers 5) `rope_local_base_freq`."""
-    table = facts.table("rope_parameters")
-    if table and "sliding_attention" not in table:
+    table, theta = facts.table("rope_parameters"), "rope_theta"
+    if not set(table) <= {"full_attention", "sliding_attention"}:
         raise facts.wrong("rope_parameters", table, Words("a table for each type of layer"))
-    if table:
-        return read_rope(facts, d_head, theta=theta, layer_type="sliding_attention")
-    return read_rope(Facts(facts.path, {"rope_theta": theta}), d_head)
+    if layer_type == "sliding_attention":
+        theta = "rope_local_base_freq"
+        facts = facts.changed(rope_scaling=None)
+    if table.get(layer_type) is None:
+        facts = facts.changed(rope_parameters={})
+    return read_rope(facts, d_head, theta=theta, layer_type=layer_type)
 
 
 def config(facts: Facts) -> Config:
-    family = facts.fields["model_type"]
+    family = facts.family
     facts.only("use_bidirectional_attention", False)
     # Gemma's code reads hidden_act, and takes the first configs' "gelu" for the tanh form that they meant.
     key = "hidden_act" if family == "gemma" else "hidden_activation"
-    activation = facts.choice(key, ACTIVATIONS, "gelu_pytorch_tanh")
+    activation = facts.choice(key, ACTIVATIONS)
     if family == "gemma" and activation == "gelu":
         activation = "gelu_tanh"
-    facts.fields["hidden_act"] = "gelu_pytorch_tanh"  # what the shared reader asks for
     changes = {
         "activation": activation,
         "embedding_scale": math.sqrt(facts.size("hidden_size")),
-        "tied_head": facts.flag("tie_word_embeddings", True),
+        "tied_head": facts.flag("tie_word_embeddings"),
         "ff_bias": False,
     }
-    plain = base(facts, **changes)
     if family == "gemma":
-        return plain
-    if family == "gemma2":  # a cap that is not written is the class's own; null is none
-        facts.fields.setdefault("attn_logit_softcapping", 50.0)
-        facts.fields.setdefault("final_logit_softcapping", 30.0)
-    score_cap, logit_cap = (facts.fields.get(f"{name}_softcapping") for name in ("attn_logit", "final_logit"))
-    if family == "gemma3_text":
-        score_cap = None  # its code stores the cap and does not use it
+        return base(facts, **changes)
+    n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
+    d_head = head_size(facts, facts.size("hidden_size"), n_heads)
+    # Gemma 3's code stores the scores' cap and does not use it.
+    score_cap = family == "gemma2" and facts.value("attn_logit_softcapping")
     return base(
         facts,
         **changes,
-        layers=kinds(facts, plain.n_layers, plain.d_head),
+        layers=kinds(facts, n_layers, d_head),
         residual="sandwich",
         qk_norm="head" if family == "gemma3_text" else None,
         score_cap=facts.number("attn_logit_softcapping") if score_cap else None,
-        logit_cap=facts.number("final_logit_softcapping") if logit_cap else None,
+        logit_cap=facts.number("final_logit_softcapping") if facts.value("final_logit_softcapping") else None,
     )
 
 

@@ -35,8 +35,8 @@ def config(facts: Facts) -> Config:
         raise facts.wrong("n_embd", d_model, f"{n_heads} · n (n_head)")
     facts.only("add_cross_attention", False)
     d_head = d_model // n_heads
-    scale = d_head**-0.5 if facts.flag("scale_attn_weights", True) else 1.0
-    by_layer = facts.flag("scale_attn_by_inverse_layer_idx", False)
+    scale = d_head**-0.5 if facts.flag("scale_attn_weights") else 1.0
+    by_layer = facts.flag("scale_attn_by_inverse_layer_idx")
     return Config(
         family="gpt2",
         vocab_size=facts.size("vocab_size"),
@@ -56,7 +56,7 @@ def config(facts: Facts) -> Config:
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

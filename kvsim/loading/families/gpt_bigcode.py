@@ -21,19 +21,19 @@ def config(facts: Facts) -> Config:
         n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
-        n_kv_heads=1 if facts.flag("multi_query", True) else n_heads,
+        n_kv_heads=1 if facts.flag("multi_query") else n_heads,
         d_head=d_model // n_heads,
         d_ff=facts.size("n_inner", 4 * d_model),
         norm="layer",
         norm_eps=facts.number("layer_norm_epsilon"),
         activation=facts.choice("activation_function", ACTIVATIONS),
         gated=False,
-        layers=same_layers(n_layers, scale=None if facts.flag("scale_attn_weights", True) else 1.0),
+        layers=same_layers(n_layers, scale=None if facts.flag("scale_attn_weights") else 1.0),
         learned_positions=True,
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

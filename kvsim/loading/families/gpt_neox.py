@@ -27,13 +27,8 @@ def config(facts: Facts) -> Config:
     if d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads)")
     d_head = d_model // n_heads
-    rope = read_rope(
-        facts,
-        d_head,
-        theta=facts.number("rotary_emb_base", 10000.0),
-        partial=facts.number("rotary_pct", 0.25),
-    )
-    bias = facts.flag("attention_bias", True)
+    rope = read_rope(facts, d_head, theta="rotary_emb_base", partial="rotary_pct")
+    bias = facts.flag("attention_bias")
     return Config(
         family="gpt_neox",
         vocab_size=facts.size("vocab_size"),
@@ -49,11 +44,11 @@ def config(facts: Facts) -> Config:
         activation=facts.choice("hidden_act", ACTIVATIONS),
         gated=False,
         layers=same_layers(n_layers, rope=rope),
-        residual="parallel_two" if facts.flag("use_parallel_residual", True) else "pre",
+        residual="parallel_two" if facts.flag("use_parallel_residual") else "pre",
         qkv_bias=bias,
         out_bias=bias,
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", False),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

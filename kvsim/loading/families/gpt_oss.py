@@ -4,9 +4,8 @@ that is clipped. Its experts are stored [expert, in, out], gate and up by turns.
 from typing import Any
 
 from kvsim.config import Config, Experts, LayerKind
-from kvsim.errors import FileError
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import layer_types, read_rope
+from kvsim.loading.families.common import head_size, layer_types, read_rope
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
 from kvsim.loading.sources import Names, Source
 
@@ -29,16 +28,15 @@ def config(facts: Facts) -> Config:
     facts.only("swiglu_limit", 7.0)
     facts.only("hidden_act", "silu")
     facts.only("quantization_config")
-    if not (facts.table("rope_parameters") or facts.table("rope_scaling")):
-        raise FileError("{path} lacks the field {key}", path=facts.path, key="rope_parameters")
-    plain = base(facts)
-    count = facts.size("num_local_experts", facts.fields.get("num_experts", 128))
-    experts = Experts(count, facts.at_most("num_experts_per_tok", count, 4), plain.d_ff, router="chosen", bias=True)
-    default = ["full_attention" if i % 2 else "sliding_attention" for i in range(plain.n_layers)]
-    types = layer_types(facts, plain.n_layers, default)
-    windows = {"full_attention": None, "sliding_attention": facts.size("sliding_window", 128)}
-    rope = read_rope(facts, plain.d_head, theta=150000.0)
-    bias = facts.flag("attention_bias", True)
+    count, d_ff = facts.size("num_local_experts"), facts.size("intermediate_size")
+    experts = Experts(count, facts.at_most("num_experts_per_tok", count), d_ff, router="chosen", bias=True)
+    n_layers = facts.layers("num_hidden_layers")
+    types = layer_types(facts, n_layers, ["full_attention" if i % 2 else "sliding_attention" for i in range(n_layers)])
+    window = facts.size("sliding_window") if "sliding_attention" in types else None
+    windows = {"full_attention": None, "sliding_attention": window}
+    d_head = head_size(facts, facts.size("hidden_size"), facts.size("num_attention_heads"))
+    rope = read_rope(facts, d_head)
+    bias = facts.flag("attention_bias")
     return base(
         facts,
         activation="clipped_swiglu",

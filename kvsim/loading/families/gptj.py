@@ -25,7 +25,7 @@ def config(facts: Facts) -> Config:
     if d_model % n_heads:
         raise facts.wrong("n_embd", d_model, f"{n_heads} · n (n_head)")
     d_head = d_model // n_heads
-    size = facts.size("rotary_dim", d_head)
+    size = facts.size("rotary_dim")
     if size % 2 or size > d_head:
         raise facts.wrong("rotary_dim", size, f"2 · n <= {d_head}")
     return Config(
@@ -45,7 +45,7 @@ def config(facts: Facts) -> Config:
         layers=same_layers(n_layers, rope=Rope(10000.0, size, "adjacent")),
         residual="parallel",
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", False),
+        tied_head=facts.flag("tie_word_embeddings"),
         head_bias=True,
     )
 

@@ -6,9 +6,10 @@ qwen3     query and key normalised head by head
 smollm3   no positions in every fourth layer
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from kvsim.config import Config, LayerKind, Rope
+from kvsim.config import Config, LayerKind
 from kvsim.errors import Words
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.common import ACTIVATIONS, head_size, layer_types, read_rope
@@ -16,9 +17,10 @@ from kvsim.loading.sources import Names, Source
 
 PREFIX = "model."
 IGNORED = ("*.rotary_emb.inv_freq",)  # a table that older versions saved
-KV_HEADS = {"mistral": 8, "mixtral": 8}  # where a config.json has no num_key_value_heads
-PARTIAL = {"phi3": 1.0}  # families that may turn a part of each head
-THETA = {"smollm3": 2000000.0}
+PARTIAL = {"phi3": "partial_rotary_factor"}  # families that may turn a part of each head
+WINDOWED = ("mistral", "mixtral", "phi3")  # families with one window in all layers
+BY_TYPE = ("qwen2", "qwen3", "smollm3")  # those whose layers differ
+SWITCHED = (*BY_TYPE, "qwen3_moe")  # those whose windows are for use_sliding_window only
 INSIDE = {
     "attention_norm": "input_layernorm",
     "query": "self_attn.q_proj",
@@ -38,83 +40,94 @@ NAMES = Names("model.layers", INSIDE, OUTSIDE)
 
 def windows(facts: Facts, n_layers: int) -> list[int | None]:
     """The sliding window of each layer."""
-    family = facts.fields.get("model_type")
-    if facts.fields.get("sliding_window") is None or family == "llama":
+    family, full, sliding = facts.family, "full_attention", "sliding_attention"
+    if family in BY_TYPE and facts.has("layer_types"):
+        layer_types(facts, n_layers, [full] * n_layers)  # refused if it contradicts, used or not
+    used = family in WINDOWED or (family in SWITCHED and facts.flag("use_sliding_window"))
+    if not used or not facts.given("sliding_window"):
         return [None] * n_layers
-    if family == "mistral":
-        return [facts.size("sliding_window")] * n_layers
-    if not facts.flag("use_sliding_window", False):
-        return [None] * n_layers
-    full, sliding = "full_attention", "sliding_attention"
+    window = facts.size("sliding_window")
+    if family not in BY_TYPE:
+        return [window] * n_layers
     if family == "smollm3":
         default = [full if has else sliding for has in rotary_layers(facts, n_layers)]
-    else:
-        first = facts.fields.get("max_window_layers", 28)
+    elif not facts.given("layer_types"):
+        first = facts.index("max_window_layers", what=Words("a number of layers"))
         default = [sliding if i >= first else full for i in range(n_layers)]
-    types = layer_types(facts, n_layers, default)
-    return [facts.size("sliding_window") if t == sliding else None for t in types]
+    else:
+        default = None
+    return [window if t == sliding else None for t in layer_types(facts, n_layers, default)]
 
 
 def rotary_layers(facts: Facts, n_layers: int) -> list[bool]:
     """Which layers know positions: all, but in smollm3."""
-    if facts.fields.get("model_type") != "smollm3":
+    if facts.family != "smollm3":
         return [True] * n_layers
-    given = facts.fields.get("no_rope_layers")
-    if given is None:
-        every = facts.size("no_rope_layer_interval", 4)
-        return [(i + 1) % every != 0 for i in range(n_layers)]
+    default = None
+    if not facts.given("no_rope_layers"):
+        every = facts.size("no_rope_layer_interval")
+        default = [int((i + 1) % every != 0) for i in range(n_layers)]
+    given = facts.value("no_rope_layers", default)
     if not isinstance(given, list) or len(given) != n_layers or any(g not in (0, 1) for g in given):
         raise facts.wrong("no_rope_layers", given, Words("0 or 1 for each layer"))
     return [bool(g) for g in given]
 
 
-def context_of(facts: Facts, rope: Rope) -> int:
+def make_layers(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
+    """Rotary positions and windows, layer by layer."""
+    rope = read_rope(facts, d_head, partial=PARTIAL.get(facts.family))
+    rotary = rotary_layers(facts, n_layers)
+    return tuple(
+        LayerKind(rope=rope if has else None, window=window)
+        for has, window in zip(rotary, windows(facts, n_layers), strict=True)
+    )
+
+
+def context_of(facts: Facts, layers: tuple[LayerKind, ...]) -> int:
     """Positions the model was made for; dynamic NTK stretches what is written there by its factor."""
     written = facts.size("max_position_embeddings")
-    return int(written * rope.factor) if rope.kind == "dynamic" else written
+    factors = [kind.rope.factor for kind in layers if kind.rope is not None and kind.rope.kind == "dynamic"]
+    return int(written * factors[0]) if factors else written
 
 
 def base(facts: Facts, **changes: Any) -> Config:
-    """What all of this kind share, with `changes`."""
-    family = facts.fields["model_type"]
+    """What all of this kind share, with `changes`, in whose place nothing is read."""
     n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
     d_model = facts.size("hidden_size")
     d_head = head_size(facts, d_model, n_heads)
-    rope = read_rope(facts, d_head, theta=THETA.get(family, 10000.0), partial=PARTIAL.get(family))
-    kinds = [
-        LayerKind(rope=rope if has else None, window=window)
-        for has, window in zip(rotary_layers(facts, n_layers), windows(facts, n_layers), strict=True)
-    ]
-    bias = facts.flag("attention_bias", False)
+    layers = changes["layers"] if "layers" in changes else make_layers(facts, n_layers, d_head)
+    read: dict[str, Callable[[], Any]] = {
+        "norm_eps": lambda: facts.number("rms_norm_eps"),
+        "activation": lambda: facts.choice("hidden_act", ACTIVATIONS),
+        "qkv_bias": lambda: facts.flag("attention_bias"),
+        "out_bias": lambda: facts.flag("attention_bias"),
+        "ff_bias": lambda: facts.flag("mlp_bias"),
+        "tied_head": lambda: facts.flag("tie_word_embeddings"),
+    }
     fields: dict[str, Any] = {
-        "family": family,
+        "family": facts.family,
         "vocab_size": facts.size("vocab_size"),
-        "max_context": context_of(facts, rope),
+        "max_context": context_of(facts, layers),
         "n_layers": n_layers,
         "d_model": d_model,
         "n_heads": n_heads,
-        "n_kv_heads": facts.size("num_key_value_heads", KV_HEADS.get(family, n_heads)),
+        "n_kv_heads": facts.size("num_key_value_heads", n_heads),
         "d_head": d_head,
         "d_ff": facts.size("intermediate_size"),
         "norm": "rms",
-        "norm_eps": facts.number("rms_norm_eps"),
-        "activation": facts.choice("hidden_act", ACTIVATIONS),
         "gated": True,
-        "layers": tuple(kinds),
-        "qkv_bias": bias,
-        "out_bias": bias,
-        "ff_bias": facts.flag("mlp_bias", False),
-        "tied_head": facts.flag("tie_word_embeddings", family in ("smollm3",)),
+        "layers": layers,
+        **{name: reader() for name, reader in read.items() if name not in changes},
     }
     return Config(**{**fields, **changes})
 
 
 def config(facts: Facts) -> Config:
-    family = facts.fields["model_type"]
+    family = facts.family
     if family == "qwen2":
         return base(facts, qkv_bias=True, out_bias=False, ff_bias=False)
     if family == "qwen3":
-        return base(facts, qk_norm="head")
+        return base(facts, qk_norm="head", ff_bias=False)
     if family == "mistral":
         return base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
     return base(facts)

@@ -1,7 +1,9 @@
 """Mixtral (arXiv:2401.04088): every feed-forward layer a mixture; softmax over all experts, the best made
 to sum to 1."""
 
-from kvsim.config import Config, Experts, LayerKind
+from dataclasses import replace
+
+from kvsim.config import Config, Experts
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
 from kvsim.loading.sources import Names, Source
@@ -18,11 +20,9 @@ NAMES = Names("model.layers", INSIDE | MIXTURE, OUTSIDE)
 
 def config(facts: Facts) -> Config:
     plain = base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
-    window = facts.size("sliding_window") if facts.fields.get("sliding_window") is not None else None
-    count = facts.size("num_local_experts", 8)
-    experts = Experts(count, facts.at_most("num_experts_per_tok", count, 2), plain.d_ff, normalize=True)
-    kinds = tuple(LayerKind(rope=kind.rope, window=window, experts=experts) for kind in plain.layers)
-    return base(facts, qkv_bias=False, out_bias=False, ff_bias=False, layers=kinds)
+    count = facts.size("num_local_experts")
+    experts = Experts(count, facts.at_most("num_experts_per_tok", count), plain.d_ff, normalize=True)
+    return replace(plain, layers=tuple(replace(kind, experts=experts) for kind in plain.layers))
 
 
 def tensor(name: str, config: Config) -> Source:

@@ -25,7 +25,7 @@ def config(facts: Facts) -> Config:
     n_layers, n_heads, d_model = facts.layers("n_layers"), facts.size("n_heads"), facts.size("d_model")
     if d_model % n_heads:
         raise facts.wrong("d_model", d_model, f"{n_heads} · n (n_heads)")
-    attention = Facts(facts.path, facts.table("attn_config"))
+    attention = facts.inside("attn_config")
     for key, allowed in (("alibi", True), ("qk_ln", False), ("prefix_lm", False), ("attn_uses_sequence_id", False)):
         attention.only(key, allowed)
     attention.only("attn_type", "multihead_attention")
@@ -33,8 +33,7 @@ def config(facts: Facts) -> Config:
     facts.only("logit_scale")
     # transformers takes 8 whatever is written, the original code what is written: only 8 is the same in both.
     attention.only("alibi_bias_max", 8)
-    clip = attention.fields.get("clip_qkv")
-    scale = attention.fields.get("softmax_scale")
+    clip, scale = attention.value("clip_qkv"), attention.value("softmax_scale")
     return Config(
         family="mpt",
         vocab_size=facts.size("vocab_size"),
@@ -46,14 +45,14 @@ def config(facts: Facts) -> Config:
         d_head=d_model // n_heads,
         d_ff=4 * d_model,  # whatever expansion_ratio says
         norm="layer",
-        norm_eps=facts.number("layer_norm_epsilon", 1e-5),
+        norm_eps=facts.number("layer_norm_epsilon"),
         activation="gelu",
         gated=False,
         layers=same_layers(n_layers, scale=attention.number("softmax_scale") if scale else None),
         norm_bias=False,
         alibi=Alibi(mpt_slopes(n_heads)),
         clip_qkv=attention.number("clip_qkv") if clip else None,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

@@ -37,8 +37,8 @@ def config(facts: Facts) -> Config:
     d_model = facts.size("hidden_size")
     if d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads)")
-    before = facts.flag("do_layer_norm_before", True)
-    bias = facts.flag("enable_bias", True)
+    before = facts.flag("do_layer_norm_before")
+    bias = facts.flag("enable_bias")
     width = facts.size("word_embed_proj_dim", d_model)
     return Config(
         family="opt",
@@ -52,18 +52,18 @@ def config(facts: Facts) -> Config:
         d_ff=facts.size("ffn_dim"),
         norm="layer",
         norm_eps=1e-5,
-        activation=facts.choice("activation_function", ACTIVATIONS, "relu"),
+        activation=facts.choice("activation_function", ACTIVATIONS),
         gated=False,
         layers=same_layers(n_layers),
         residual="pre" if before else "post",
-        norm_gain=facts.flag("layer_norm_elementwise_affine", True),
-        final_norm=before and not facts.flag("_remove_final_layer_norm", False),
+        norm_gain=facts.flag("layer_norm_elementwise_affine"),
+        final_norm=before and not facts.flag("_remove_final_layer_norm"),
         learned_positions=True,
         qkv_bias=bias,
         out_bias=bias,
         ff_bias=bias,
         d_embedding=None if width == d_model else width,
-        tied_head=facts.flag("tie_word_embeddings", True),
+        tied_head=facts.flag("tie_word_embeddings"),
     )
 
 

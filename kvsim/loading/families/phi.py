@@ -27,7 +27,7 @@ def config(facts: Facts) -> Config:
     n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
     d_model = facts.size("hidden_size")
     d_head = head_size(facts, d_model, n_heads)
-    normed = facts.flag("qk_layernorm", False)
+    normed = facts.flag("qk_layernorm")
     return Config(
         family="phi",
         vocab_size=facts.size("vocab_size"),
@@ -42,14 +42,14 @@ def config(facts: Facts) -> Config:
         norm_eps=facts.number("layer_norm_eps"),
         activation=facts.choice("hidden_act", ACTIVATIONS),
         gated=False,
-        layers=same_layers(n_layers, rope=read_rope(facts, d_head, partial=0.5)),
+        layers=same_layers(n_layers, rope=read_rope(facts, d_head, partial="partial_rotary_factor")),
         residual="parallel",
         qk_norm="head" if normed else None,
         qk_norm_bias=normed,
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,
-        tied_head=facts.flag("tie_word_embeddings", False),
+        tied_head=facts.flag("tie_word_embeddings"),
         head_bias=True,
     )
 

@@ -1,7 +1,5 @@
 """Phi-3 and Phi-4 (arXiv:2404.14219): Llama with fused projections, LongRoPE, sometimes a window."""
 
-from dataclasses import replace
-
 from kvsim.config import Config
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
@@ -14,15 +12,13 @@ NAMES = Names("model.layers", INSIDE | FUSED | {"gate": "mlp.gate_up_proj", "up"
 
 def config(facts: Facts) -> Config:
     for key in ("rope_parameters", "rope_scaling"):
-        table = dict(facts.table(key))
+        table = facts.table(key)
         if table:  # the first configs called LongRoPE yarn
             names = {name: "longrope" for name in ("rope_type", "type") if table.get(name) in ("su", "yarn")}
-            facts.fields[key] = table | names
-            Facts(facts.path, facts.fields[key]).only("rope_type", "default", "longrope")
-            Facts(facts.path, facts.fields[key]).only("type", "default", "longrope")
-    window = facts.size("sliding_window") if facts.fields.get("sliding_window") is not None else None
-    plain = base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
-    return replace(plain, layers=tuple(replace(kind, window=window) for kind in plain.layers))
+            facts = facts.changed(**{key: table | names})
+            facts.inside(key).only("rope_type", "default", "longrope")
+            facts.inside(key).only("type", "default", "longrope")
+    return base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
 
 
 def tensor(name: str, config: Config) -> Source:

@@ -19,21 +19,20 @@ NAMES = Names("model.layers", INSIDE | MIXTURE, OUTSIDE)
 
 
 def config(facts: Facts) -> Config:
-    count = facts.size("num_experts", facts.fields.get("num_local_experts", 128))
+    count = facts.size("num_experts")
     experts = Experts(
         count,
-        facts.at_most("num_experts_per_tok", count, 8),
+        facts.at_most("num_experts_per_tok", count),
         facts.size("moe_intermediate_size"),
-        normalize=facts.flag("norm_topk_prob", False),
+        normalize=facts.flag("norm_topk_prob"),
     )
-    every = facts.size("decoder_sparse_step", 1)
-    dense = facts.fields.get("mlp_only_layers") or []
+    every = facts.size("decoder_sparse_step")
+    dense = facts.value("mlp_only_layers") or []
     if not isinstance(dense, list):
         raise facts.wrong("mlp_only_layers", dense, Words("a list of layers"))
     plain = base(facts, qk_norm="head", ff_bias=False)
-    window = facts.size("sliding_window") if facts.flag("use_sliding_window", False) else None
     kinds = tuple(
-        replace(kind, window=window, experts=experts if i not in dense and (i + 1) % every == 0 else None)
+        replace(kind, experts=experts if i not in dense and (i + 1) % every == 0 else None)
         for i, kind in enumerate(plain.layers)
     )
     return replace(plain, layers=kinds)

@@ -39,12 +39,14 @@ def names(stack: str, gated: bool) -> Names:
 
 def config(facts: Facts) -> Config:
     n_layers, n_heads, d_model = facts.layers("num_layers"), facts.size("num_heads"), facts.size("d_model")
-    activation, gated = facts.choice("feed_forward_proj", FEED_FORWARDS, "relu")
+    activation, gated = facts.choice("feed_forward_proj", FEED_FORWARDS)
     facts.only("is_gated_act", gated)
-    if facts.fields.get("dense_act_fn") is not None and facts.choice("dense_act_fn", ACTIVATIONS) != activation:
-        raise facts.wrong("dense_act_fn", facts.fields["dense_act_fn"], f"{activation} (feed_forward_proj)")
+    if facts.given("dense_act_fn") and facts.choice("dense_act_fn", ACTIVATIONS) != activation:
+        raise facts.wrong("dense_act_fn", facts.value("dense_act_fn"), f"{activation} (feed_forward_proj)")
     tied = facts.flag("tie_word_embeddings", True)
-    n_decoder = facts.layers("num_decoder_layers", n_layers)
+    # Under another name, transformers would take num_layers' own default for the decoder.
+    symmetric = facts.name_of("num_layers") == "num_layers"
+    n_decoder = facts.layers("num_decoder_layers", n_layers if symmetric else facts.required)
     encoder = Config(
         family="t5",
         vocab_size=facts.size("vocab_size"),
@@ -61,8 +63,8 @@ def config(facts: Facts) -> Config:
         gated=gated,
         layers=same_layers(n_layers, scale=1.0),
         buckets=Buckets(
-            facts.size("relative_attention_num_buckets", 32),
-            facts.at_most("relative_attention_max_distance", 2**20, 128),
+            facts.size("relative_attention_num_buckets"),
+            facts.at_most("relative_attention_max_distance", 2**20),
         ),
         causal=False,
     )
@@ -75,7 +77,8 @@ def config(facts: Facts) -> Config:
         head_scale=d_model**-0.5 if scaled else 1.0,
         causal=True,
         encoder=encoder,
-        start_id=facts.index("decoder_start_token_id", 0),
+        # The class has no default, and transformers does not generate without one.
+        start_id=facts.index("decoder_start_token_id") if facts.given("decoder_start_token_id") else None,
     )
 
 
