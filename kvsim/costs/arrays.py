@@ -16,7 +16,7 @@ MADE_OF_SOURCE = (".cross.key", ".cross.value")  # cross-attention's, read where
 
 
 class Mixed(NamedTuple):
-    """The mixtures of some layers that are alike: numbers of one expert, all these layers together."""
+    """An array that every expert of a mixture has: the numbers of one expert's, in all layers of that kind."""
 
     experts: Experts
     one: int

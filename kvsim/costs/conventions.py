@@ -1,9 +1,9 @@
 """Which products a figure counts: three conventions, of which every figure names its own.
 
-    square  what full matrices execute, the head on all positions: what `kvsim.count` counts
-    causal  only the (query, key) pairs that the mask admits, Σ min(i, W) in a layer with a window W; the head on all
-            positions: `useful_macs` of `kvsim.count`
-    last    causal, the head on the last position of each step: `model(ids, logits="last")`
+square  what full matrices execute, the head on all positions: what `kvsim.count` counts
+causal  only the (query, key) pairs that the mask admits, Σ min(i, W) in a layer with a window W; the head on all
+        positions: `useful_macs` of `kvsim.count`
+last    causal, the head on the last position of each step: `model(ids, logits="last")`
 """
 
 from collections.abc import Iterable

@@ -83,7 +83,10 @@ def bound(limits: Limits, works: Iterable[Work]) -> Bound:
 
 
 def needed_overhead(measured: Fraction, found: Bound) -> Fraction:
-    """The overhead of a step that turns a bound into a measured time: seconds. `found` has none. ValueError: no steps."""
+    """Seconds that every step needs beside its bound, so that all take the measured time. `found` is without overhead.
+
+    ValueError: no steps.
+    """
     if not found.steps:
         raise ValueError("there are no steps to spread it over")
     return (measured - found.seconds) / found.steps

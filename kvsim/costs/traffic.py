@@ -8,9 +8,11 @@ projections, as activations do, which are not counted, nor are logits.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from kvsim.caches import new_cache, parse_spec
+from kvsim.caches.base import Shape
 from kvsim.caches.cache import Cache
 from kvsim.costs.arrays import Parameters
 from kvsim.costs.counter import Count
@@ -39,14 +41,14 @@ def filled(forms: Forms, tokens: Any, source: int) -> Cache:
     cache = new_cache(forms.spec, forms.kinds.config, ops)
     pos = cache.admit(tokens)
 
-    def rows(shape: tuple[int, int, int], count: Any) -> tuple[Any, Any]:
+    def made(shape: Shape, rows: Any) -> tuple[Any, Any]:
         g, k, v = shape
-        return tuple(ops.xp.empty((g, count, d), dtype=ops.dtype) for d in (k, v))  # type: ignore[return-value]
+        return ops.xp.empty((g, rows, k), dtype=ops.dtype), ops.xp.empty((g, rows, v), dtype=ops.dtype)
 
     for layer in cache.layers:
-        layer.update(*rows(layer.shape, tokens), pos, lambda k, v, pos: (k, v))
+        layer.update(*made(layer.shape, tokens), pos, lambda keys, values, pos: (keys, values))
     for cross in cache.cross:
-        cross.read(lambda shape=cross.shape: rows(shape, source))
+        cross.read(partial(made, cross.shape, source))
     cache.commit(pos)
     return cache
 
@@ -74,8 +76,8 @@ class Traffic:
     def held(self, tokens: Any) -> Any:
         """Bytes of the rows that a cache holds after `tokens` tokens, those of the source among them."""
         cache = filled(self.count.forms, tokens, self.count.source)
-        parts = [part for part in (cache.layers, cache.cross) if part]
-        return sum((layer.logical_bytes * n for part in parts for layer, n in zip(part, self._times, strict=True)), 0)
+        own = sum((layer.logical_bytes * n for layer, n in zip(cache.layers, self._times, strict=True)), 0)
+        return own + sum(cross.logical_bytes * n for cross, n in zip(cache.cross, self._times, strict=False))
 
     def written(self, tokens: Any, first: bool) -> Any:
         """Bytes of the rows that a cache takes in with a step of `tokens`, its `first` with the source's."""
@@ -83,7 +85,9 @@ class Traffic:
             return 0
         forms = self.count.forms
         cache = filled(forms, 1, self.count.source)
-        row = sum(layer.shape.row_bytes(forms.shapes.ops) * n for layer, n in zip(cache.layers, self._times, strict=True))
+        row = sum(
+            layer.shape.row_bytes(forms.shapes.ops) * n for layer, n in zip(cache.layers, self._times, strict=True)
+        )
         cross = sum(layer.logical_bytes * n for layer, n in zip(cache.cross, self._times, strict=False))
         return row * tokens + (cross if first else 0)
 
