@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
     from kvsim.config import Config as Config
+    from kvsim.costs.cost import Cost as Cost
+    from kvsim.costs.cost import cost as cost
     from kvsim.costs.counter import Count as Count
     from kvsim.costs.counter import count as count
     from kvsim.errors import BackendError as BackendError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BackendError": "kvsim.errors",
     "Config": "kvsim.config",
+    "Cost": "kvsim.costs.cost",
     "Count": "kvsim.costs.counter",
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
@@ -35,6 +38,7 @@ _HOME = {
     "Step": "kvsim.runs",
     "Trace": "kvsim.traces",
     "UsageError": "kvsim.errors",
+    "cost": "kvsim.costs.cost",
     "count": "kvsim.costs.counter",
     "generate": "kvsim.generation",
     "load": "kvsim.loading.loader",

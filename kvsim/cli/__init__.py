@@ -21,6 +21,7 @@ from kvsim.views.printable import printable
 
 COMMANDS = {
     "bench": "kvsim.cli.bench",
+    "cost": "kvsim.cli.cost",
     "doctor": "kvsim.cli.doctor",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",

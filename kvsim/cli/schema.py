@@ -8,13 +8,13 @@ from kvsim.cli.options import common, known, one_of
 from kvsim.views.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-SCHEMAS = {"trace": "trace-1.json"}
+SCHEMAS = {"cost": "cost.json", "trace": "trace-1.json"}
 
 
 def command(say: Say) -> click.Command:
     @click.command(
         "schema",
-        help=say("Print the JSON schema of a command's --json output. NAME: trace."),
+        help=say("Print the JSON schema of a command's --json output. NAME: {names}.").format(names=", ".join(SCHEMAS)),
         epilog=say("Examples:") + "\n\n\b\n  kvsim schema trace\n  kvsim schema trace > trace.schema.json",
     )
     @click.argument("name", shell_complete=known(*SCHEMAS))

@@ -81,8 +81,8 @@ class Parameters:
         return int(self.encoder.read(rows))
 
     @property
-    def exact_for_one(self) -> bool:
-        """Do steps of several tokens read as many experts as they choose, which is data?"""
+    def choosy(self) -> bool:
+        """Do tokens choose among experts? How many a step of several reads is data then: `read` says at most."""
         return any(m.experts.chosen < m.experts.count for m in (*self.decoder.mixed, *self.encoder.mixed))
 
 
