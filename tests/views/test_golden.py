@@ -32,6 +32,29 @@ CASES = {
     "memory-none-en": ["trace", "中华人民", "--show", "memory", "--cache", "none", "--feed", "chunk:3", "--lang", "en"],
     "memory-zh": ["trace", "中华人民", "--show", "memory", "--cache", "static:64", "--lang", "zh"],
     "long-en": ["trace", "中", "-n", "60", "--rows", "9", "--show", "table,memory", "--lang", "en"],
+    **{
+        f"cost-{name}-{lang}": ["cost", *asked, "--lang", lang]
+        for lang in ("en", "zh")
+        for name, asked in {
+            "llama": ["llama-2-7b-hf", "--prompt", "3969", "--device", "a10", "--plot"],
+            "mixtral": ["mixtral-8x7b-v0.1", "--convention", "last", "--device", "h100", "--overhead", "0.01"],
+            "deepseek": ["deepseek-v3", "--latent", "absorbed", "--convention", "causal", "--ascii", "--plot"],
+            "whisper": [
+                "whisper-large-v3",
+                "--source",
+                "1500",
+                "--prompt",
+                "4",
+                "--new",
+                "100",
+                "--device",
+                "t4",
+                "--dtype",
+                "float16",
+            ],
+            "none": ["gemma-3-1b-pt", "--cache", "none", "--new", "1", "--convention", "square"],
+        }.items()
+    },
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
 }
 

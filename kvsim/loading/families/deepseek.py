@@ -8,8 +8,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from kvsim.config import Config, Experts, Latent, LayerKind
 from kvsim.errors import Words
 from kvsim.loading.facts import Facts
@@ -122,7 +120,7 @@ def neighbours_to_halves(tensor: Any, heads: int, before: int, rotary: int) -> A
     """Rows of `heads` heads with the last `rotary` of each from (0, 1, 2, 3 ..) to (0, 2, .. 1, 3 ..)."""
     order = [*range(before), *range(before, before + rotary, 2), *range(before + 1, before + rotary, 2)]
     split = tensor.reshape(heads, before + rotary, *tensor.shape[1:])
-    return np.take(split, order, axis=1).reshape(tensor.shape)
+    return split[:, order].reshape(tensor.shape)
 
 
 def tensor(name: str, config: Config) -> Source:
