@@ -84,7 +84,9 @@ def command(say: Say) -> click.Command:
     @click.option("--plot", is_flag=True, help=say("Plot FLOPs a token over context."))
     @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help=say("Write that plot to a file."))
     @click.option("--json", "as_json", is_flag=True, help=say("Print one JSON object."))
-    @click.option("--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters; the text itself stays as it is."))
+    @click.option(
+        "--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters; the text itself stays as it is.")
+    )
     @common(say)
     def cost(
         model: str, prompt: int, new: int, convention: str, cache: str, device: str | None, dtype: str,

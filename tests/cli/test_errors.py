@@ -76,7 +76,7 @@ def check(argv, code, said, capsys):
         (["trace", "中", "--model", "~nobody-here/x"], 2, "no model"),
         (["trace", "中", "--model", "a\0b"], 2, "no model"),
         (["trance"], 2, "unknown command 'trance': use one of bench, cost, doctor, schema, trace"),
-        (["schema", "bench"], 2, "unknown value 'bench' of NAME: use one of trace"),
+        (["schema", "bench"], 2, "unknown value 'bench' of NAME: use one of cost, trace"),
         (["schema"], 2, "NAME is missing"),
     ],
     ids=lambda v: " ".join(v)[:40].encode("ascii", "backslashreplace").decode() if isinstance(v, list) else None,
