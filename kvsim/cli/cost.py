@@ -108,13 +108,17 @@ def command(say: Say) -> click.Command:
         asked = None if device is None else find_device(device)
         limits = None if asked is None else Limits(asked.peak(dtype), asked.bandwidth, seconds)
         found = find_cost(model, prompt=prompt, new=new, cache=cache, dtype=dtype, latent=latent, source=source)
-        last = prompt + new - 1
-        if last > found.config.max_context:
+        last, room = prompt + new - 1, found.config.max_context
+        if last > room:
             note(
                 say("note: {asked} tokens are beyond the context of {model}, {context}: counted all the same").format(
-                    asked=f"{last:,}", model=found.count.model, context=f"{found.config.max_context:,}"
+                    asked=f"{last:,}", model=found.count.model, context=f"{room:,}"
                 )
             )
+        encoder = found.config.encoder
+        if encoder is not None and found.count.source > encoder.max_context:
+            told = say("note: a source of {asked} positions is beyond the encoder's {context}: counted all the same")
+            note(told.format(asked=f"{found.count.source:,}", context=f"{encoder.max_context:,}"))
         growth = grow(found, conventions[-1]) if plot or svg is not None else None
         if as_json:
             from kvsim.views.cost_json import to_dict, to_json

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kvsim.costs.conventions import Convention
 from kvsim.costs.cost import Cost, cost
+from kvsim.costs.counter import LARGEST
 
 
 class Point(NamedTuple):
@@ -22,9 +23,9 @@ def choose_contexts(last: int, points: int) -> list[int]:
 
 
 def grow(found: Cost, convention: Convention, points: int = 12) -> list[Point]:
-    """From the first token to the last that the run feeds."""
+    """From the first token to the last that the run feeds, or as far as counts go."""
     c = found.count
-    last = c.prompt + c.new - 1
+    last = min(c.prompt + c.new - 1, LARGEST)
     source = c.source or None
     latent = c.config.latent.form if c.config.latent else None
     whole = cost(c.config, prompt=1, new=last, cache=c.cache, dtype=c.dtype, latent=latent, source=source)

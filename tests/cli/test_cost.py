@@ -125,6 +125,8 @@ def test_beyond_the_context_is_a_note_on_stderr(capsys):
     found, err = told(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "26", "--lang", "en")
     assert found["beyond_context"]
     assert err == "note: 1,025 tokens are beyond the context of gpt2, 1,024: counted all the same\n"
+    _, err = told(capsys, "cost", "whisper-tiny", "--source", "1501", "--prompt", "4", "--lang", "en")
+    assert err == "note: a source of 1,501 positions is beyond the encoder's 1,500: counted all the same\n"
     found, err = told(capsys, "cost", "llama-2-7b-hf", "--prompt", "1000000000000", "--lang", "en")
     assert found["with_cache"]["kv_bytes"] == (10**12 + 127) * 524_288
 
@@ -153,6 +155,7 @@ def test_a_plot_shows_the_steps(capsys):
     assert [cells[i] for i in sorted(range(len(values)), key=values.__getitem__)] == sorted(cells)
     found, _ = told(capsys, "cost", "gpt2", "--prompt", "100", "--new", "20", "--plot", "--convention", "causal")
     assert found["growth"] == {"convention": "causal", "points": [p._asdict() for p in points]}
+    assert grow(cost("gpt2", prompt=10**18, new=10**18), "last")[-1].context == 10**18
     one = to_bars(grow(cost("gpt2", prompt=1), "last"), "last", words("en"))  # no span at all
     assert one.count("█") == 2
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.comparison import IDS
 from kvsim.config import Experts, LayerKind
+from kvsim.costs.arrays import count_arrays
 from kvsim.costs.conventions import CONVENTIONS
 from kvsim.costs.cost import cost
 from kvsim.loading.random_weights import random_weights
@@ -190,3 +191,16 @@ def test_bytes_are_those_of_the_arrays(config, prompt, new, spec):
 def test_bytes_of_every_family(name, spec):
     config = ZOO[name]
     check_bytes(config, 3, 4, spec, None if config.encoder is None else 5)
+
+
+@pytest.mark.parametrize("fed", [1, 2, 3, 7])
+def test_experts_that_a_step_reads(fed):
+    """On numbers: one token reads as many as it chooses, several at most what is told."""
+    model = Model(MIXED, random_weights(MIXED), dtype="float64")
+    with model.count() as ledger:
+        model(list(range(fed)))
+    chosen = {event.layer for event in ledger if ".experts." in event.site}
+    one = 3 * 13 * 7
+    most = sum(array.read(fed) for array in count_arrays(MIXED).decoder.mixed)
+    assert len(chosen) * one <= most == min(5, 2 * fed) * one
+    assert fed > 1 or len(chosen) * one == most

@@ -167,6 +167,8 @@ def test_a_bound_may_change_sides_more_than_once():
     found = bound(Limits(1, 1), [work])
     assert found.seconds == sum(max((t - 10) ** 2, 3 * t) for t in range(1, 21))
     assert found.compute_bound == sum((t - 10) ** 2 > 3 * t for t in range(1, 21))
+    tie = bound(Limits(1, 1), [Work(1, 2, 5, 5)])  # which is for memory
+    assert tie == (10, 0, 2)
     assert bound(Limits(1, 1), []).each is None
     with pytest.raises(ValueError, match="no steps"):
         needed_overhead(Fraction(1), bound(Limits(1, 1), []))
