@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kvsim.config import Config as Config
     from kvsim.conversation import Conversation as Conversation
     from kvsim.conversation import Turn as Turn
+    from kvsim.costs.cost import Cost as Cost
+    from kvsim.costs.cost import cost as cost
     from kvsim.costs.counter import Count as Count
     from kvsim.costs.counter import count as count
     from kvsim.errors import BackendError as BackendError
@@ -32,6 +34,7 @@ _HOME = {
     "BackendError": "kvsim.errors",
     "Config": "kvsim.config",
     "Conversation": "kvsim.conversation",
+    "Cost": "kvsim.costs.cost",
     "Count": "kvsim.costs.counter",
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
@@ -43,6 +46,7 @@ _HOME = {
     "Turn": "kvsim.conversation",
     "UsageError": "kvsim.errors",
     "compare": "kvsim.policy_comparison",
+    "cost": "kvsim.costs.cost",
     "count": "kvsim.costs.counter",
     "generate": "kvsim.generation",
     "load": "kvsim.loading.loader",

@@ -11,12 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 from kvsim.benchmark.machine import Clock, make_clock
+from kvsim.costs.conventions import ATTENTION
 from kvsim.counting.events import MatMul
 from kvsim.errors import UsageError
 from kvsim.model import Model
 from kvsim.sampling import Sampler
-
-ATTENTION = ("scores", "context", "cross_scores", "cross_context")
 
 
 @dataclass

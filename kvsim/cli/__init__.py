@@ -24,6 +24,7 @@ COMMANDS = {
     "caches": "kvsim.cli.caches",
     "chat": "kvsim.cli.chat",
     "compare": "kvsim.cli.compare",
+    "cost": "kvsim.cli.cost",
     "doctor": "kvsim.cli.doctor",
     "memory": "kvsim.cli.memory",
     "schema": "kvsim.cli.schema",

@@ -3,7 +3,7 @@
 The model's own forward pass runs on shapes (`kvsim.costs.forms`); sums over steps are those of polynomials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +29,14 @@ class Sums:
     """Totals at every site of a model whose layers of one kind are counted once."""
 
     def __init__(self, forms: Forms, sites: Sites) -> None:
-        self._forms, self._sites = forms, sites
+        self.forms, self.sites = forms, sites  # the sites are those of the small model
 
     def _total(self, field: str) -> int:
-        return sum(getattr(t, field) * self._forms.kinds.times(site) for site, t in self._sites.items())
+        return sum(getattr(t, field) * self.forms.kinds.times(site) for site, t in self.sites.items())
+
+    def with_head(self, rows: int) -> "Sums":
+        """The same with the head on so many positions in all."""
+        return Sums(self.forms, {**self.sites, **self.forms.head(rows)})
 
     @property
     def macs(self) -> int:
@@ -60,8 +64,8 @@ class Sums:
             raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
         part = _PARTS[key]
         found: dict[str, Totals] = {}
-        for small, totals in self._sites.items():
-            for site in self._forms.kinds.names(small):
+        for small, totals in self.sites.items():
+            for site in self.forms.kinds.names(small):
                 name = part(site)
                 found[name] = add(found.get(name), totals)
         return found
@@ -126,12 +130,22 @@ class Count(Counted):
     @cached_property
     def sums(self) -> Sums:
         """All steps."""
-        found = dict(self.forms.encoding)
-        for piece in (*self.first, *self.rest):
-            for site, form in piece.value.items():
-                summed = Totals(*(sum_over(f, piece.lo, piece.hi) for f in form))
+        return self.over(1, self.new)
+
+    def over(self, first: int, last: int) -> Sums:
+        """The steps `first` .. `last` together. An encoder's work belongs to step 1."""
+        found = dict(self.forms.encoding) if first == 1 <= last else {}
+        for piece, shift in self.numbered():
+            lo, hi = max(piece.lo, first + shift), min(piece.hi, last + shift)
+            for site, form in piece.value.items() if lo <= hi else ():
+                summed = Totals(*(sum_over(f, lo, hi) for f in form))
                 found[site] = add(found.get(site), summed)
         return Sums(self.forms, found)
+
+    def numbered(self) -> Iterator[tuple[Piece[Sites], int]]:
+        """The pieces, each with what its t is beyond the number of the step."""
+        for shift, pieces in ((self.prompt - 1, self.first), (self.prompt - 2, self.rest)):
+            yield from ((piece, shift) for piece in pieces)
 
     @property
     def steps(self) -> int:

@@ -18,7 +18,7 @@ from kvsim.counting.ledger import Totals, total
 from kvsim.counting.symbolic import Piece, pieces
 from kvsim.ops import Ops
 from kvsim.transformer.attention import Sequence
-from kvsim.transformer.decoder import decode
+from kvsim.transformer.decoder import decode, read_out
 from kvsim.transformer.encoder import encode
 
 
@@ -94,6 +94,11 @@ class Shapes:
         decode(self.ops, self.config, self.weights, self.ops.arange(0, count), [rows], last_only=False)
         cache.commit(pos)
 
+    def read_out(self, rows: int) -> None:
+        """The head alone, on so many positions."""
+        x = self.ops.xp.empty((rows, self.config.d_model), dtype=self.ops.dtype)
+        read_out(self.ops, self.config, self.weights, x)
+
 
 Sites = dict[str, Totals]  # of the small model; each number an int or a Poly
 
@@ -123,6 +128,12 @@ class Forms:
         with self.shapes.ops.count() as ledger:
             self.shapes.feed(cache, count, self.states)
         return add_sites(ledger), cache
+
+    def head(self, rows: int) -> Sites:
+        """What comes after the last layer, on so many positions."""
+        with self.shapes.ops.count() as ledger:
+            self.shapes.read_out(rows)
+        return add_sites(ledger)
 
     def first(self, lo: int, hi: int) -> list[Piece[Sites]]:
         """A step that feeds t tokens to an empty cache, t = lo .. hi."""

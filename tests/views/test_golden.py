@@ -79,6 +79,29 @@ CASES = {
     "memory-t5-zh": ["memory", "t5-small", "--source", "512", "--context", "100", "--lang", "zh"],
     "memory-int4-en": ["memory", "gemma-2-9b", "--cache-dtype", "int4:zero", "--context", "8192", "--lang", "en"],
     "memory-int8-zh": ["memory", "llama-3.1-8b", "--cache-dtype", "int8", "--context", "4096", "--lang", "zh"],
+    **{
+        f"cost-{name}-{lang}": ["cost", *asked, "--lang", lang]
+        for lang in ("en", "zh")
+        for name, asked in {
+            "llama": ["llama-2-7b-hf", "--prompt", "3969", "--device", "a10", "--plot"],
+            "mixtral": ["mixtral-8x7b-v0.1", "--convention", "last", "--device", "h100", "--overhead", "0.01"],
+            "deepseek": ["deepseek-v3", "--latent", "absorbed", "--convention", "causal", "--ascii", "--plot"],
+            "whisper": [
+                "whisper-large-v3",
+                "--source",
+                "1500",
+                "--prompt",
+                "4",
+                "--new",
+                "100",
+                "--device",
+                "t4",
+                "--dtype",
+                "float16",
+            ],
+            "none": ["gemma-3-1b-pt", "--cache", "none", "--new", "1", "--convention", "square"],
+        }.items()
+    },
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
 }
 
