@@ -6,7 +6,7 @@ Rows are NumPy arrays in float64: x [D], a head's [K]. No matrix product: multip
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def _sigmoid(x: Any) -> Any:
         return 1.0 / (1.0 + np.exp(-x))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "silu": lambda x: x * _sigmoid(x),
     "quick_gelu": lambda x: x * _sigmoid(1.702 * x),
     "relu": lambda x: np.maximum(x, 0.0),
@@ -125,6 +125,7 @@ class Decoder(Attending):
         return np.stack([self.head(row) for row in x])
 
     def embed(self, token: int, position: int) -> Any:
+        assert self.weights.tokens is not None
         x = np.asarray(self.weights.tokens[token], np.float64)
         if self.weights.positions is not None:
             x = x + self.weights.positions[self.learned_position(position)]

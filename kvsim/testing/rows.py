@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Every row, in the order in which they came; keys are kept rotated. Also what `dynamic`, `static` and `window` are:
-    the mask knows the window."""
+    """Every row, in the order in which they came; keys are kept rotated. Also what `dynamic` and `static` are."""
 
     def __init__(self, decoder: "Decoder", layer: int, options: Any = None) -> None:
         self.decoder, self.layer, self.options = decoder, layer, options
@@ -60,13 +59,13 @@ class WindowRows(Rows):
     """`window:W`: the mask of a window that the model need not have."""
 
     def window(self) -> int | None:
-        own = super().window()
-        return self.options if own is None else min(own, self.options)
+        own, given = super().window(), int(self.options)
+        return given if own is None else min(own, given)
 
 
 class SinkRows(Rows):
-    """`sinks:S+W` (arXiv:2309.17453): each query sees the first S tokens and the last W, numbered 0, 1 ... inside of what
-    it sees. Rows are kept without positions and rotated when they are read."""
+    """`sinks:S+W` (arXiv:2309.17453): each query sees the first S tokens and the last W, numbered 0, 1 ... inside of
+    what it sees. Rows are kept without positions and rotated when they are read."""
 
     def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> list[Look]:
         self.append(start, k, v)
@@ -135,9 +134,10 @@ class PagedRows(Rows):
 
 
 class QuantisedRows(Rows):
-    """`int8:group=N,residual=N` (KIVI, arXiv:2402.02750): of n rows the first whole groups before the last `residual` are
-    kept in 8 bits, quantised once, when the step that brings them is through. Keys share a scale in each channel of
-    a group of rows, values in each token; a scale is the largest |x| / 127, in float16, all else float32."""
+    """`int8:group=N,residual=N` (KIVI, arXiv:2402.02750): of n rows the first whole groups before the last `residual`
+    are kept in 8 bits, quantised once, when the step that brings them is through. Keys share a scale in each channel
+    over N rows, values in each row over N channels (all, where there are fewer than the usual 64); a scale is the
+    largest |x| / 127, in float16, all else float32."""
 
     def __init__(self, decoder: "Decoder", layer: int, options: Any) -> None:
         super().__init__(decoder, layer, options)
@@ -146,22 +146,33 @@ class QuantisedRows(Rows):
     def round(self, x: Any) -> Any:
         return np.rint(x)
 
-    def through(self, x: Any, axis: int) -> Any:
-        """x [rows, G, K] as it is read back, with one scale along `axis`."""
+    def through(self, x: Any) -> Any:
+        """x [..., n], whose last axis shares a scale, as it is read back."""
         x = x.astype(np.float32)
-        scale = (np.abs(x).max(axis=axis, keepdims=True) / np.float32(127)).astype(np.float16).astype(np.float32)
+        scale = (np.abs(x).max(axis=-1, keepdims=True) / np.float32(127)).astype(np.float16).astype(np.float32)
         codes = self.round(x / np.where(scale == 0, np.float32(1), scale)).clip(-127, 127)
         return (codes * scale).astype(np.float64)
 
-    def key_axis(self) -> int:
-        return 0  # over the tokens: each channel its own
+    def by_channel(self, x: Any) -> Any:
+        """x [rows, G, K], a scale for each channel."""
+        return np.moveaxis(self.through(np.moveaxis(x, 0, -1)), -1, 0)
 
-    def value_axis(self) -> int:
-        return 2  # over the channels: each token its own
+    def by_token(self, x: Any) -> Any:
+        """x [rows, G, K], a scale for each row and group of channels."""
+        group, size = self.options[0], x.shape[-1]
+        group = size if group == 64 and size < 64 else group
+        return self.through(x.reshape(*x.shape[:2], size // group, group)).reshape(x.shape)
+
+    def pack_keys(self, x: Any) -> Any:
+        return self.by_channel(x)
+
+    def pack_values(self, x: Any) -> Any:
+        return self.by_token(x)
 
     def quantise(self, first: int, stop: int) -> None:
-        for rows, axis in ((self.keys, self.key_axis()), (self.values, self.value_axis())):
-            rows[first:stop] = list(self.through(np.stack(rows[first:stop]), axis))
+        """Keep these rows, one group, in 8 bits."""
+        for rows, pack in ((self.keys, self.pack_keys), (self.values, self.pack_values)):
+            rows[first:stop] = list(pack(np.stack(rows[first:stop])))
 
     def commit(self) -> None:
         group, residual = self.options
