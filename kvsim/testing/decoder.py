@@ -7,6 +7,7 @@ Rows are NumPy arrays in float64: x [D], a head's [K]. No matrix product: multip
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ POLICIES: dict[str, type[Rows]] = {
     "int8": QuantisedRows,
 }  # fmt: skip
 OPTIONS = {
-    "window": r"(\d+)", "sinks": r"(\d+)\+(\d+)", "paged": r"(\d+)", "int8": r"group=(\d+),residual=(\d+)",
+    "window": r"(\d+)",
+    "sinks": r"(\d+)\+(\d+)",
+    "paged": r"(\d+)",
+    "int8": r"(?:group=(\d+))?,?(?:residual=(\d+))?",
 }  # fmt: skip
 PLAIN = {
     "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "alibi": None, "buckets": None,
@@ -38,7 +42,7 @@ def read_policy(spec: str) -> tuple[str, Any]:
     if name in OPTIONS:
         found = re.fullmatch(OPTIONS[name], text)
         if found:
-            numbers = tuple(int(n) for n in found.groups())
+            numbers = tuple(int(n or usual) for n, usual in zip(found.groups(), (64, 128), strict=False))
             return name, numbers if len(numbers) > 1 else numbers[0]
     elif name in POLICIES:
         return name, None
@@ -110,6 +114,13 @@ class Decoder(Attending):
     def fresh(self) -> "Decoder":
         """The decoder that reads the next text."""
         return type(self)(self.config, self.weights, self.policy, self.keep)
+
+    @classmethod
+    def bare(cls, width: int | None) -> "Decoder":
+        """Its attention alone, of no model."""
+        made = cls.__new__(cls)
+        made.keep, made.width = exact, width
+        return made
 
     # From ids to logits
 
@@ -203,18 +214,26 @@ class Decoder(Attending):
     def rotate(self, layer: int, x: Any, position: int) -> Any:
         """Every head of x [heads, K], turned."""
         rope = self.config.layers[layer].rope
-        return x if rope is None else np.stack([self.turn(rope, head, position) for head in x])
+        return x if rope is None else self.turn(rope, x, position)
 
     def pairs(self, rope: Rope) -> list[tuple[int, int]]:
         """Which elements turn together."""
         half = rope.size // 2
         return [(j, half + j) if rope.pairs == "halves" else (2 * j, 2 * j + 1) for j in range(half)]
 
-    def turn(self, rope: Rope, x: Any, position: float) -> Any:
-        """x [K], each pair turned by position · theta^(-2j / size)."""
-        turned = x.copy()
+    def turn(self, rope: Rope, x: Any, position: int) -> Any:
+        """x [..., K], each pair turned by position · theta^(-2j / size)."""
         one, other = (list(side) for side in zip(*self.pairs(rope), strict=True))
-        angle = np.array([position / rope.theta ** (2 * j / rope.size) for j in range(rope.size // 2)])
-        cos, sin = self.keep(np.cos(angle)), self.keep(np.sin(angle))
-        turned[one], turned[other] = x[one] * cos - x[other] * sin, x[other] * cos + x[one] * sin
+        cos, sin = turns(rope.theta, rope.size, position)
+        cos, sin = self.keep(cos), self.keep(sin)
+        turned = x.copy()
+        turned[..., one] = x[..., one] * cos - x[..., other] * sin
+        turned[..., other] = x[..., other] * cos + x[..., one] * sin
         return self.keep(turned)
+
+
+@lru_cache(maxsize=4096)
+def turns(theta: float, size: int, position: int) -> tuple[Any, Any]:
+    """cos and sin of position · theta^(-2j / size), one for each pair."""
+    angles = [position / theta ** (2 * j / size) for j in range(size // 2)]
+    return np.array([math.cos(a) for a in angles]), np.array([math.sin(a) for a in angles])

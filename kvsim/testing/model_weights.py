@@ -1,6 +1,6 @@
 """Random weights under Hugging Face's Llama names, for a decoder that somebody else wrote; the same as kvsim's own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from kvsim.blueprint import build_weights
 from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import UsageError
+from kvsim.testing.rounding import format_name, rounding
 from kvsim.weights import Weights
 
 ROPES = {"half": "halves", "pairs": "adjacent"}
@@ -69,9 +70,13 @@ class Sizes:
 class ModelWeights(dict[str, Any]):
     """Arrays by their Hugging Face names (matrices [out, in]), and what they are of in `config`."""
 
-    def __init__(self, config: Sizes, arrays: dict[str, Any]) -> None:
+    def __init__(self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64") -> None:
         super().__init__(arrays)
-        self.config = config
+        self.config, self.dtype = config, dtype
+
+    def with_window(self, window: int | None) -> "ModelWeights":
+        """The same arrays, of a model with that window."""
+        return ModelWeights(replace(self.config, window=window), dict(self), self.dtype)
 
     def to_weights(self) -> Weights:
         """As kvsim's own model takes them, in float64."""
@@ -87,17 +92,20 @@ def strange_name(name: str) -> str:
 
 
 def make_weights(dtype: str = "float64", seed: int = 0, **sizes: Any) -> ModelWeights:
-    """Weights in which no part is so small that it would hide a mistake. The same for the same arguments; float32
-    and float16 are float64 rounded."""
-    config = Sizes(**sizes)
+    """Weights in which no part is so small that it would hide a mistake. The same for the same arguments, but rounded
+    to `dtype`; bfloat16 and fp8, which NumPy does not have, are kept in float32.
+
+    UsageError: sizes that do not go together, or no such dtype."""
+    config, name = Sizes(**sizes), format_name(dtype)
+    keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
 
     def make(name: str, shape: tuple[int, ...]) -> Any:
         x = generator.standard_normal(shape)
         x = 1.0 + 0.3 * x if name.endswith(".gain") else x * (1.5 / np.sqrt(shape[-1]) if "." in name else 1.0)
-        arrays[strange_name(name)] = x.astype(dtype)
+        arrays[strange_name(name)] = np.asarray(keep(x)).astype(kind)
         return x
 
     build_weights(config.to_config(), make)
-    return ModelWeights(config, arrays)
+    return ModelWeights(config, arrays, name)

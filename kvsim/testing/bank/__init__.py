@@ -5,7 +5,8 @@ Where a name leaves room, each reading is a variant of the same mistake.
 
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.bank import heads, masks, policies, rope, rows, windows  # noqa: F401 (they fill the bank)
-from kvsim.testing.bank.mistake import BANK, Mistake
+from kvsim.testing.bank.mistake import BANK as BANK
+from kvsim.testing.bank.mistake import Mistake as Mistake
 
 
 def find_mistake(name: str) -> Mistake:

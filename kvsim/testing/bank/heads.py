@@ -1,5 +1,6 @@
 """Mistakes with heads, scale, softmax, and the weighing of values."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class NoScale(Decoder):
 )
 class ScaledByWidth(Decoder):
     def scale(self, look: Look) -> float:
-        return float(self.width or look.q_THK.shape[1] * look.q_THK.shape[2]) ** -0.5
+        return 1.0 / math.sqrt(self.width or look.q_THK.shape[1] * look.q_THK.shape[2])
 
 
 @mistake(

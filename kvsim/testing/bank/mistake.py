@@ -51,7 +51,7 @@ def _steps_of(cls: type) -> set[str]:
 def _as_decoder(cls: type[Any], family: str) -> type[Decoder]:
     """A decoder with this cache, or the decoder itself."""
     if not issubclass(cls, Rows):
-        return cls  # type: ignore[no-any-return]
+        return cls
     made: type[Decoder] = type(cls.__name__, (Decoder,), {"caches": POLICIES | {family: cls}})
     return made
 

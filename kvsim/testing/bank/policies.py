@@ -137,7 +137,7 @@ class NoTableJunk(NoTable):
 )
 class WholeBlocks(PagedRows):
     def read_count(self) -> int:
-        return len(self.table) * self.options
+        return len(self.table) * int(self.options)
 
     def row_positions(self, count: int) -> Any:
         return np.where(np.arange(count) < self.count, np.arange(count), 0)
@@ -163,4 +163,4 @@ class FirstBlockAgain(PagedRows):
 @variant("paged_freed_block_reused")
 class FirstBlockAgainLater(PagedRows):
     def take_block(self) -> int:
-        return self.table[0] if len(self.table) == 2 else super().take_block()
+        return int(self.table[0]) if len(self.table) == 2 else super().take_block()

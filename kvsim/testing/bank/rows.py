@@ -206,14 +206,3 @@ class RowsStay(Decoder):
             rows.positions = [-1] * len(rows.positions)
         self.seen = 0
         return self
-
-
-@variant("cache_not_reset_between_prompts")
-class PlacesStay(Decoder):
-    """Positions begin anew, and old rows stay where they are not yet written over: seen only by who looks too far."""
-
-    caches = POLICIES | {"dynamic": Places}
-
-    def fresh(self) -> Decoder:
-        self.seen = 0
-        return self
