@@ -36,7 +36,7 @@ FLOORS = {
     3: ("batches", "beams", "generation", "loading", "model", "runs", "sampling", "speculation", "stopping"),
     4: ("benchmark", "comparison", "costs", "diagnosis", "traces", "tracing"),
     5: ("testing", "views"),
-    6: ("__main__", "cli"),
+    6: ("__main__", "cli", "pytest_plugin"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}

@@ -10,6 +10,7 @@ from kvsim.errors import UsageError
 from kvsim.testing.attending import Attending, Look
 from kvsim.testing.attention import attention
 from kvsim.testing.bank import BANK, Mistake
+from kvsim.testing.decoder import turns
 from kvsim.testing.diagnosing import Vote, diagnose, equal
 from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
 from kvsim.testing.foreign import Problem, UnreadableError, call, first_blank, largest, to_host
@@ -38,6 +39,7 @@ class Setting:
     dtype: str
     array: Callable[[Any], Any]
     seed: int
+    rotated: bool = False  # are q and k turned by their positions first?
 
 
 class Inputs(NamedTuple):
@@ -64,7 +66,19 @@ def make_inputs(s: Setting, number: int, sizes: tuple[int, int]) -> Inputs:
     """Numbers of the order of 1.5, so that the weights of a query differ from one another."""
     generator, (t, n) = np.random.default_rng((s.seed, number)), sizes
     shapes = ((s.batch, t, s.heads, s.d_head), *((s.batch, n, s.kv_heads, s.d_head),) * 2)
-    return Inputs(*(np.asarray(rounding(s.dtype)(1.5 * generator.standard_normal(shape))) for shape in shapes))
+    q, k, v = (1.5 * generator.standard_normal(shape) for shape in shapes)
+    if s.rotated:
+        q, k = turned(q, n - t), turned(k, 0)
+    return Inputs(*(np.asarray(rounding(s.dtype)(x)) for x in (q, k, v)))
+
+
+def turned(x_BTHD: Any, start: int) -> Any:
+    """Rotated by positions start, start + 1 ..., in halves."""
+    half = x_BTHD.shape[-1] // 2
+    made = [turns(10000.0, 2 * half, start + t) for t in range(x_BTHD.shape[1])]
+    cos, sin = (np.stack([pair[i] for pair in made])[:, None] for i in (0, 1))
+    one, other = x_BTHD[..., :half], x_BTHD[..., half : 2 * half]
+    return np.concatenate([one * cos - other * sin, other * cos + one * sin, x_BTHD[..., 2 * half :]], axis=-1)
 
 
 def right(inputs: Inputs, window: int | None, dtype: str = "float64") -> Any:
@@ -278,12 +292,13 @@ def assert_attention(
     function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
     d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
     array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, allowed: float | None = None,
+    rotated: bool = False,
 ) -> None:  # fmt: skip
     """Is `function(q, k, v)` (with `window=W` where a window is asked) causal attention? q and k come rotated; the T
     queries are the last T of the S positions.
 
     Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of
-    NumPy arrays in `dtype`. OracleError: no, and the mistake's name. UsageError: a layout or sizes that make no sense.
+    NumPy arrays in `dtype`; `rotated` turns q and k by their positions before. OracleError: no, and the mistake's name. UsageError: a layout or sizes that make no sense.
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
@@ -296,7 +311,7 @@ def assert_attention(
     shape = read_layout(layout)
     s = Setting(
         function, shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
-        batch if shape.batched else 1, format_name(dtype), array, seed,
+        batch if shape.batched else 1, format_name(dtype), array, seed, rotated,
     )  # fmt: skip
     generator = np.random.default_rng(seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(cases)]

@@ -1,4 +1,4 @@
-"""Somebody else's code, called: what it gives as NumPy arrays, and what is wrong with it before any number is compared."""
+"""Somebody else's code, called: what it gives as NumPy arrays, and what is wrong before any number is compared."""
 
 import math
 from collections.abc import Callable
@@ -43,8 +43,9 @@ def to_host(x: Any) -> tuple[Any, str]:
     try:
         array = np.asarray(x) if isinstance(x, np.ndarray | list | tuple) else _import(x)
     except Exception as error:
-        raise UnreadableError("the result {type} cannot be read as an array: {error}", type=type(x).__name__, error=error
-                         ) from error  # fmt: skip
+        raise UnreadableError(
+            "the result {type} cannot be read as an array: {error}", type=type(x).__name__, error=told(error)
+        ) from error
     if array.dtype.kind not in "fiuV":
         raise UnreadableError("the result is an array of {dtype}, expected real numbers", dtype=array.dtype)
     wide = np.array(array, dtype=np.float64)
