@@ -1,23 +1,22 @@
-"""The pytest plugin (entry point `pytest11`). It loads in every pytest run of everybody who has kvsim: nothing is
-imported before the fixture is used."""
+"""The pytest plugin (entry point `pytest11`). It loads in every pytest run of everybody who has kvsim: nothing but
+pytest, which is there already, is imported before the fixture is used."""
+
+import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pytest
-
     from kvsim.testing.oracle import Oracle
 
 
-def pytest_addoption(parser: "pytest.Parser") -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kvsim", "kvsim: checks of key/value caches that name the mistake")
     group.addoption("--kv-seed", type=int, default=0, metavar="N", help="seed of weights and texts (0)")
     group.addoption("--kv-cases", type=int, default=0, metavar="N", help="more feeds, cut at random (0)")
     group.addoption("--kv-report", metavar="DIR", help="write what fails to DIR, one JSON file a test")
 
 
-def make_oracle(request: "pytest.FixtureRequest") -> "Oracle":
+@pytest.fixture
+def kv_oracle(request: pytest.FixtureRequest) -> "Oracle":
     """The checks of `kvsim.testing`, with this run's options."""
     from pathlib import Path
 
@@ -26,12 +25,3 @@ def make_oracle(request: "pytest.FixtureRequest") -> "Oracle":
     option = request.config.getoption
     report = option("--kv-report")
     return Oracle(option("--kv-seed"), option("--kv-cases"), Path(report) if report else None, request.node.nodeid)
-
-
-def _fixture() -> "Iterator[object]":
-    import pytest
-
-    yield pytest.fixture(name="kv_oracle")(make_oracle)
-
-
-(kv_oracle,) = _fixture()

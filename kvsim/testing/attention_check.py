@@ -1,53 +1,26 @@
-"""An attention function under test: compared with the transformer's own, read out with V = identity, its mistake named."""
+"""An attention function under test: compared with the transformer's own, and its mistake named."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kvsim.errors import UsageError
-from kvsim.testing.attending import Attending, Look
-from kvsim.testing.attention import attention
+from kvsim.testing.attending import Attending
+from kvsim.testing.attention_calls import Inputs, Setting, ask, attend, make_inputs, right
 from kvsim.testing.bank import BANK, Mistake
-from kvsim.testing.decoder import turns
 from kvsim.testing.diagnosing import Vote, diagnose, equal
 from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
-from kvsim.testing.foreign import Problem, UnreadableError, call, first_blank, largest, to_host
-from kvsim.testing.layouts import Layout, read_layout
-from kvsim.testing.picture import LEGEND, draw, labels
+from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest
+from kvsim.testing.layouts import read_layout
+from kvsim.testing.picture import labels
+from kvsim.testing.readout import tell_read_out
 from kvsim.testing.references import Allowed, allow, coarser
 from kvsim.testing.rounding import exact, format_name, rounding
 from kvsim.testing.sentences import language, tell
 
 # (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
 SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is asked of the function."""
-
-    function: Callable[..., Any]
-    layout: Layout
-    out: Layout
-    heads: int
-    kv_heads: int
-    d_head: int
-    window: int | None
-    batch: int
-    dtype: str
-    array: Callable[[Any], Any]
-    seed: int
-    rotated: bool = False  # are q and k turned by their positions first?
-
-
-class Inputs(NamedTuple):
-    """[B, T, H, D], [B, S, G, D], [B, S, G, D] in float64, as the dtype keeps them."""
-
-    q: Any
-    k: Any
-    v: Any
 
 
 class Compared(NamedTuple):
@@ -60,66 +33,6 @@ class Compared(NamedTuple):
 
     def fails(self, allowed: float) -> bool:
         return self.got is not None and not equal(self.got, self.expected, allowed)
-
-
-def make_inputs(s: Setting, number: int, sizes: tuple[int, int]) -> Inputs:
-    """Numbers of the order of 1.5, so that the weights of a query differ from one another."""
-    generator, (t, n) = np.random.default_rng((s.seed, number)), sizes
-    shapes = ((s.batch, t, s.heads, s.d_head), *((s.batch, n, s.kv_heads, s.d_head),) * 2)
-    q, k, v = (1.5 * generator.standard_normal(shape) for shape in shapes)
-    if s.rotated:
-        q, k = turned(q, n - t), turned(k, 0)
-    return Inputs(*(np.asarray(rounding(s.dtype)(x)) for x in (q, k, v)))
-
-
-def turned(x_BTHD: Any, start: int) -> Any:
-    """Rotated by positions start, start + 1 ..., in halves."""
-    half = x_BTHD.shape[-1] // 2
-    made = [turns(10000.0, 2 * half, start + t) for t in range(x_BTHD.shape[1])]
-    cos, sin = (np.stack([pair[i] for pair in made])[:, None] for i in (0, 1))
-    one, other = x_BTHD[..., :half], x_BTHD[..., half : 2 * half]
-    return np.concatenate([one * cos - other * sin, other * cos + one * sin, x_BTHD[..., 2 * half :]], axis=-1)
-
-
-def right(inputs: Inputs, window: int | None, dtype: str = "float64") -> Any:
-    """The transformer's own attention, [B, T, H, D]."""
-    q, k, v = (x.transpose(0, 2, 1, 3).astype(dtype) for x in inputs)
-    t, n = q.shape[2], k.shape[2]
-    past = None if t == n else k[:, :, : n - t]
-    past_v = None if t == n else v[:, :, : n - t]
-    left = None if window is None else window - 1
-    made = attention(q, k[:, :, n - t :], v[:, :, n - t :], causal=True, past_key=past, past_value=past_v,
-                     left_window=left)  # fmt: skip
-    return made.output.transpose(0, 2, 1, 3).astype(np.float64)
-
-
-def attend(one: Attending, inputs: Inputs, window: int | None) -> Any:
-    """The independent attention, or one with a mistake: [B, T, H, D]."""
-    (_, t, h, d), n, made = inputs.q.shape, inputs.k.shape[1], []
-    for q, k, v in zip(*inputs, strict=True):
-        with np.errstate(all="ignore"):
-            look = Look(q, k, v, np.arange(n - t, n), np.arange(n), window, 1.0 / np.sqrt(d))
-            made.append(one.attend(look).reshape(t, h, -1))
-    return np.stack(made)
-
-
-def ask(s: Setting, inputs: Inputs) -> tuple[Any, str]:
-    """What the function gives, [B, T, H, D], and its dtype. UnreadableError: no such array."""
-    kind = s.dtype if hasattr(np, s.dtype) else "float32"
-    arrays = [s.layout.put(x).astype(kind) for x in inputs]
-    kept = [x.copy() for x in arrays]
-    words = {} if s.window is None else {"window": s.window}
-    got, dtype = to_host(call(s.function, *(s.array(x) for x in arrays), **words))
-    for name, x, before in zip("qkv", arrays, kept, strict=True):
-        if not np.array_equal(x, before):
-            raise UnreadableError("attention changed its input {name}", name=name)
-    b, t, h, d = inputs.q.shape
-    expected = s.out.shape(b, t, h, d)
-    if got.shape != expected:
-        raise UnreadableError(
-            "attention gave an array of shape {got}, expected {expected}", got=list(got.shape), expected=list(expected)
-        )
-    return s.out.take(got, (b, t, h, d)), dtype
 
 
 def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Compared:
@@ -158,65 +71,6 @@ class AttentionSuspects:
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
         one = cls.bare(None)
         return {i: attend(one, self.done[i].inputs, self.window) for i in wanted}
-
-
-# Reading out
-
-
-def read_out(s: Setting, inputs: Inputs) -> Any:
-    """[B, H, T, S]: the weights, by values that are 1 for one key and 0 for the others, d keys at a time."""
-    d, n = s.d_head, inputs.k.shape[1]
-    columns = []
-    for first in range(0, n, d):
-        v = np.zeros_like(inputs.v)
-        for channel, key in enumerate(range(first, min(first + d, n))):
-            v[:, key, :, channel] = 1.0
-        got, _ = ask(s, inputs._replace(v=v))
-        columns.append(got[..., : min(d, n - first)])
-    return np.concatenate(columns, axis=-1).transpose(0, 2, 1, 3)
-
-
-def read_heads(s: Setting, inputs: Inputs) -> list[Any]:
-    """The key/value head that each query head reads; None: none or several."""
-    weights = []
-    for g in range(s.kv_heads):
-        v = np.zeros_like(inputs.v)
-        v[:, :, g] = 1.0
-        weights.append(np.abs(ask(s, inputs._replace(v=v))[0]).max(axis=(0, 1, 3)))
-    seen = np.stack(weights) > 1e-6
-    return [int(np.argmax(column)) if column.sum() == 1 else None for column in seen.T]
-
-
-def is_linear(s: Setting, inputs: Inputs, allowed: float) -> bool:
-    """Do values of 0 give 0?"""
-    return largest(ask(s, inputs._replace(v=np.zeros_like(inputs.v)))[0]) <= allowed
-
-
-def tell_read_out(lang: str, s: Setting, c: Compared, allowed: float) -> list[str]:
-    """Who sees whom, which head reads which, do weights sum to 1."""
-    try:
-        if not is_linear(s, c.inputs, allowed):
-            return ["", "  " + tell(lang, "the output is not linear in V: what is weighed is not V"), ""]
-        got, heads = read_out(s, c.inputs), read_heads(s, c.inputs)
-    except UnreadableError:
-        return []
-    (t, n), limit = c.sizes, max(allowed, 1e-12)
-    sees = np.abs(np.nan_to_num(got, nan=1.0)) > limit
-    query = np.arange(n - t, n)[:, None]
-    must = (np.arange(n) <= query) & (np.arange(n) > query - (n + 1 if s.window is None else s.window))
-    differing = [h for h in range(s.heads) if not np.array_equal(sees[0, h], must)]
-    head, names = (differing or [0])[0], labels(n)
-    sums = bool(np.abs(got.sum(axis=-1) - 1.0).max() <= max(100 * allowed, 1e-9))
-    title = tell(lang, "who sees whom (head {head}, read out with V = identity)", head=head)
-    expected = [h // (s.heads // s.kv_heads) for h in range(s.heads)]
-    return [
-        "", f"  {title}   {tell(lang, LEGEND)}", *draw(lang, sees[0, head], must, names[n - t :], names),
-        "   " + tell(lang, "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}", got=heads,
-                     expected=expected, sums=tell(lang, "yes" if sums else "no")), "",
-    ]  # fmt: skip
-
-
-# Telling
 
 
 def tell_first(lang: str, c: Compared, allowed: float) -> str:
@@ -269,7 +123,7 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
             " nothing, or an overflow",
             value=first.got[place], place=list(place), feed=list(first.sizes),
         ))  # fmt: skip
-    lines += tell_read_out(lang, s, first, bound)
+    lines += tell_read_out(lang, s, first.inputs, bound)
     diagnosis = diagnose([Vote(c.expected, c.got, bound) for c in done], AttentionSuspects(done, s.window))
     lines += tell_diagnosis(lang, diagnosis)
     smallest = smallest_failing(s, bound)
@@ -297,8 +151,9 @@ def assert_attention(
     """Is `function(q, k, v)` (with `window=W` where a window is asked) causal attention? q and k come rotated; the T
     queries are the last T of the S positions.
 
-    Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of
-    NumPy arrays in `dtype`; `rotated` turns q and k by their positions before. OracleError: no, and the mistake's name. UsageError: a layout or sizes that make no sense.
+    Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of NumPy
+    arrays in `dtype`; `rotated` turns q and k by their positions before. OracleError: no, and the mistake's name.
+    UsageError: a layout or sizes that make no sense.
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads

@@ -14,15 +14,15 @@ from kvsim.testing.splitting import assert_close_to, assert_policy, assert_split
 
 
 class Oracle:
-    """Checks with `seed` and `cases` more feeds at random; what fails is also written to `report`, if that is a folder."""
+    """Checks with `seed` and `cases` more feeds at random; what fails is also written to the folder `report`."""
 
     def __init__(self, seed: int = 0, cases: int = 0, report: Path | None = None, name: str = "check") -> None:
         self.seed, self.cases, self.report, self.name = seed, cases, report, name
         self.made: ModelWeights | None = None
 
     def weights(self, **sizes: Any) -> ModelWeights:
-        """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4, kv_heads=2,
-        d_head=8, window=None, rope="half", dtype="float64", seed."""
+        """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4,
+        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64", seed."""
         self.made = make_weights(**({"seed": self.seed} | sizes))
         return self.made
 
