@@ -9,6 +9,7 @@ from kvsim.testing.catalogue import Case as Case
 from kvsim.testing.catalogue import cases as cases
 from kvsim.testing.costs import assert_cost as assert_cost
 from kvsim.testing.failing import OracleError as OracleError
+from kvsim.testing.model_weights import ModelWeights as ModelWeights
 from kvsim.testing.model_weights import make_weights as weights
 from kvsim.testing.quantisers import assert_quantiser as assert_quantiser
 from kvsim.testing.raw_rows import assert_cache_rows as assert_cache_rows
@@ -18,6 +19,7 @@ from kvsim.testing.splitting import assert_split_invariant as assert_split_invar
 
 __all__ = [
     "Case",
+    "ModelWeights",
     "OracleError",
     "assert_attention",
     "assert_cache_rows",

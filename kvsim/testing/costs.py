@@ -59,6 +59,8 @@ class Told(np.ndarray[Any, Any]):
 
     def known(self, name: str, inputs: Any, result: Any) -> Any:
         """The result, as what it was made of."""
+        if isinstance(result, list | tuple):
+            return type(result)(self.known(name, inputs, part) for part in result)
         if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
             return result
         kinds = NOTHING.union(*(x.kinds for x in inputs if isinstance(x, Told)))

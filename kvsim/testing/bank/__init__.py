@@ -12,5 +12,5 @@ from kvsim.testing.bank.mistake import Mistake as Mistake
 def find_mistake(name: str) -> Mistake:
     """The mistake of that id. UsageError: there is none."""
     if name not in BANK:
-        raise UsageError("unknown mistake {name}: use one of {known}", name=shortened(name), known=", ".join(BANK))
+        raise UsageError("unknown mistake {name}: kvsim explain lists all", name=shortened(name))
     return BANK[name]

@@ -15,7 +15,7 @@ from kvsim.weights import Attention
     "gqa_tile_instead_of_repeat",
     "key/value heads are tiled (0, 1, 0, 1): neighbouring query heads share one (0, 0, 1, 1)",
     "键/值头按整组平铺（0, 1, 0, 1）：应是相邻的查询头共用一个（0, 0, 1, 1）",
-    (2,),
+    (1,),
     twin="onnx/onnx#7274; apple/axlearn#842",
 )
 class Tiled(Decoder):

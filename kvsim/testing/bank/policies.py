@@ -152,7 +152,7 @@ class WholeBlocksJunk(WholeBlocks):
     "paged_freed_block_reused",
     "a block is given out again while it is still in the table: new rows overwrite old ones",
     "一个仍在块表中的块又被分配出去：新行覆盖了旧行",
-    (1, 2),
+    (3,),
     policy=PAGED,
 )
 class FirstBlockAgain(PagedRows):

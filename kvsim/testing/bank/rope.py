@@ -117,7 +117,7 @@ class KeyNotRotated(Decoder):
     "cache_pre_rope_never_rotated",
     "keys are cached before their rotation and not rotated when they are read: old keys have no positions",
     "缓存的是旋转之前的键，读取时也没有补上旋转：旧键没有位置信息",
-    (1, 1, 1),
+    (2, 1),
 )
 class NeverRotated(Rows):
     def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> Any:
@@ -130,7 +130,7 @@ class NeverRotated(Rows):
     "double_rope_on_read",
     "cached keys were rotated when they were written and are rotated again when they are read",
     "缓存的键写入时已旋转过，读取时又旋转了一次",
-    (1, 1, 1),
+    (2, 1),
 )
 class RotatedTwice(Rows):
     def read(self, start: int) -> Any:

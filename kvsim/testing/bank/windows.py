@@ -39,7 +39,7 @@ class OneLess(Decoder):
     "window_ignored_in_decode",
     "a decoded token sees beyond the window: the window holds in every step",
     "解码时没有应用窗口：每一步都应遵守窗口",
-    (1, 1, 1),
+    (2, 1),
     window=2,
     twin="karpathy/nanochat#452",
 )
