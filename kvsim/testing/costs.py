@@ -55,7 +55,7 @@ class Told(np.ndarray[Any, Any]):
 
     def dot(self, other: Any, out: Any = None) -> Any:
         """The method, which NumPy does not tell of."""
-        return np.dot(self, other)
+        return vars(np)["dot"](self, other)
 
     def known(self, name: str, inputs: Any, result: Any) -> Any:
         """The result, as what it was made of."""

@@ -76,7 +76,6 @@ def assert_quantiser(
     for case, x in make_cases(group, seed).items():
         try:
             back, _ = to_host(call(dequantise, call(quantise, x.copy() if array is None else array(x.copy()))))
-            again = to_host(call(dequantise, call(quantise, back.copy() if array is None else array(back.copy()))))[0]
         except UnreadableError as error:
             raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
         if back.shape != x.shape:
@@ -86,6 +85,7 @@ def assert_quantiser(
             )  # fmt: skip
         if not np.isfinite(back).all():
             raise OracleError(tell(lang, "{case}: the result holds NaN or infinity", case=case), {"diagnosis": []})
+        again = to_host(call(dequantise, call(quantise, back.copy() if array is None else array(back.copy()))))[0]
         step, top = steps_of(x, bits, axis, group, symmetric)
         lost = np.abs(back - x)
         wrong = lost > step / 2 + slack * top + 1e-12
