@@ -22,8 +22,11 @@ from kvsim.views.printable import printable
 COMMANDS = {
     "bench": "kvsim.cli.bench",
     "doctor": "kvsim.cli.doctor",
+    "explain": "kvsim.cli.explain_mistake",
     "schema": "kvsim.cli.schema",
+    "tolerance": "kvsim.cli.tolerance",
     "trace": "kvsim.cli.trace",
+    "verify": "kvsim.cli.verify",
 }
 INTERRUPTED = 128 + signal.SIGINT
 

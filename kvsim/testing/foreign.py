@@ -48,7 +48,7 @@ def to_host(x: Any) -> tuple[Any, str]:
         ) from error
     if array.dtype.kind == "O":
         raise UnreadableError("the result {type} cannot be read as an array: {error}", type=type(x).__name__, error="-")
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiu" and array.dtype.name not in FORMATS:
         raise UnreadableError("the result is an array of {dtype}, expected real numbers", dtype=array.dtype)
     wide = np.array(array, dtype=np.float64)
     name = name if name in FORMATS else array.dtype.name
