@@ -22,10 +22,11 @@ class TutorialLoop:
 
     def forward(self, ids):
         """Logits [T, V] of the tokens."""
-        return np.stack([self.decode(token) if self.seen else self.prefill(token) for token in ids])
+        step = self.decode if self.seen else self.prefill
+        return np.stack([step(token) for token in ids])
 
     def prefill(self, token):
-        """The first token: its keys and values are appended to each layer's cache."""
+        """A token of the prompt: its keys and values are appended to each layer's cache."""
         x = first = self.w["model.embed_tokens.weight"][token]
         for layer in range(self.c.layers):
             self.key_cache[layer].append(self.key(layer, first))

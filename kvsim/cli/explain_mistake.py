@@ -6,7 +6,7 @@ import click
 
 from kvsim.cli.options import Number, common
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.views.language import Say, language_of
 
 
 def complete_mistake(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -20,9 +20,7 @@ def complete_mistake(ctx: click.Context, param: click.Parameter, incomplete: str
 def command(say: Say) -> click.Command:
     @click.command(
         "explain",
-        help=say(
-            "Show a mistake of the bank: what it is, its smallest feed, a real bug of the kind, and how it looks."
-        ),
+        help=say("Show a mistake: what it is, its smallest feed, a real bug of the kind, and how the oracle finds it."),
         epilog=say("Examples:") + "\n\n\b\n  kvsim explain\n  kvsim explain mask_top_left --queries 3 --keys 7",
     )
     @click.argument("mistake", required=False, shell_complete=complete_mistake)
@@ -43,7 +41,7 @@ def command(say: Say) -> click.Command:
         from kvsim.testing.explaining import show_mistake
         from kvsim.views.oracle import tell_bank, tell_mistake
 
-        language = "zh" if say("yes") == "是" else "en"
+        language = language_of(say)
         if mistake is None:
             click.echo(tell_bank(BANK.values(), language))
             return 0

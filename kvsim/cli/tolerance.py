@@ -10,9 +10,7 @@ from kvsim.views.language import Say
 def command(say: Say) -> click.Command:
     @click.command(
         "tolerance",
-        help=say(
-            "Measure how far right code may be off in a number format: what to use as atol, and where it is from."
-        ),
+        help=say("Measure how far right code may be off in a number format: what to use as atol, and why."),
         epilog=say("Examples:") + "\n\n\b\n  kvsim tolerance --dtype bf16\n"
         "  kvsim tolerance --dtype float16 --context 1024 --layers 4 --heads 8",
     )

@@ -6,7 +6,7 @@ import click
 
 from kvsim.cli.options import Number, common, note
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.views.language import Say, language_of
 from kvsim.views.printable import printable
 
 
@@ -32,7 +32,7 @@ def command(say: Say) -> click.Command:
             raise UsageError(
                 "--seed is at least 0 and --seconds above 0, got {seed} and {seconds}", seed=seed, seconds=seconds
             )
-        os.environ["KVSIM_LANG"] = "zh" if say("yes") == "是" else "en"
+        os.environ["KVSIM_LANG"] = language_of(say)
         ended, text, printed = check(target, seed, seconds)
         if printed:
             note(say("the code printed: {text}").format(text=printable(printed.strip())[:300]))
@@ -42,9 +42,9 @@ def command(say: Say) -> click.Command:
         if ended == NOT_STARTED:
             click.echo(say("{target}: not started yet: {text}").format(target=target, text=text))
             return 0
-        click.echo(
-            say("{target}: cannot be checked: {text}").format(target=target, text=text) if ended == BROKEN else text
-        )
+        if ended == BROKEN:
+            text = say("{target}: cannot be checked: {text}").format(target=target, text=printable(text))
+        click.echo(text)
         return 1
 
     return verify

@@ -40,7 +40,8 @@ def _attention(cls: Any, heads: int, kv_heads: int, window: int | None, seed: in
 
 def _decoder(mistake: Mistake, heads: int, kv_heads: int, window: int | None, seed: int) -> None:
     weights = make_weights(heads=heads, kv_heads=kv_heads, window=window, seed=seed)
-    config, arrays, held = weights.config.to_config(), weights.to_weights(), {}
+    config, arrays = weights.config.to_config(), weights.to_weights()
+    held: dict[str, Any] = {}
 
     def make() -> Any:
         first = "decoder" not in held

@@ -28,8 +28,8 @@ FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
 
 
 class ForeignRows(Rows):
-    """A cache of somebody else's: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and gives all that
-    are held, the newest last."""
+    """A cache of somebody else's: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and gives all
+    that are held, the newest last."""
 
     cache: Any = None
 
