@@ -47,7 +47,7 @@ FLOORS = {
         "tracing",
     ),
     5: ("testing", "views"),
-    6: ("__main__", "cli"),
+    6: ("__main__", "cli", "pytest_plugin"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}

@@ -26,9 +26,12 @@ COMMANDS = {
     "compare": "kvsim.cli.compare",
     "cost": "kvsim.cli.cost",
     "doctor": "kvsim.cli.doctor",
+    "explain": "kvsim.cli.explain_mistake",
     "memory": "kvsim.cli.memory",
     "schema": "kvsim.cli.schema",
+    "tolerance": "kvsim.cli.tolerance",
     "trace": "kvsim.cli.trace",
+    "verify": "kvsim.cli.verify",
 }
 INTERRUPTED = 128 + signal.SIGINT
 

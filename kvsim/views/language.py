@@ -32,6 +32,13 @@ def words(language: str) -> Say:
     return gettext.translation("kvsim", LOCALE, [language], fallback=True).gettext
 
 
+def language_of(say: Say) -> str:
+    """The language that `words` was asked for."""
+    translations = getattr(say, "__self__", None)
+    told = translations.info().get("language", "en") if isinstance(translations, gettext.NullTranslations) else "en"
+    return str(told).partition("_")[0]
+
+
 def plain(say: Say) -> Say:
     """`say` without the signs that some terminals draw two cells wide."""
     return lambda message: say(message).replace("×", "x").replace("ᵀ", "^T").replace("·", "*").replace("←", "<-")

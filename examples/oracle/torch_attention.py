@@ -1,0 +1,27 @@
+"""torch's own attention under the oracle: right with a mask of its own, wrong with is_causal where a past is cached."""
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention as attend
+
+from kvsim import testing
+
+
+def masked(q, k, v):
+    """[B, H, T, D]: the mask is shifted by the cached rows."""
+    mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
+    return attend(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def top_left(q, k, v):
+    return attend(q, k, v, is_causal=True, enable_gqa=True)
+
+
+settings = {"layout": "b h t d", "heads": 4, "kv_heads": 2, "array": torch.from_numpy, "dtype": "float32"}
+testing.assert_attention(masked, **settings)
+print("with a mask of its own: right")
+try:
+    testing.assert_attention(top_left, **settings)
+except testing.OracleError as error:
+    print(error)
+    named = error.facts["diagnosis"]
+assert named == ["mask_top_left"]

@@ -1,0 +1,51 @@
+"""transformers' GPT-2 (random weights) under the oracle: with its own cache, and with one that forgets to append."""
+
+import tempfile
+
+import torch
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+
+import kvsim
+from kvsim import testing
+
+torch.manual_seed(0)
+config = GPT2Config(vocab_size=53, n_positions=64, n_embd=24, n_layer=2, n_head=4, initializer_range=0.4)
+model = GPT2LMHeadModel(config).eval()
+with tempfile.TemporaryDirectory() as folder:
+    model.save_pretrained(folder)
+    reference = kvsim.load(folder)
+
+
+class Forgetful(DynamicCache):
+    """Decode steps see their own key and value, and leave the cache as it was."""
+
+    def update(self, keys, values, layer_idx, *args, **kwargs):
+        if len(self.layers) <= layer_idx or keys.shape[2] > 1:
+            return super().update(keys, values, layer_idx, *args, **kwargs)
+        held = self.layers[layer_idx]
+        return torch.cat([held.keys, keys], dim=2), torch.cat([held.values, values], dim=2)
+
+
+class Fed:
+    """A cache, and the tokens fed so far: positions are given, so that the cache alone is under test."""
+
+    def __init__(self, cache):
+        self.cache, self.seen = cache, 0
+
+
+def step(state, ids):
+    positions = torch.arange(state.seen, state.seen + len(ids))[None]
+    state.seen += len(ids)
+    with torch.no_grad():
+        made = model(torch.tensor([ids]), past_key_values=state.cache, position_ids=positions, use_cache=True)
+    return made.logits[0]
+
+
+testing.assert_split_invariant(lambda: Fed(DynamicCache()), step, reference)
+print("with its own cache: right")
+try:
+    testing.assert_split_invariant(lambda: Fed(Forgetful()), step, reference)
+except testing.OracleError as error:
+    print(error)
+    named = error.facts["diagnosis"]
+assert named == ["decode_does_not_append"]

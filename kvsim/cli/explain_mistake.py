@@ -1,0 +1,56 @@
+"""`kvsim explain [MISTAKE]`: a mistake of the bank, its smallest feed, a real bug of the kind, and how it looks."""
+
+from typing import Any
+
+import click
+
+from kvsim.cli.options import Number, common
+from kvsim.errors import UsageError
+from kvsim.views.language import Say, language_of
+
+
+def complete_mistake(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from kvsim.testing.bank import BANK
+
+    return [CompletionItem(id) for id in BANK if id.startswith(incomplete)]
+
+
+def command(say: Say) -> click.Command:
+    @click.command(
+        "explain",
+        help=say("Show a mistake: what it is, its smallest feed, a real bug of the kind, and how the oracle finds it."),
+        epilog=say("Examples:") + "\n\n\b\n  kvsim explain\n  kvsim explain mask_top_left --queries 3 --keys 7",
+    )
+    @click.argument("mistake", required=False, shell_complete=complete_mistake)
+    @click.option("--heads", type=Number(int), default=4, show_default=True, help=say("Query heads."))
+    @click.option("--kv-heads", type=Number(int), default=2, show_default=True, help=say("Key/value heads."))
+    @click.option("--window", type=Number(int), help=say("The model's window."))
+    @click.option("--queries", type=Number(int), help=say("Show the attention function by itself."))
+    @click.option("--keys", type=Number(int), help=say("The same."))
+    @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
+    @common(say)
+    def explain(
+        mistake: str | None, heads: int, kv_heads: int, window: int | None, queries: int | None, keys: int | None,
+        seed: int,
+    ) -> int:  # fmt: skip
+        import os
+
+        from kvsim.testing.bank import BANK, find_mistake
+        from kvsim.testing.explaining import show_mistake
+        from kvsim.views.oracle import tell_bank, tell_mistake
+
+        language = language_of(say)
+        if mistake is None:
+            click.echo(tell_bank(BANK.values(), language))
+            return 0
+        if seed < 0:
+            raise UsageError("--seed is at least 0, got {seed}", seed=seed)
+        os.environ["KVSIM_LANG"] = language
+        found = find_mistake(mistake)
+        shown = show_mistake(found, heads, kv_heads, window, queries is not None or keys is not None, seed)
+        click.echo(tell_mistake(found, shown, language, say))
+        return 0
+
+    return explain

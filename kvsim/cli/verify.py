@@ -1,0 +1,50 @@
+"""`kvsim verify FILE.py:NAME`: check somebody's attention function, cache or decoder, and name its mistake."""
+
+import os
+
+import click
+
+from kvsim.cli.options import Number, common, note
+from kvsim.errors import UsageError
+from kvsim.views.language import Say, language_of
+from kvsim.views.printable import printable
+
+
+def command(say: Say) -> click.Command:
+    @click.command(
+        "verify",
+        help=say(
+            "Check a function (attention), a class with update (a cache) or another class (a decoder made from"
+            " weights), and name its mistake. It runs in a process of its own, without input."
+        ),
+        epilog=say("Examples:") + "\n\n\b\n  kvsim verify examples/exercises/kv_cache.py:KVCache\n"
+        "  kvsim verify mine.py:attention --seed 3 --seconds 20",
+    )
+    @click.argument("target", metavar="FILE.py:NAME")
+    @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
+    @click.option("--seconds", type=Number(float), default=60.0, show_default=True, help=say("How long it may take."))
+    @common(say)
+    def verify(target: str, seed: int, seconds: float) -> int:
+        from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
+        from kvsim.testing.verifying import verify as check
+
+        if seed < 0 or not seconds > 0:
+            raise UsageError(
+                "--seed is at least 0 and --seconds above 0, got {seed} and {seconds}", seed=seed, seconds=seconds
+            )
+        os.environ["KVSIM_LANG"] = language_of(say)
+        ended, text, printed = check(target, seed, seconds)
+        if printed:
+            note(say("the code printed: {text}").format(text=printable(printed.strip())[:300]))
+        if ended == FINE:
+            click.echo(say("{target}: right").format(target=target))
+            return 0
+        if ended == NOT_STARTED:
+            click.echo(say("{target}: not started yet: {text}").format(target=target, text=text))
+            return 0
+        if ended == BROKEN:
+            text = say("{target}: cannot be checked: {text}").format(target=target, text=printable(text))
+        click.echo(text)
+        return 1
+
+    return verify

@@ -1,0 +1,180 @@
+"""An attention function under test: compared with the transformer's own, and its mistake named."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvsim.errors import UsageError
+from kvsim.testing.attending import Attending
+from kvsim.testing.attention_calls import Inputs, Setting, ask, attend, make_inputs, right
+from kvsim.testing.bank import BANK, Mistake
+from kvsim.testing.diagnosing import Vote, diagnose, equal
+from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
+from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest
+from kvsim.testing.layouts import read_layout
+from kvsim.testing.picture import labels
+from kvsim.testing.readout import tell_read_out
+from kvsim.testing.references import Allowed, allow, coarser
+from kvsim.testing.rounding import exact, format_name, rounding
+from kvsim.testing.sentences import language, tell
+
+# (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
+SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9))
+
+
+class Compared(NamedTuple):
+    sizes: tuple[int, int]
+    inputs: Inputs
+    got: Any  # [B, T, H, D]; None: a problem
+    expected: Any
+    dtype: str
+    problem: Problem | None = None
+
+    def fails(self, allowed: float) -> bool:
+        return self.got is not None and not equal(self.got, self.expected, allowed)
+
+
+def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Compared:
+    inputs = make_inputs(s, number, sizes)
+    expected = right(inputs, s.window)
+    try:
+        got, dtype = ask(s, inputs)
+    except UnreadableError as error:
+        return Compared(sizes, inputs, None, expected, s.dtype, error.problem)
+    return Compared(sizes, inputs, got, expected, dtype)
+
+
+def own_error(done: list[Compared], window: int | None, dtype: str) -> float:
+    """How far the reference's own runs in `dtype` are from it."""
+    emulated = Attending()
+    emulated.keep = rounding(dtype)
+    worst = 0.0
+    for c in done:
+        runs = [attend(emulated, c.inputs, window)]
+        runs[0] = emulated.keep(runs[0])
+        if dtype in ("float32", "float16"):
+            runs.append(right(c.inputs, window, dtype))
+        worst = max([worst, *(largest(run - c.expected) for run in runs)])
+    return worst
+
+
+class AttentionSuspects:
+    """Every mistake that is of attention alone."""
+
+    def __init__(self, done: list[Compared], window: int | None) -> None:
+        self.done, self.window = done, window
+
+    def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
+        return [(m, m.attention_variants()) for m in BANK.values() if m.attention_variants()]
+
+    def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
+        one = cls.bare(None)
+        return {i: attend(one, self.done[i].inputs, self.window) for i in wanted}
+
+
+def tell_first(lang: str, c: Compared, allowed: float) -> str:
+    b, t, h, d = (int(i) for i in np.argwhere(~(np.abs(c.got - c.expected) <= allowed))[0])
+    position = c.sizes[1] - c.sizes[0] + t
+    return "  " + tell(
+        lang,
+        "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
+        " expected {expected}",
+        head=h, query=t, token=repr(labels(c.sizes[1])[position]), position=position, channel=d,
+        got=f"{c.got[b, t, h, d]:+.4f}", expected=f"{c.expected[b, t, h, d]:+.4f}",
+    )  # fmt: skip
+
+
+def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
+    """The fewest keys, then the fewest queries, with which it fails."""
+    for n in range(1, 8):
+        for t in range(1, n + 1):
+            if compare(s, 1000 + 10 * n + t, (t, n)).fails(allowed):
+                return t, n
+    return None
+
+
+def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
+    """The error that says it all."""
+    lang, bound = language(), allowed.value
+    problem = next((c for c in done if c.problem is not None), None)
+    lines = []
+    if problem is not None and problem.problem is not None:
+        what = tell(lang, problem.problem.template, **problem.problem.values)
+        t, n = problem.sizes
+        lines.append(tell(lang, "{what} ({queries} queries, {keys} keys)", what=what, queries=t, keys=n))
+    failing = [c for c in done if c.fails(bound)]
+    if not failing:
+        return OracleError("\n".join(lines), {"problem": lines, "diagnosis": []})
+    first = failing[0]
+    wrong = [~(np.abs(c.got - c.expected) <= bound) for c in failing]
+    worst = max(largest(c.got - c.expected) for c in failing)
+    lines.append(tell(
+        lang,
+        "attention output differs from the reference: {count} of {total} values, max |diff| {worst} ({allowed})",
+        count=sum(int(w.sum()) for w in wrong), total=sum(w.size for w in wrong), worst=f"{worst:.3g}",
+        allowed=tell_allowed(lang, allowed),
+    ))  # fmt: skip
+    lines.append(tell_first(lang, first, bound))
+    if (place := first_blank(first.got)) is not None:
+        lines.append("  " + tell(
+            lang,
+            "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
+            " nothing, or an overflow",
+            value=first.got[place], place=list(place), feed=list(first.sizes),
+        ))  # fmt: skip
+    lines += tell_read_out(lang, s, first.inputs, bound)
+    diagnosis = diagnose([Vote(c.expected, c.got, bound) for c in done], AttentionSuspects(done, s.window))
+    lines += tell_diagnosis(lang, diagnosis)
+    smallest = smallest_failing(s, bound)
+    if smallest is not None:
+        lines.append("  " + tell(lang, "smallest : {queries} queries, {keys} keys", queries=smallest[0],
+                                 keys=smallest[1]))  # fmt: skip
+    if ids_of(diagnosis) != ["unknown"]:
+        window = "" if s.window is None else f" --window {s.window}"
+        command = (
+            f"kvsim explain {ids_of(diagnosis)[0]} --heads {s.heads} --kv-heads {s.kv_heads}{window}"
+            f" --queries {first.sizes[0]} --keys {first.sizes[1]} --seed {s.seed}"
+        )
+        lines.append("  " + tell(lang, "reproduce: {command}", command=command))
+    facts = {"diagnosis": ids_of(diagnosis), "max_abs_diff": worst, "allowed": bound, "smallest": list(smallest or ()),
+             "failing": [list(c.sizes) for c in failing]}  # fmt: skip
+    return OracleError("\n".join(lines), facts)
+
+
+def assert_attention(
+    function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
+    d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
+    array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, allowed: float | None = None,
+    rotated: bool = False,
+) -> None:  # fmt: skip
+    """Is `function(q, k, v)` (with `window=W` where a window is asked) causal attention? q and k come rotated; the T
+    queries are the last T of the S positions.
+
+    Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of NumPy
+    arrays in `dtype`; `rotated` turns q and k by their positions before. OracleError: no, and the mistake's name.
+    UsageError: a layout or sizes that make no sense.
+    """
+    __tracebackhide__ = True
+    kv_heads = heads if kv_heads is None else kv_heads
+    if min(heads, kv_heads, d_head, batch, 1 if window is None else window) < 1 or heads % kv_heads:
+        raise UsageError(
+            "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",
+            heads=heads,
+            kv_heads=kv_heads,
+        )
+    shape = read_layout(layout)
+    s = Setting(
+        function, shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
+        batch if shape.batched else 1, format_name(dtype), array, seed, rotated,
+    )  # fmt: skip
+    generator = np.random.default_rng(seed)
+    more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(cases)]
+    long = () if window is None else ((window + 2, 2 * window + 3), (window + 3, window + 3))
+    done = [compare(s, i, (sizes[0], sizes[1])) for i, sizes in enumerate((*SIZES, *long, *more))]
+    came = [c.dtype for c in done if c.got is not None]
+    name = coarser(came[0], s.dtype) if came else s.dtype
+    own = 0.0 if allowed is not None else own_error(done, window, name)
+    bound = allow(name, own, max(largest(c.expected) for c in done), allowed)
+    if any(c.problem is not None or c.fails(bound.value) for c in done):
+        raise fail(s, done, bound)

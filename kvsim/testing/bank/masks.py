@@ -1,0 +1,110 @@
+"""Mistakes with the causal mask."""
+
+from typing import Any
+
+import numpy as np
+
+from kvsim.testing.attending import Look
+from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.decoder import Decoder
+
+
+@mistake(
+    "mask_top_left",
+    "the causal mask is not shifted by the cache length (tril with k = n_keys - n_queries)",
+    "因果掩码没有按缓存长度平移（应为 tril(k = 键数 - 查询数)）",
+    (1, 1),
+    twin="onnx/onnx#8068; pytorch/executorch#21749",
+)
+class TopLeft(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        number, window = np.arange(len(look.key_pos)), self.window(look)
+        seen = number <= t
+        return seen if window is None else seen & (number > t - window)
+
+
+@mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来", (2,))
+class NoMask(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        window = self.window(look)
+        return look.key_pos > look.query_pos[t] - (np.inf if window is None else window)
+
+
+@variant("mask_missing")
+class NeitherMaskNorWindow(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        return np.full(len(look.key_pos), True)
+
+
+@mistake(
+    "mask_only_when_square",
+    "the causal mask is applied only where there are as many queries as keys: later chunks see their future",
+    "只有查询数等于键数时才加因果掩码：后面的分块看到了未来",
+    (1, 2),
+)
+class OnlySquare(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        if len(look.query_pos) == len(look.key_pos):
+            return super().sees(look, t)
+        window = self.window(look)
+        return look.key_pos > look.query_pos[t] - (np.inf if window is None else window)
+
+
+@variant("mask_only_when_square")
+class NothingUnlessSquare(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        square = len(look.query_pos) == len(look.key_pos)
+        return super().sees(look, t) if square else np.full(len(look.key_pos), True)
+
+
+class NotItself(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        return super().sees(look, t) & (look.key_pos < look.query_pos[t])
+
+
+@mistake(
+    "mask_strict_no_self",
+    "the mask is strict: a query does not see itself (key < query must be key <= query)",
+    "掩码过严：查询看不到自己（键位置 < 查询位置 应为 <=）",
+    (2,),
+)
+class NotItselfFinite(NotItself):
+    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
+        return np.where(allowed_TS, scores_HTS, -1e9)
+
+
+variant("mask_strict_no_self")(NotItself)
+
+
+@variant("mask_strict_no_self")
+class NotItselfZeroed(NotItself):
+    def softmax(self, scores_HTS: Any) -> Any:
+        return np.nan_to_num(super().softmax(scores_HTS))
+
+
+@mistake("mask_one_future", "queries see one token of their future", "查询多看到了一个未来的 token", (2,))
+class OneFuture(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        return super().sees(look, t) | (look.key_pos == look.query_pos[t] + 1)
+
+
+@mistake(
+    "mask_zero_instead_of_inf",
+    "masked scores become 0 instead of -inf, before softmax: they keep a share of the weight",
+    "被遮蔽的分数置为 0 而不是 -inf（在 softmax 之前）：它们仍分得权重",
+    (2,),
+)
+class Zeroes(Decoder):
+    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
+        return np.where(allowed_TS, scores_HTS, 0.0)
+
+
+@mistake(
+    "mask_after_softmax",
+    "the mask is applied after softmax: rows no longer sum to 1",
+    "掩码加在 softmax 之后：每行之和不再是 1",
+    (2,),
+)
+class AfterSoftmax(Decoder):
+    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+        return self.softmax(scores_HTS) * allowed_TS

@@ -1,0 +1,208 @@
+"""Mistakes with the cache's rows."""
+
+from typing import Any
+
+import numpy as np
+
+from kvsim.testing.attending import Look
+from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.decoder import POLICIES, Decoder
+from kvsim.testing.rows import Rows
+
+
+@mistake(
+    "layers_share_one_cache",
+    "all layers write to one cache: each layer needs its own",
+    "所有层共用一个缓存：每层应有自己的缓存",
+    (1,),
+)
+class OneCache(Decoder):
+    row_class: type[Rows] = Rows
+
+    def new_rows(self) -> list[Rows]:
+        return [self.row_class(self, 0)] * self.config.n_layers
+
+
+class CountedFromTheEnd(Rows):
+    """The mask goes by the number of a row, counted so that the newest stands last."""
+
+    def read(self, start: int) -> Any:
+        stop = self.positions[-1] + 1
+        return self.keys, self.values, np.arange(len(self.keys)) - len(self.keys) + stop
+
+
+@variant("layers_share_one_cache")
+class OneCacheByNumber(OneCache):
+    row_class = CountedFromTheEnd
+
+
+class Places(Rows):
+    """An array in which each token has its place."""
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.keys = self.keys[:start] + keys
+        self.values = self.values[:start] + values
+        self.positions = list(range(start + len(keys)))
+
+
+@variant("layers_share_one_cache")
+class OneCacheOverwritten(OneCache):
+    row_class = Places
+
+
+class ByNumber(Rows):
+    """Row n stands at position n, whatever it is."""
+
+    def numbered(self, keys: list[Any], values: list[Any]) -> None:
+        self.keys, self.values, self.positions = keys, values, list(range(len(keys)))
+
+
+@mistake(
+    "concat_prepends_new",
+    "new rows are put before the cached ones: cat([new, cache]) must be cat([cache, new])",
+    "新行接到了缓存前面：cat([新, 旧]) 应为 cat([旧, 新])",
+    (1, 2),
+)
+class Prepends(ByNumber):
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.numbered(keys + self.keys, values + self.values)
+
+
+@mistake(
+    "concat_wrong_axis",
+    "new rows are joined along the wrong axis and read as if it were the right one: heads get one another's rows",
+    "新行沿错误的轴拼接，却按正确的轴读取：各个头读到了彼此的行",
+    (1, 1),
+)
+class WrongAxis(ByNumber):
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.numbered(self.joined(self.keys, keys), self.joined(self.values, values))
+
+    def joined(self, old: list[Any], new: list[Any]) -> list[Any]:
+        flat = [np.stack(rows, axis=1).reshape(-1) for rows in (old, new) if rows]  # [G, S, K] each
+        shape = (new[0].shape[0], len(old) + len(new), new[0].shape[1])
+        return list(np.concatenate(flat).reshape(shape).transpose(1, 0, 2))
+
+
+@mistake(
+    "cache_overwritten",
+    "each step's rows replace the cache: they must be appended to it",
+    "每一步的新行覆盖了缓存：应当追加",
+    (1, 1),
+)
+class Overwritten(Rows):
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.keys, self.values, self.positions = keys, values, list(range(start, start + len(keys)))
+
+
+@mistake(
+    "v_not_appended_in_order",
+    "values are joined in another order than keys: a weight meets another token's value",
+    "值的拼接顺序与键不同：权重乘到了别的 token 的值上",
+    (1, 1),
+)
+class ValuesOutOfOrder(Rows):
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        super().append(start, keys, values)
+        self.values = values + self.values[: -len(values)]
+
+
+class FirstChunkOnly(Rows):
+    """Keeps the first chunk; a later step adds its rows, if at all, for itself alone."""
+
+    single, sees_itself = True, True
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.passing: tuple[list[Any], list[Any]] = ([], [])
+        if start and (len(keys) == 1 or not self.single):
+            self.passing = keys, values
+        else:
+            super().append(start, keys, values)
+
+    def read(self, start: int) -> Any:
+        keys, values = self.passing if self.sees_itself else ([], [])
+        key_pos = self.positions + list(range(start, start + len(keys)))
+        return self.keys + keys, self.values + values, np.array(key_pos)
+
+
+@mistake(
+    "decode_does_not_append",
+    "a decode step does not append its key and value to the cache: later tokens never see it",
+    "解码步没有把新的键和值追加到缓存：之后的 token 永远看不到它",
+    (1, 1, 1),
+    twin="the tutorial's own loop in 22.6.3",
+)
+class NotAppended(FirstChunkOnly):
+    pass
+
+
+@variant("decode_does_not_append")
+class NoLaterChunkAppended(FirstChunkOnly):
+    single = False
+
+
+@variant("decode_does_not_append")
+class NeitherAppendedNorSeen(FirstChunkOnly):
+    sees_itself = False
+
+
+@variant("decode_does_not_append")
+class NoLaterChunkAppendedOrSeen(FirstChunkOnly):
+    single, sees_itself = False, False
+
+
+class PositionsOfTheCache(Decoder):
+    """Positions are the cache's length, which does not grow."""
+
+    def rotary_positions(self, layer: int, start: int, count: int) -> list[int]:
+        held = len(self.rows[layer].keys)
+        return list(range(held, held + count))
+
+
+for _rows in (NotAppended, NoLaterChunkAppended, NeitherAppendedNorSeen, NoLaterChunkAppendedOrSeen):
+    variant("decode_does_not_append")(
+        type(f"{_rows.__name__}AtOnePosition", (PositionsOfTheCache,), {"caches": POLICIES | {"dynamic": _rows}})
+    )
+
+
+@mistake(
+    "new_token_not_visible",
+    "the queries of a later step see only what was cached before: they must see themselves and their step's rows too",
+    "后面各步的查询只看得到之前缓存的行：还应看到自己和本步的新行",
+    (1, 1),
+)
+class OldRowsOnly(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        seen = super().sees(look, t)
+        return seen & (look.key_pos < look.fed_before) if look.fed_before else seen
+
+
+@variant("new_token_not_visible")
+class OldRowsAndItself(Decoder):
+    def sees(self, look: Look, t: int) -> Any:
+        seen = super().sees(look, t)
+        old = (look.key_pos < look.fed_before) | (look.key_pos == look.query_pos[t])
+        return seen & old if look.fed_before else seen
+
+
+@mistake(
+    "cache_not_reset_between_prompts",
+    "the cache still holds the rows of the text before: a new text needs an empty cache",
+    "缓存里还留着上一段文本的行：新文本需要空缓存",
+    (1,),
+    twin="rasbt/LLMs-from-scratch#925",
+)
+class NotReset(Decoder):
+    def fresh(self) -> Decoder:
+        return self
+
+
+@variant("cache_not_reset_between_prompts")
+class RowsStay(Decoder):
+    """Positions begin anew, and what was there before is seen by all."""
+
+    def fresh(self) -> Decoder:
+        for rows in self.rows:
+            rows.positions = [-1] * len(rows.positions)
+        self.seen = 0
+        return self

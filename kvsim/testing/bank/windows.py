@@ -1,0 +1,134 @@
+"""Mistakes with sliding windows. Window W is the current key and the W - 1 before it."""
+
+from typing import Any
+
+import numpy as np
+
+from kvsim.testing.attending import Look
+from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.decoder import POLICIES, Decoder
+from kvsim.testing.rows import Rows
+
+
+@mistake(
+    "window_keeps_one_extra",
+    "the window is one too long: window W is the current key and the W - 1 before it",
+    "窗口多了一个：窗口 W 是当前键和它前面的 W-1 个",
+    (3,),
+    window=2,
+    twin="ml-explore/mlx-lm#390",
+)
+class OneExtra(Decoder):
+    def window(self, look: Look) -> int | None:
+        return None if look.window is None else look.window + 1
+
+
+@mistake(
+    "window_keeps_one_less",
+    "the window is one too short: window W is the current key and the W - 1 before it",
+    "窗口少了一个：窗口 W 是当前键和它前面的 W-1 个",
+    (2,),
+    window=2,
+)
+class OneLess(Decoder):
+    def window(self, look: Look) -> int | None:
+        return None if look.window is None else look.window - 1
+
+
+@mistake(
+    "window_ignored_in_decode",
+    "a decoded token sees beyond the window: the window holds in every step",
+    "解码时没有应用窗口：每一步都应遵守窗口",
+    (2, 1),
+    window=2,
+    twin="karpathy/nanochat#452",
+)
+class IgnoredInDecode(Decoder):
+    def window(self, look: Look) -> int | None:
+        return None if len(look.query_pos) == 1 else look.window
+
+
+@variant("window_ignored_in_decode")
+class IgnoredOnceCached(Decoder):
+    def window(self, look: Look) -> int | None:
+        return None if look.fed_before else look.window
+
+
+@mistake("window_ignored", "the window is ignored", "没有应用窗口", (3,), window=2)
+class Ignored(Decoder):
+    def window(self, look: Look) -> int | None:
+        return None
+
+
+class Ring(Rows):
+    """W places, position p in place p mod W. Right where a step's own rows are all read beside those kept before it."""
+
+    def __init__(self, decoder: Decoder, layer: int, options: Any = None) -> None:
+        super().__init__(decoder, layer, options)
+        self.held: dict[int, tuple[int, Any, Any]] = {}  # place: position, key, value
+
+    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
+        size = self.window() or 10**9
+        for row in rows:
+            self.held[row[0] % size] = row
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.now = list(zip(range(start, start + len(keys)), keys, values, strict=True))
+        self.before = sorted(self.held.values(), key=lambda row: row[0])
+        self.put(self.now)
+
+    def shown(self) -> list[tuple[int, Any, Any]]:
+        return [*self.before, *self.now]
+
+    def read(self, start: int) -> Any:
+        rows = self.shown()
+        return [key for _, key, _ in rows], [value for _, _, value in rows], np.array([at for at, _, _ in rows])
+
+
+@mistake(
+    "ring_buffer_prefill_longer_than_window",
+    "a chunk longer than what is left of the ring overwrites rows that its own queries, or later ones, still need",
+    "比环形缓冲剩余空间更长的分块，覆盖了本块或之后的查询还需要的行",
+    (3,),
+    window=2,
+    twin="Lightning-AI/litgpt#2182; huggingface/transformers#37574",
+)
+class WrittenBeforeRead(Ring):
+    def shown(self) -> list[tuple[int, Any, Any]]:
+        return sorted(self.held.values(), key=lambda row: row[0])
+
+
+class BlindSeeAll(Decoder):
+    caches = POLICIES | {"dynamic": WrittenBeforeRead}
+
+    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
+        return np.where(allowed_TS, scores_HTS, -1e9)
+
+
+class BlindSeeNothing(Decoder):
+    caches = POLICIES | {"dynamic": WrittenBeforeRead}
+
+    def softmax(self, scores_HTS: Any) -> Any:
+        return np.nan_to_num(super().softmax(scores_HTS))
+
+
+class FirstRowsKept(Ring):
+    """Of a prompt that is too long the first W rows stay."""
+
+    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
+        super().put(rows if self.held else rows[: self.window()])
+
+
+class RowsPutFromPlaceZero(Ring):
+    """The last W rows of a long prompt go to the places 0, 1 ..., and later tokens to p mod W."""
+
+    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
+        size = self.window()
+        if self.held or size is None or len(rows) <= size:
+            super().put(rows)
+        else:
+            self.held = dict(enumerate(rows[-size:]))
+
+
+for _reading in (BlindSeeAll, BlindSeeNothing, FirstRowsKept, RowsPutFromPlaceZero):
+    variant("ring_buffer_prefill_longer_than_window")(_reading)

@@ -1,0 +1,60 @@
+"""A check that failed: the text that is printed, and the same as data."""
+
+from typing import Any
+
+from kvsim.testing.diagnosing import Diagnosis
+from kvsim.testing.references import Allowed
+from kvsim.testing.sentences import tell
+
+
+class OracleError(AssertionError):
+    """What a failed check raises. `facts` has what the text says; `facts["diagnosis"]` the ids, ["unknown"] if none."""
+
+    def __init__(self, text: str, facts: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.facts = facts
+
+
+def short(value: float) -> str:
+    """A measured number in two digits."""
+    return f"{value:.1e}" if value else "0"
+
+
+def tell_allowed(lang: str, allowed: Allowed) -> str:
+    """Where the bound comes from."""
+    if allowed.given is not None:
+        return tell(lang, "allowed {value}, as asked", value=short(allowed.given))
+    return tell(
+        lang,
+        "allowed {value} = 2 x the reference's own {dtype} error {own} + {floor}",
+        value=short(allowed.value), dtype=allowed.dtype, own=short(allowed.own), floor=short(allowed.floor),
+    )  # fmt: skip
+
+
+def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True) -> list[str]:
+    """The diagnosis line, and its evidence."""
+    head = "  " + tell(lang, "diagnosis: ")
+    if diagnosis is None or not diagnosis.candidates:
+        why = "no single mistake of the bank gives this output (two at once are often not named)"
+        if not covered:
+            why = "the independent decoder does not cover this model, so no mistakes could be tried"
+        elif diagnosis is None or not diagnosis.n_failing:
+            why = "nothing finite to compare with the bank"
+        return [f"{head}[unknown] {tell(lang, why)}"]
+    named = [f"[{c.mistake.id}] {c.mistake.sentence(lang)}" for c in diagnosis.candidates]
+    lines = [head + f" {tell(lang, 'or')} ".join(named)]
+    best = diagnosis.candidates[0]
+    lines.append(
+        "  " + tell(
+            lang,
+            "evidence : equals the reference with this one mistake in {matched} of {failing} failing feeds, and in"
+            " {others} of {passing} others",
+            matched=best.failing, failing=diagnosis.n_failing, others=best.all - best.failing,
+            passing=diagnosis.n_all - diagnosis.n_failing,
+        )
+    )  # fmt: skip
+    return lines
+
+
+def ids_of(diagnosis: Diagnosis | None) -> list[str]:
+    return list(diagnosis.ids) if diagnosis and diagnosis.ids else ["unknown"]

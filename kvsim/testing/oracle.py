@@ -1,0 +1,80 @@
+"""The fixture `kv_oracle`: the functions of `kvsim.testing` with the options of this pytest run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kvsim.testing.attention_check import assert_attention
+from kvsim.testing.costs import assert_cost
+from kvsim.testing.failing import OracleError
+from kvsim.testing.model_weights import ModelWeights, make_weights
+from kvsim.testing.quantisers import assert_quantiser
+from kvsim.testing.raw_rows import assert_cache_rows
+from kvsim.testing.splitting import assert_close_to, assert_policy, assert_split_invariant
+
+
+class Oracle:
+    """Checks with `seed` and `cases` more feeds at random; what fails is also written to the folder `report`."""
+
+    def __init__(self, seed: int = 0, cases: int = 0, report: Path | None = None, name: str = "check") -> None:
+        self.seed, self.cases, self.report, self.name = seed, cases, report, name
+        self.made: ModelWeights | None = None
+
+    def weights(self, **sizes: Any) -> ModelWeights:
+        """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4,
+        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64", seed."""
+        self.made = make_weights(**({"seed": self.seed} | sizes))
+        return self.made
+
+    def assert_attention(self, function: Any, layout: str = "b t h d", **more: Any) -> None:
+        __tracebackhide__ = True
+        self._run(assert_attention, function, layout, **({"seed": self.seed, "cases": self.cases} | more))
+
+    def assert_split_invariant(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
+        self._run(assert_split_invariant, make, step, **(defaults | more))
+
+    def assert_policy(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
+        self._run(assert_policy, make, step, **(defaults | more))
+
+    def assert_close_to(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
+        self._run(assert_close_to, make, step, **(defaults | more))
+
+    def assert_cost(self, make: Any, step: Any, feed: list[int], reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        self._run(assert_cost, make, step, feed, **({"reference": self._reference(reference)} | more))
+
+    def assert_cache_rows(self, make: Any, step: Any, rows: Any, reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        defaults = {"seed": self.seed, "reference": self._reference(reference)}
+        self._run(assert_cache_rows, make, step, rows, **(defaults | more))
+
+    def assert_quantiser(self, quantise: Any, dequantise: Any, **more: Any) -> None:
+        __tracebackhide__ = True
+        self._run(assert_quantiser, quantise, dequantise, **({"seed": self.seed} | more))
+
+    def _reference(self, given: Any) -> Any:
+        """What was given, or the weights made last."""
+        return self.made if given is None else given
+
+    def _run(self, check: Any, *args: Any, **keywords: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            check(*args, **keywords)
+        except OracleError as error:
+            self._write(error)
+            raise
+
+    def _write(self, error: OracleError) -> None:
+        if self.report is None:
+            return
+        self.report.mkdir(parents=True, exist_ok=True)
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.name)
+        told = {"schema": "kvsim.oracle/1", "test": self.name, "seed": self.seed, "text": str(error), **error.facts}
+        text = json.dumps(told, ensure_ascii=False, indent=1, default=str)
+        (self.report / f"{stem}.json").write_text(text + "\n", encoding="utf-8")

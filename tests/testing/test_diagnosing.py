@@ -1,0 +1,74 @@
+"""How mistakes are voted for, on made-up outputs; and that the allowance is not so wide that it hides anything."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kvsim import testing
+from kvsim.testing import OracleError
+from kvsim.testing.bank import BANK
+from kvsim.testing.diagnosing import Vote, diagnose
+from tests.testing.strangers import Stranger
+
+ONE, TWO = BANK["mask_missing"], BANK["scale_missing"]
+
+
+def candidates(**outputs):
+    """Suspects whose outputs for each feed are one number."""
+    named = {"one": ONE, "two": TWO}
+
+    def run(mistake, cls, wanted):
+        return {i: np.array([[outputs[cls][i]]]) for i in wanted}
+
+    return SimpleNamespace(readings=lambda: [(named[name], [name]) for name in outputs], run=run)
+
+
+def votes(expected, got):
+    return [Vote(np.array([[e]]), np.array([[g]]), 1e-9) for e, g in zip(expected, got, strict=True)]
+
+
+def test_who_explains_all_is_named():
+    found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 5, 0.0]))
+    assert found.ids == (ONE.id,)
+    assert (found.candidates[0].failing, found.candidates[0].all, found.n_failing, found.n_all) == (2, 3, 2, 3)
+
+
+def test_passing_feeds_vote_too():
+    """What would have failed where the other did not is not it."""
+    found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 2, 9.0]))
+    assert found.ids == (ONE.id,)
+
+
+def test_equals_are_both_named():
+    assert diagnose(votes([0, 0.0], [1, 2.0]), candidates(one=[1, 2.0], two=[1, 2.0])).ids == (ONE.id, TWO.id)
+
+
+def test_less_than_half_is_unknown():
+    four = votes([0.0] * 4, [1.0, 2.0, 3.0, 4.0])
+    assert diagnose(four, candidates(one=[1.0, 9, 9, 9])).ids == ()
+    assert diagnose(four, candidates(one=[1.0, 2, 9, 9])).ids == (ONE.id,)
+
+
+def test_nothing_fails_nothing_is_named():
+    assert diagnose(votes([1, 2.0], [1, 2.0]), candidates(one=[1, 2.0])).ids == ()
+
+
+def test_what_is_not_finite_says_nothing():
+    found = diagnose(votes([0.0, 0.0], [np.nan, 1.0]), candidates(one=[np.nan, 1.0]))
+    assert (found.ids, found.n_failing) == ((ONE.id,), 1)
+    assert diagnose(votes([0.0], [np.nan]), candidates(one=[np.nan])).ids == ()
+
+
+@pytest.mark.parametrize(("dtype", "noise"), [("float64", 1e-12), ("float32", 1e-4), ("float16", 0.3)])
+def test_a_small_error_is_not_allowed(dtype, noise):
+    """Two orders above the dtype's rounding, at one place."""
+    weights = testing.weights(dtype=dtype)
+
+    def step(m, ids):
+        logits = m.forward(ids).astype(dtype)
+        logits[-1, 3] += np.asarray(noise, dtype)
+        return logits
+
+    with pytest.raises(OracleError, match="unknown"):
+        testing.assert_split_invariant(lambda: Stranger(weights), step, weights)

@@ -1,0 +1,86 @@
+"""Quantisers by themselves: rounding is accepted, everything else is told apart."""
+
+import numpy as np
+import pytest
+
+from kvsim import testing
+from kvsim.errors import UsageError
+from kvsim.testing import OracleError
+
+
+def quantiser(bits=8, axis=0, group=64, symmetric=True, round=np.rint, scale_dtype=np.float32):
+    """Rows [tokens, channels]; groups along `axis`."""
+
+    def split(x):
+        moved = np.moveaxis(x, axis, -1)
+        return moved.reshape(*moved.shape[:-1], -1, group)
+
+    def join(x, shape):
+        moved = np.moveaxis(np.empty(shape), axis, -1)
+        return np.moveaxis(x.reshape(moved.shape), -1, axis)
+
+    def quantise(x):
+        parts = split(x)
+        low = 0.0 if symmetric else parts.min(axis=-1, keepdims=True)
+        top = np.abs(parts).max(axis=-1, keepdims=True) if symmetric else parts.max(axis=-1, keepdims=True) - low
+        scale = (top / (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)).astype(scale_dtype).astype(np.float64)
+        return round((parts - low) / np.where(scale == 0, 1, scale)), scale, low, x.shape
+
+    def dequantise(packed):
+        codes, scale, low, shape = packed
+        return join(codes * scale + low, shape)
+
+    return quantise, dequantise
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("axis", ["channel", "token"])
+@pytest.mark.parametrize("group", [4, 64])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_rounding_is_accepted(bits, axis, group, symmetric):
+    for dtype in (np.float16, np.float32):
+        pair = quantiser(bits, 0 if axis == "channel" else 1, group, symmetric, scale_dtype=dtype)
+        testing.assert_quantiser(*pair, bits=bits, axis=axis, group=group, symmetric=symmetric)
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"round": np.trunc}, "quantised_truncates"),
+    ({"round": np.floor}, "quantised_truncates"),
+    ({"axis": 1}, "quantised_scale_axis"),
+    ({"bits": 4}, "unknown"),
+])  # fmt: skip
+def test_other_errors_are_named(options, expected):
+    with pytest.raises(OracleError) as caught:
+        testing.assert_quantiser(*quantiser(**options))
+    assert caught.value.facts["diagnosis"] == [expected]
+    assert f"[{expected}]" in str(caught.value)
+
+
+def test_half_a_step_is_the_bound():
+    """Codes of one bit less would be within a step, and are refused."""
+    quantise, dequantise = quantiser()
+    with pytest.raises(OracleError, match=r"the error is 0\.\d+ steps"):
+        testing.assert_quantiser(*quantiser(round=lambda x: np.rint(x - 0.3)))
+    testing.assert_quantiser(quantise, dequantise)
+
+
+def test_quantising_again_must_change_nothing():
+    """The scale of what was read back is another: its largest number was made smaller."""
+    quantise, dequantise = quantiser()
+    shrunk = lambda packed: dequantise(packed) * (1 - 1 / 300)  # noqa: E731
+    with pytest.raises(OracleError, match=r"quantising what was read back changes it|the error is"):
+        testing.assert_quantiser(quantise, shrunk)
+
+
+def test_results_that_are_no_numbers():
+    quantise, dequantise = quantiser()
+    with pytest.raises(OracleError, match="holds NaN or infinity"):
+        testing.assert_quantiser(quantise, lambda packed: dequantise(packed) * np.nan)
+    with pytest.raises(OracleError, match="has shape"):
+        testing.assert_quantiser(quantise, lambda packed: dequantise(packed)[1:])
+    with pytest.raises(OracleError, match="raised TypeError"):
+        testing.assert_quantiser(quantise, lambda: 3)
+    with pytest.raises(OracleError, match="zeros come back as"):
+        testing.assert_quantiser(quantise, lambda packed: np.where(dequantise(packed) == 0, 1e-3, dequantise(packed)))
+    with pytest.raises(UsageError, match="axis is channel or token"):
+        testing.assert_quantiser(quantise, dequantise, axis="head")

@@ -1,0 +1,176 @@
+"""Other people's decoders: right ones are accepted in every style and dtype, wrong ones named, and none falsely."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvsim import testing
+from kvsim.testing import OracleError
+from tests.testing import strangers
+
+SOURCE = Path(strangers.__file__).read_text(encoding="utf-8")
+WRONG = re.findall(r"^class (\w+)\(.*# expect: (\w+)$", SOURCE, re.MULTILINE)
+
+
+def check(cls, weights, **more):
+    testing.assert_split_invariant(lambda: cls(weights), lambda m, ids: m.forward(ids), weights, **more)
+
+
+@pytest.mark.parametrize("cls", strangers.RIGHT, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_right_code_is_accepted(cls, window, dtype):
+    for seed in range(3):
+        check(cls, testing.weights(window=window, dtype=dtype, seed=seed), seed=seed, cases=2)
+
+
+@pytest.mark.parametrize(("name", "expected"), WRONG, ids=[name for name, _ in WRONG])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_wrong_code_is_named(name, expected, dtype):
+    with pytest.raises(OracleError) as caught:
+        check(getattr(strangers, name), testing.weights(window=4, dtype=dtype))
+    assert caught.value.facts["diagnosis"] == [expected]
+    assert f"diagnosis: [{expected}]" in str(caught.value)
+
+
+def test_there_are_enough_of_them():
+    assert len(WRONG) >= 12
+    assert len(strangers.RIGHT) >= 6
+
+
+def test_windows_makes_weights_for_each():
+    made = []
+
+    def make(weights):
+        made.append(weights.config.window)
+        return strangers.Stranger(weights)
+
+    testing.assert_split_invariant(make, lambda m, ids: m.forward(ids), testing.weights(), windows=(None, 4))
+    assert set(made) == {None, 4}
+    with pytest.raises(OracleError, match="window_ignored"):
+        testing.assert_split_invariant(
+            lambda w: strangers.Stranger(w.with_window(None)), lambda m, ids: m.forward(ids), testing.weights(),
+            windows=(None, 4),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [
+    {"heads": 4, "kv_heads": 4}, {"heads": 6, "kv_heads": 1, "d_head": 4}, {"heads": 6, "kv_heads": 3, "layers": 1},
+    {"heads": 1, "kv_heads": 1, "d_head": 2, "window": 1},
+])  # fmt: skip
+def test_other_sizes(sizes):
+    check(strangers.Stranger, testing.weights(**sizes))
+    with pytest.raises(OracleError):
+        check(strangers.PositionsFromZero, testing.weights(**(sizes | {"window": None})))
+
+
+def test_where_two_mistakes_are_the_same_both_are_named():
+    """With one key/value head for all, nothing tells tiling from head 0; with as many as heads, tiling is right."""
+    weights = testing.weights(heads=4, kv_heads=1)
+    check(strangers.Tiles, weights)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_failure_text(language, monkeypatch):
+    monkeypatch.setenv("KVSIM_LANG", language)
+    with pytest.raises(OracleError) as caught:
+        check(strangers.TopLeft, testing.weights(window=4))
+    text = str(caught.value)
+    for part in ("[mask_top_left]", "[1, 1]", "kvsim explain mask_top_left --heads 4 --kv-heads 2 --window 4"):
+        assert part in text
+    words = {"en": ("logits differ", "who depends on whom", "8 of 8 failing"), "zh": ("诊断: ", "谁依赖谁", "最小喂法")}
+    assert all(word in text for word in words[language])
+
+
+def test_the_cost_tells_a_cache_from_none():
+    weights = testing.weights()
+    step = lambda m, ids: m.forward(ids)  # noqa: E731
+    for cls in (strangers.Stranger, strangers.Preallocated, strangers.Einsum, strangers.Fused):
+        testing.assert_cost(lambda c=cls: c(weights), step, [1] * 7, reference=weights, score_cells=28,
+                            projected_rows=21)  # fmt: skip
+    with pytest.raises(OracleError, match="this is no cache") as caught:
+        testing.assert_cost(lambda: strangers.Recomputes(weights), step, [1] * 7, reference=weights, score_cells=28,
+                            projected_rows=21)  # fmt: skip
+    assert caught.value.facts["cost"] == {"score_cells": 140, "projected_rows": 84}
+    assert type(weights["lm_head.weight"]) is np.ndarray
+    prefill = {"score_cells": 34, "projected_rows": 21}
+    testing.assert_cost(lambda: strangers.Stranger(weights), step, [4, 1, 1, 1], reference=weights, **prefill)
+
+
+def test_what_cannot_be_counted_is_said():
+    weights = testing.weights()
+    copied = testing.ModelWeights(weights.config, {name: x.copy() for name, x in weights.items()})
+    make, step = lambda: strangers.Stranger(copied), lambda m, ids: m.forward(ids)
+    with pytest.raises(OracleError, match="no product of NumPy arrays was seen"):
+        testing.assert_cost(make, step, [1, 1], reference=weights, score_cells=3)
+    testing.assert_cost(make, step, [1, 1], reference=weights, score_cells=3, report=lambda m: {"score_cells": 3})
+
+
+def test_a_policy():
+    class Window(strangers.Stranger):
+        def mask(self, t, s):
+            return super().mask(t, s) & ~np.tril(np.ones((t, s), bool), s - t - 3)
+
+    weights = testing.weights()
+    step = lambda m, ids: m.forward(ids)  # noqa: E731
+    testing.assert_policy(lambda: Window(weights), step, weights, "window:3")
+    with pytest.raises(OracleError, match=r"under window:4(.|\n)*window_keeps_one_less"):
+        testing.assert_policy(lambda: Window(weights), step, weights, "window:4")
+
+
+def test_close_to():
+    class Rounded(strangers.Stranger):
+        def remember(self, layer, k, v):
+            k, v = super().remember(layer, k, v)
+            return np.round(k * 64) / 64, np.round(v * 64) / 64
+
+    weights = testing.weights()
+    make, step = lambda: Rounded(weights), lambda m, ids: m.forward(ids)
+    testing.assert_close_to(make, step, weights, max_logit_error=0.1, min_top1=0.8)
+    with pytest.raises(OracleError, match="away from the reference"):
+        testing.assert_close_to(make, step, weights, max_logit_error=1e-4)
+    with pytest.raises(OracleError, match="away from the reference"):
+        testing.assert_close_to(lambda: strangers.PositionsFromZero(weights), step, weights, max_logit_error=10,
+                                min_top1=1.0)  # fmt: skip
+
+
+def test_cache_rows():
+    weights = testing.weights()
+    step = lambda m, ids: m.forward(ids)  # noqa: E731
+    testing.assert_cache_rows(lambda: strangers.Stranger(weights), step, lambda m: m.caches, weights)
+    with pytest.raises(OracleError, match="layer 0 differ from the reference's: keys"):
+        testing.assert_cache_rows(lambda: strangers.PositionsFromZero(weights), step, lambda m: m.caches, weights)
+    with pytest.raises(OracleError, match="have shape"):
+        testing.assert_cache_rows(lambda: strangers.Stranger(weights), step, lambda m: m.caches, weights,
+                                  layout="t h d")  # fmt: skip
+
+
+def test_a_function_that_misbehaves():
+    weights = testing.weights()
+
+    def told(step, make=lambda: strangers.Stranger(weights)):
+        with pytest.raises(OracleError) as caught:
+            testing.assert_split_invariant(make, step, weights)
+        assert caught.value.facts["diagnosis"] in ([], ["unknown"])
+        return str(caught.value).splitlines()[0]
+
+    right = lambda m, ids: m.forward(ids)  # noqa: E731
+    assert told(lambda m: None).startswith("<lambda> raised TypeError")
+    assert "raised RuntimeError: boom (feed [3, 3, 1], step 0)" in told(right, lambda: (_ for _ in ()).throw(
+        RuntimeError("boom")))  # fmt: skip
+    assert "raised SystemExit" in told(lambda m, ids: sys.exit(3))
+    assert "shape [1, 31], expected [T, V] = [3, 31]" in told(lambda m, ids: m.forward(ids)[-1:])
+    assert "cannot be read as an array" in told(lambda m, ids: object())
+    assert "expected real numbers" in told(lambda m, ids: m.forward(ids).astype(complex))
+    assert "changed the list of ids" in told(lambda m, ids: (m.forward(ids), ids.append(3))[0])
+
+    def blank(m, ids):
+        logits = m.forward(ids)
+        logits[0, 0] = np.nan
+        return logits
+
+    with pytest.raises(OracleError, match=r"holds nan at \[0, 0\]"):
+        testing.assert_split_invariant(lambda: strangers.Stranger(weights), blank, weights)

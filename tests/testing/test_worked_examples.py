@@ -1,0 +1,39 @@
+"""The worked examples run, accept what is right, and name what is wrong (each asserts its own claims)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent.parent / "examples" / "oracle"
+SAID = {
+    "numpy_class": "diagnosis: [rope_pos_restarts_at_0]",
+    "torch_attention": "diagnosis: [mask_top_left]",
+    "transformers_cache": "diagnosis: [decode_does_not_append]",
+}
+NEEDS_DEV = ("torch_attention", "transformers_cache")
+
+
+def run(name):
+    environment = os.environ | {"KVSIM_LANG": "en"}
+    script = [sys.executable, str(FOLDER / f"{name}.py")]
+    done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ": right" in done.stdout
+    assert SAID[name] in done.stdout
+
+
+def test_the_numpy_class():
+    run("numpy_class")
+
+
+@pytest.mark.dev
+@pytest.mark.parametrize("name", NEEDS_DEV)
+def test_with_other_libraries(name):
+    run(name)
+
+
+def test_every_example_is_run():
+    assert {file.stem for file in FOLDER.glob("*.py")} == set(SAID)
