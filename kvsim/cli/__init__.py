@@ -28,6 +28,7 @@ COMMANDS = {
     "memory": "kvsim.cli.memory",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",
+    "vectors": "kvsim.cli.vectors",
 }
 INTERRUPTED = 128 + signal.SIGINT
 
