@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "kvsim.cli.bench",
     "caches": "kvsim.cli.caches",
     "chat": "kvsim.cli.chat",
+    "claims": "kvsim.cli.claims",
     "compare": "kvsim.cli.compare",
     "doctor": "kvsim.cli.doctor",
     "memory": "kvsim.cli.memory",

@@ -175,7 +175,7 @@ def test_every_line_is_in_the_schema():
 def test_all_families_forms_and_small_models_are_asked():
     assert len(VECTORS) >= 300
     assert {v["config"]["model_type"] for v in VECTORS} == set(FAMILIES)
-    assert NAMES == [*read_catalogue(), *(f"small/{name}" for name in ZOO), *(f"made/{name}" for name in MADE)]
+    assert [*read_catalogue(), *(f"small/{name}" for name in ZOO), *(f"made/{name}" for name in MADE)] == NAMES
     assert {v["question"].get("latent") for v in VECTORS} == {None, "reexpanded", "absorbed", "cached_expanded"}
     ids = [v["id"] for v in VECTORS]
     assert len(set(ids)) == len(ids)
