@@ -160,7 +160,7 @@ def list_smaller() -> list[Claim]:
             {"heads": falcon.n_heads, "one": one, "each": each, "share": saved(each, one, 2)}, decide_fact(one < each),
         ),
         Claim(
-            "int8", "22.9.2", Words("INT8 takes half"), "0.5",
+            "int8", "22.9.2", Words("INT8 takes {said} of the bytes of FP16"), "0.5",
             Words("The payload; with scales, and the newest rows unquantised, {short} at {context} tokens and {long} at"
                   " {longer} (groups of 64)."),
             {"short": ratio(short, 1, 4), "long": ratio(long, 1, 4), "context": CONTEXT, "longer": LONGER[0]},

@@ -23,7 +23,6 @@ from kvsim.loading.families import FAMILIES
 from tests.arrays.runs import ZOO
 from tests.costs.test_counter import shapes
 
-VECTORS = list(list_vectors())
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "vectors-1.json").read_text(encoding="utf-8"))
 NAMES = [subject.name for subject in list_subjects()]
 
@@ -33,6 +32,11 @@ def read(vector):
     fields = json.loads(to_line(vector))["config"]
     config = make_config(Facts(Path("line"), {**fields}))
     return choose_latent(config, vector["question"].get("latent"))
+
+
+@lru_cache(maxsize=1)
+def vectors():
+    return list(list_vectors())
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +158,7 @@ AGAIN = {"parameters": parameters, "kv_bytes": kv_bytes, "step": lambda *asked: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_answer_again(name):
-    mine = [vector for vector in VECTORS if vector["id"].startswith(f"{name}/")]
+    mine = [vector for vector in vectors() if vector["id"].startswith(f"{name}/")]
     assert mine
     for vector in mine:
         question = vector["question"]
@@ -163,24 +167,24 @@ def test_every_answer_again(name):
 
 def test_every_line_is_in_the_schema():
     check = jsonschema.Draft202012Validator(SCHEMA)
-    for vector in VECTORS:
+    for vector in vectors():
         check.validate(json.loads(to_line(vector)))
-    wrong = [{**VECTORS[0], "answer": {}}, {**VECTORS[0], "schema": "kvsim.vectors/2"}, {**VECTORS[0], "more": 1}]
-    kv = next(v for v in VECTORS if v["question"]["ask"] == "kv_bytes")
+    wrong = [{**vectors()[0], "answer": {}}, {**vectors()[0], "schema": "kvsim.vectors/2"}, {**vectors()[0], "more": 1}]
+    kv = next(v for v in vectors() if v["question"]["ask"] == "kv_bytes")
     wrong.append({**kv, "answer": {**kv["answer"], "bytes": 1.5}})
     wrong.append({**kv, "question": {**kv["question"], "ask": "step"}})
     assert not any(check.is_valid(vector) for vector in wrong)
 
 
 def test_all_families_forms_and_small_models_are_asked():
-    assert len(VECTORS) >= 300
-    assert {v["config"]["model_type"] for v in VECTORS} == set(FAMILIES)
+    assert len(vectors()) >= 300
+    assert {v["config"]["model_type"] for v in vectors()} == set(FAMILIES)
     assert [*read_catalogue(), *(f"small/{name}" for name in ZOO), *(f"made/{name}" for name in MADE)] == NAMES
-    assert {v["question"].get("latent") for v in VECTORS} == {None, "reexpanded", "absorbed", "cached_expanded"}
-    ids = [v["id"] for v in VECTORS]
+    assert {v["question"].get("latent") for v in vectors()} == {None, "reexpanded", "absorbed", "cached_expanded"}
+    ids = [v["id"] for v in vectors()]
     assert len(set(ids)) == len(ids)
-    lines = [to_line({**v, "id": None}) for v in VECTORS]
-    assert len({json.dumps([v["config"], v["question"]]) for v in VECTORS}) >= 300
+    lines = [to_line({**v, "id": None}) for v in vectors()]
+    assert len({json.dumps([v["config"], v["question"]]) for v in vectors()}) >= 300
     assert all("\n" not in line for line in lines)
 
 
@@ -192,12 +196,12 @@ def test_answers_are_exact_integers():
         else:
             yield value
 
-    for vector in VECTORS:
+    for vector in vectors():
         assert all(type(number) is int and number >= 0 for number in numbers(vector["answer"])), vector["id"]
 
 
 def test_known_lines():
-    known = {v["id"]: v["answer"] for v in VECTORS}
+    known = {v["id"]: v["answer"] for v in vectors()}
     assert known["llama-2-7b-hf/parameters"]["bytes"]["float16"] == 13_476_831_232
     assert known["llama-2-7b-hf/step/4096/1"]["flops"] == 13_214_154_752 + 524_288 * 4_097
     assert known["llama-2-7b-hf/step/0/4096"]["flops"] == 62_921_270_886_400
@@ -208,7 +212,7 @@ def test_known_lines():
 def test_the_command_prints_them_the_same_every_time(capsys):
     assert run_command(["vectors"]) == 0
     out = capsys.readouterr().out
-    assert out == "".join(to_line(vector) + "\n" for vector in VECTORS)
+    assert out == "".join(to_line(vector) + "\n" for vector in vectors())
     again = subprocess.run(
         [sys.executable, "-m", "kvsim", "vectors", "--lang", "zh"], capture_output=True, check=True,
         env={"PYTHONHASHSEED": "7", "LC_ALL": "C"},
@@ -217,3 +221,29 @@ def test_the_command_prints_them_the_same_every_time(capsys):
     assert not again.stderr
     assert run_command(["schema", "vectors"]) == 0
     assert json.loads(capsys.readouterr().out) == SCHEMA
+
+
+FLOPS = ("gpt2", "llama-2-7b-hf",
+         "llama-3.1-405b", "mistral-7b-v0.1", "qwen2.5-7b", "qwen3-8b", "olmo-2-0425-1b", "phi-2",
+         "pythia-12b", "gemma-7b", "gemma-2-9b", "smollm3-3b", "falcon-40b", "opt-66b")  # fmt: skip
+
+
+@pytest.mark.dev
+@pytest.mark.parametrize("name", FLOPS)
+def test_torch_counts_the_same(name):
+    """transformers' own model on meta tensors, which needs positions and a mask given; eager: full squares."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    line = next(v for v in vectors() if v["id"] == f"{name}/step/0/4096")
+    config = AutoConfig.for_model(**line["config"])
+    with torch.device("meta"):
+        theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        ids, pos = torch.zeros((1, 4096), dtype=torch.long), torch.arange(4096)[None]
+        mask = torch.zeros((1, 1, 4096, 4096))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            theirs(input_ids=ids, position_ids=pos, attention_mask=mask, use_cache=False)
+    assert counter.get_total_flops() == line["answer"]["flops"]
+    parameters = next(v for v in vectors() if v["id"] == f"{name}/parameters")["answer"]["total"]
+    assert parameters == sum(p.numel() for p in theirs.parameters()) - (2 * config.hidden_size if "opt" in name else 0)
