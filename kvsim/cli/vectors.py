@@ -13,7 +13,7 @@ def command(say: Say) -> click.Command:
             "Print conformance vectors: one JSON object a line (its schema: kvsim schema vectors), with a model's"
             " config, a question and the exact answer. For tools in any language to test themselves."
         ),
-        epilog=say("Examples:") + "\n\n\b\n  kvsim vectors > vectors.jsonl\n  kvsim schema vectors",
+        epilog=say("Examples:") + "\n\n\b\n  kvsim vectors > vectors.jsonl\n  kvsim vectors | head -1",
     )
     @common(say)
     def vectors() -> int:
