@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": "kvsim.cli.bench",
     "caches": "kvsim.cli.caches",
     "chat": "kvsim.cli.chat",
+    "claims": "kvsim.cli.claims",
     "compare": "kvsim.cli.compare",
     "cost": "kvsim.cli.cost",
     "doctor": "kvsim.cli.doctor",
@@ -31,6 +32,7 @@ COMMANDS = {
     "schema": "kvsim.cli.schema",
     "tolerance": "kvsim.cli.tolerance",
     "trace": "kvsim.cli.trace",
+    "vectors": "kvsim.cli.vectors",
     "verify": "kvsim.cli.verify",
 }
 INTERRUPTED = 128 + signal.SIGINT

@@ -8,7 +8,8 @@ from kvsim.cli.options import common, known, one_of
 from kvsim.views.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-SCHEMAS = {name: f"{name}-1.json" for name in ("caches", "chat", "compare", "cost", "memory", "trace")}
+NAMES = ("caches", "chat", "claims", "compare", "cost", "memory", "trace", "vectors")
+SCHEMAS = {name: f"{name}-1.json" for name in NAMES}
 
 
 def command(say: Say) -> click.Command:

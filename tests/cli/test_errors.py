@@ -122,11 +122,11 @@ def check(argv, code, said, capsys):
         (["chat", "\udc80"], 2, "the text is not valid UTF-8"),
         (["chat", "中", "--edit", "1:\udc80"], 2, "the text is not valid UTF-8"),
         (["chat", "中", "--separator", "\udc80"], 2, "the text is not valid UTF-8"),
-        (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, compare, cost, doctor"),
+        (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, claims, compare, cost"),
         (
             ["schema", "bench"],
             2,
-            "unknown value 'bench' of NAME: use one of caches, chat, compare, cost, memory, trace",
+            "unknown value 'bench' of NAME: use one of caches, chat, claims, compare, cost, memory",
         ),
         (["schema"], 2, "NAME is missing"),
     ],

@@ -1,0 +1,249 @@
+"""Conformance vectors: every line again by running the meta model step by step, all layers, no symbol and no sum."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import kvsim
+from kvsim.blueprint import build_weights
+from kvsim.cli import run as run_command
+from kvsim.costs.catalogue import read_catalogue
+from kvsim.costs.vectors import MADE, list_subjects, list_vectors, to_line
+from kvsim.counting.ledger import total
+from kvsim.loading.config_file import choose_latent, make_config
+from kvsim.loading.facts import Facts
+from kvsim.loading.families import FAMILIES
+from tests.arrays.runs import ZOO
+from tests.costs.test_counter import shapes
+
+SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "vectors-1.json").read_text(encoding="utf-8"))
+NAMES = [subject.name for subject in list_subjects()]
+
+
+def read(vector):
+    """The config as another tool reads it: from the line alone."""
+    fields = json.loads(to_line(vector))["config"]
+    config = make_config(Facts(Path("line"), {**fields}))
+    return choose_latent(config, vector["question"].get("latent"))
+
+
+@lru_cache(maxsize=1)
+def vectors():
+    return list(list_vectors())
+
+
+@lru_cache(maxsize=1)
+def model_of(config, dtype):
+    """All layers, and room for contexts beyond the model's: a look-up costs nothing."""
+    encoder = config.encoder and replace(config.encoder, max_context=10**6)
+    return shapes(replace(config, max_context=10**6, encoder=encoder), dtype)
+
+
+class Stepper:
+    """A model of shapes that is fed step by step; events by step."""
+
+    def __init__(self, config, cache, source, dtype="bfloat16"):
+        self.model = model_of(config, dtype)
+        self.cache = self.model.new_cache(cache)
+        self.config, self.states, self.source = config, {}, source
+        self.steps = []
+
+    def feed(self, count):
+        with self.model.count() as ledger:
+            if self.config.encoder is not None and not self.states:
+                audio = self.config.encoder.audio
+                given = {"ids": [1] * self.source}
+                if audio is not None:
+                    features = self.model.ops.xp.empty((audio.n_mels, 2 * self.source), dtype=self.model.ops.dtype)
+                    given = {"features": features}
+                self.states = {"encoder_states": self.model.encode(**given)}
+            self.model([0] * count, self.cache, **self.states)
+        self.steps.append(ledger)
+        return ledger
+
+    def generate(self, prompt, new):
+        for stop in range(prompt, prompt + new):
+            self.feed(stop - self.cache.seen)
+        return self
+
+
+def work(events):
+    found = total(events)
+    return {"macs": found.macs, "flops": sum(2 * e.b * e.m * e.k * e.n for e in events),
+            "useful_macs": found.useful_macs, "useful_flops": 2 * found.useful_macs}  # fmt: skip
+
+
+def parameters(config, question):
+    """Every array of every layer, one by one."""
+    arrays = []
+    build_weights(config, lambda name, shape: arrays.append((name, prod(shape))))
+    shared = config.encoder is not None and config.encoder.audio is None
+    arrays = [(name, size) for name, size in arrays if not (shared and name == "encoder.tokens")]
+    outside = ("tokens", "encoder.tokens", "positions.", "encoder.positions", "positions", "project_in", "head.",
+               "head", "project_out", "encoder.convolutions")  # fmt: skip
+    tables = sum(size for name, size in arrays if name.startswith(outside))
+    idle = 0
+    for name, size in arrays:
+        parts = name.split(".")
+        if "experts" in parts and not name.endswith("router"):
+            layer, which = int(parts[parts.index("layers") + 1]), int(parts[parts.index("experts") + 1])
+            idle += size if which >= config.layers[layer].experts.chosen else 0
+    whole = sum(size for _, size in arrays)
+    return {
+        "total": whole, "active": whole - idle, "without_embeddings": whole - tables,
+        "active_without_embeddings": whole - tables - idle,
+        "bytes": {"float64": 8 * whole, "float32": 4 * whole, "float16": 2 * whole, "bfloat16": 2 * whole},
+    }  # fmt: skip
+
+
+def kv_bytes(config, question):
+    """What the caches of the layers hold after all tokens were fed."""
+    context, source = question["context"], question["source"]
+    stepper = Stepper(config, "dynamic", source)
+    stepper.feed(context)
+    layers = [layer.logical_bytes for layer in stepper.cache.layers]
+    cross = sum(layer.logical_bytes for layer in stepper.cache.cross)
+    return {"bytes": sum(layers) + cross, "layers": layers, "cross": cross}
+
+
+def step(config, question):
+    stepper = Stepper(config, "dynamic", question["source"])
+    if question["seen"]:
+        stepper.feed(question["seen"])
+    return work(stepper.feed(question["fed"]).events), stepper.steps[-1].events
+
+
+def sites(config, question):
+    told, events = step(config, question)
+    found = {}
+    for event in events:
+        found[event.site] = found.get(event.site, 0) + event.macs
+    return told | {"sites": found}
+
+
+def generation(config, question):
+    stepper = Stepper(config, question["cache"], question["source"]).generate(question["prompt"], question["new"])
+    events = [event for ledger in stepper.steps for event in ledger.events]
+    return work(events) | {"kv_bytes": stepper.cache.logical_bytes}
+
+
+def cells(config, question):
+    """Rows and columns as the products had them; admitted pairs counted one by one."""
+    found, layer, window = {}, question["layer"], config.layers[question["layer"]].window
+    for name, cache in (("no_cache", "none"), ("cached", "dynamic")):
+        stepper = Stepper(config, cache, question["source"]).generate(question["prompt"], question["new"])
+        useful = 0
+        for number in range(question["new"]):
+            stop = question["prompt"] + number
+            start = 0 if cache == "none" or number == 0 else stop - 1
+            useful += sum(1 for q in range(start, stop) for k in range(q + 1) if window is None or q - k < window)
+        found[name] = {
+            "score_cells": sum(ledger.score_cells(layer) for ledger in stepper.steps),
+            "useful_cells": useful,
+            "projected_rows": sum(ledger.projected_rows(layer) for ledger in stepper.steps),
+        }
+    return found
+
+
+AGAIN = {"parameters": parameters, "kv_bytes": kv_bytes, "step": lambda *asked: step(*asked)[0], "sites": sites,
+         "run": generation, "cells": cells}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_answer_again(name):
+    mine = [vector for vector in vectors() if vector["id"].startswith(f"{name}/")]
+    assert mine
+    for vector in mine:
+        question = vector["question"]
+        assert vector["answer"] == AGAIN[question["ask"]](read(vector), question), vector["id"]
+
+
+def test_every_line_is_in_the_schema():
+    check = jsonschema.Draft202012Validator(SCHEMA)
+    for vector in vectors():
+        check.validate(json.loads(to_line(vector)))
+    wrong = [{**vectors()[0], "answer": {}}, {**vectors()[0], "schema": "kvsim.vectors/2"}, {**vectors()[0], "more": 1}]
+    kv = next(v for v in vectors() if v["question"]["ask"] == "kv_bytes")
+    wrong.append({**kv, "answer": {**kv["answer"], "bytes": 1.5}})
+    wrong.append({**kv, "question": {**kv["question"], "ask": "step"}})
+    assert not any(check.is_valid(vector) for vector in wrong)
+
+
+def test_all_families_forms_and_small_models_are_asked():
+    assert len(vectors()) >= 300
+    assert {v["config"]["model_type"] for v in vectors()} == set(FAMILIES)
+    assert [*read_catalogue(), *(f"small/{name}" for name in ZOO), *(f"made/{name}" for name in MADE)] == NAMES
+    assert {v["question"].get("latent") for v in vectors()} == {None, "reexpanded", "absorbed", "cached_expanded"}
+    ids = [v["id"] for v in vectors()]
+    assert len(set(ids)) == len(ids)
+    lines = [to_line({**v, "id": None}) for v in vectors()]
+    assert len({json.dumps([v["config"], v["question"]]) for v in vectors()}) >= 300
+    assert all("\n" not in line for line in lines)
+
+
+def test_answers_are_exact_integers():
+    def numbers(value):
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from numbers(part)
+        else:
+            yield value
+
+    for vector in vectors():
+        assert all(type(number) is int and number >= 0 for number in numbers(vector["answer"])), vector["id"]
+
+
+def test_known_lines():
+    known = {v["id"]: v["answer"] for v in vectors()}
+    assert known["llama-2-7b-hf/parameters"]["bytes"]["float16"] == 13_476_831_232
+    assert known["llama-2-7b-hf/step/4096/1"]["flops"] == 13_214_154_752 + 524_288 * 4_097
+    assert known["llama-2-7b-hf/step/0/4096"]["flops"] == 62_921_270_886_400
+    assert known["llama-2-7b-hf/step/0/4096"]["useful_flops"] == 58_524_298_117_120
+    assert known["deepseek-v3/kv_bytes/1/bfloat16/absorbed"]["bytes"] == 70_272
+
+
+def test_the_command_prints_them_the_same_every_time(capsys):
+    assert run_command(["vectors"]) == 0
+    out = capsys.readouterr().out
+    assert out == "".join(to_line(vector) + "\n" for vector in vectors())
+    again = subprocess.run(
+        [sys.executable, "-m", "kvsim", "vectors", "--lang", "zh"], capture_output=True, check=True,
+        env={"PYTHONHASHSEED": "7", "LC_ALL": "C"},
+    )  # fmt: skip
+    assert again.stdout.decode() == out
+    assert not again.stderr
+    assert run_command(["schema", "vectors"]) == 0
+    assert json.loads(capsys.readouterr().out) == SCHEMA
+
+
+FLOPS = ("gpt2", "llama-2-7b-hf",
+         "llama-3.1-405b", "mistral-7b-v0.1", "qwen2.5-7b", "qwen3-8b", "olmo-2-0425-1b", "phi-2",
+         "pythia-12b", "gemma-7b", "gemma-2-9b", "smollm3-3b", "falcon-40b", "opt-66b")  # fmt: skip
+
+
+@pytest.mark.dev
+@pytest.mark.parametrize("name", FLOPS)
+def test_torch_counts_the_same(name):
+    """transformers' own model on meta tensors, which needs positions and a mask given; eager: full squares."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    line = next(v for v in vectors() if v["id"] == f"{name}/step/0/4096")
+    config = AutoConfig.for_model(**line["config"])
+    with torch.device("meta"):
+        theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        ids, pos = torch.zeros((1, 4096), dtype=torch.long), torch.arange(4096)[None]
+        mask = torch.zeros((1, 1, 4096, 4096))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            theirs(input_ids=ids, position_ids=pos, attention_mask=mask, use_cache=False)
+    assert counter.get_total_flops() == line["answer"]["flops"]
+    parameters = next(v for v in vectors() if v["id"] == f"{name}/parameters")["answer"]["total"]
+    assert parameters == sum(p.numel() for p in theirs.parameters()) - (2 * config.hidden_size if "opt" in name else 0)
