@@ -75,7 +75,11 @@ def check(argv, code, said, capsys):
         (["trace", "中", "--model", "a" * 300], 2, "no model 'aaa"),
         (["trace", "中", "--model", "~nobody-here/x"], 2, "no model"),
         (["trace", "中", "--model", "a\0b"], 2, "no model"),
-        (["trance"], 2, "unknown command 'trance': use one of bench, doctor, schema, trace"),
+        (
+            ["trance"],
+            2,
+            "unknown command 'trance': use one of bench, doctor, explain, schema, tolerance, trace, verify",
+        ),
         (["schema", "bench"], 2, "unknown value 'bench' of NAME: use one of trace"),
         (["schema"], 2, "NAME is missing"),
     ],
