@@ -109,7 +109,9 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    return equal(vote.got, output, 2 * vote.allowed)
+    """What was got, and where that is wrong no right answer: a mistake that changes nothing here explains nothing."""
+    right = equal(output, vote.expected, vote.allowed)
+    return equal(vote.got, output, 2 * vote.allowed) and not (vote.fails and right)
 
 
 def run_decoder(cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> list[Any]:

@@ -99,18 +99,18 @@ class Reference:
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
         """How far the reference's own runs in `dtype` are from it, at most: kvsim's where it computes in that, and the
-        independent decoder's where it covers the model. In float64 the two right answers are compared."""
+        independent decoder's where it covers the model. In float64 right answers are compared: cut and whole."""
         name, worst = format_name(dtype), 0.0
         for text in texts:
             right = self.run(text)
             runs = []
-            if name in self.model().ops.backend.dtypes:
-                runs.append(
-                    self.run(text, name) if name != "float64" else self.run([[i for chunk in text for i in chunk]])
-                )
+            if name != "float64" and name in self.model().ops.backend.dtypes:
+                runs.append(self.run(text, name))
+            elif name == "float64" and self.lossless:
+                runs.append(self.run([[i for chunk in text for i in chunk]]))
             if self.covered:
                 runs.append(self.emulate(text, name))
-            errors = [float(np.abs(run - right).max()) for run in runs if self.lossless or name != "float64"]
+            errors = [float(np.abs(run - right).max()) for run in runs]
             worst = max([worst, *(e for e in errors if math.isfinite(e))])
         return worst
 

@@ -50,6 +50,13 @@ def test_less_than_half_is_unknown():
     assert diagnose(four, candidates(one=[1.0, 2, 9, 9])).ids == (ONE.id,)
 
 
+def test_what_changes_nothing_explains_nothing():
+    """Got is a little beyond what is allowed, and so near the right answer that a mistake without effect is as near."""
+    near = [Vote(np.array([[0.0]]), np.array([[1.5]]), 1.0)]
+    assert near[0].fails
+    assert diagnose(near, candidates(one=[0.0])).ids == ()
+
+
 def test_nothing_fails_nothing_is_named():
     assert diagnose(votes([1, 2.0], [1, 2.0]), candidates(one=[1, 2.0])).ids == ()
 

@@ -17,7 +17,7 @@ NEEDS_DEV = ("torch_attention", "transformers_cache")
 
 
 def run(name):
-    environment = os.environ | {"KVSIM_LANG": "en"}
+    environment = os.environ | {"KVSIM_LANG": "en", "PYTHONPATH": str(FOLDER.parent.parent)}
     script = [sys.executable, str(FOLDER / f"{name}.py")]
     done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
     assert done.returncode == 0, done.stderr
