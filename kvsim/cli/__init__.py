@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "kvsim.cli.compare",
     "doctor": "kvsim.cli.doctor",
     "memory": "kvsim.cli.memory",
+    "plan": "kvsim.cli.plan",
     "schema": "kvsim.cli.schema",
     "trace": "kvsim.cli.trace",
 }

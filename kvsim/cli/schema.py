@@ -8,7 +8,7 @@ from kvsim.cli.options import common, known, one_of
 from kvsim.views.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-SCHEMAS = {name: f"{name}-1.json" for name in ("caches", "chat", "compare", "memory", "trace")}
+SCHEMAS = {name: f"{name}-1.json" for name in ("caches", "chat", "compare", "memory", "plan", "trace")}
 
 
 def command(say: Say) -> click.Command:

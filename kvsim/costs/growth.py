@@ -52,10 +52,11 @@ class Growth(NamedTuple):
         return done + left // rate if rate else None
 
     def _search(self, room: int) -> int:
-        """The same by halving, `peak` never falling and having no end."""
-        low, high = 0, 1
-        while self.peak(high) <= room:
-            low, high = high, 2 * high
+        """The same by halving: `peak` never falls, and is near group / GROUP bytes a token."""
+        group = self.group or 1
+        slack = self.fixed + sum(most * row for most, row in self.windows) + (GROUP + RESIDUAL) * self.full
+        low = max(0, (room - slack) * GROUP // group)  # fits
+        high = max(0, room) * GROUP // group + GROUP + RESIDUAL + 1  # does not
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.peak(middle) <= room else (low, middle)

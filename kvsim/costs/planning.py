@@ -121,6 +121,16 @@ def read_utilization(value: Any) -> Fraction:
     return Fraction(text)
 
 
+def decimal(share: Fraction) -> str:
+    """A share as it was written, without zeros at its end.
+
+    >>> decimal(Fraction("0.90")), decimal(Fraction(1))
+    ('0.9', '1')
+    """
+    text = f"{share.numerator * 10**18 // share.denominator:019d}"
+    return f"{text[:-18]}.{text[-18:]}".rstrip("0").rstrip(".")
+
+
 def list_readings(device: Device) -> dict[str, int]:
     """Bytes under each reading of the figure of the device's memory; `usable` where somebody printed it."""
     figure = device.nominal_bytes // (2**30 if device.nominal_bytes % 10**9 else 10**9)
