@@ -30,7 +30,7 @@ def _connect(address: str) -> Any:
 
 def _silent(address: str) -> BackendError:
     return BackendError(
-        "the scheduler {address} does not answer, or has no workers: waited {seconds} s",
+        "no scheduler with workers answers at {address}: given up within {seconds} s",
         address=shortened(address),
         seconds=SILENCE,
     )
