@@ -47,9 +47,10 @@ def run_plan(asked: dict[str, Any], as_json: bool, ascii_only: bool, say: Say) -
     from kvsim.costs.remedies import find_remedies
     from kvsim.views.plan import tell_plan, to_json
 
+    model = one("MODEL", needed("MODEL", asked["models"]), None)
     contexts = read_contexts(tuple(needed("--context", asked["contexts"])))
     found = plan(
-        one("MODEL", needed("MODEL", asked["models"]), None), one("--device", needed("--device", asked["names"]), None),
+        model, one("--device", needed("--device", asked["names"]), None),
         one("--context", contexts, None), dtype=one("--dtype", asked["dtypes"], None),
         cache_dtype=one("--cache-dtype", asked["cache_dtypes"], None), source=asked["source"],
         utilization=one("--utilization", asked["utilizations"], "1"), devices=one("--devices", asked["parallel"], 1),

@@ -58,9 +58,16 @@ def list_changes(plan: Plan) -> Iterator[tuple[str, int | str, dict[str, Any], i
     if context > 1:
         window = largest_power(context)
         yield "window", window, {"config": with_window(setup.config, window)}, context
-        yield "context", context // 2, {}, context // 2
+        shorter = shorter_context(plan)
+        yield "context", shorter, {}, shorter
     if 2 * setup.devices <= MOST_DEVICES:
         yield "devices", 2 * setup.devices, {"devices": 2 * setup.devices}, context
+
+
+def shorter_context(plan: Plan) -> int:
+    """The longest that fits once as the vendor reads the figure, where this one does not; else half of it."""
+    fit = plan.fits[0]
+    return fit.tokens if fit.requests == 0 and fit.tokens else plan.context // 2
 
 
 def _try(setup: Setup, fields: dict[str, Any]) -> Setup | None:

@@ -73,6 +73,16 @@ def test_what_cannot_be_is_not_offered():
     assert not [remedy for remedy in narrow if remedy.kind in ("window", "context")]
 
 
+def test_the_longest_context_that_fits():
+    """Llama-2-7B on an A10 at 32,768 tokens: 20,071 fit, once."""
+    now = plan("llama-2-7b-hf", "a10", 32_768)
+    assert now.fits[0].requests == 0
+    shorter = next(remedy for remedy in find_remedies(now) if remedy.kind == "context")
+    assert shorter.value == 20_071
+    assert shorter.fits[0].requests == 1
+    assert 0 <= shorter.fits[0].spare < 524_288
+
+
 def test_numbers():
     assert [largest_power(n) for n in (2, 3, 4, 5, 4_096, 4_097)] == [1, 2, 2, 4, 2_048, 4_096]
     config = find_config("llama-2-7b-hf")[1]
