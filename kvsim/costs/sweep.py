@@ -67,16 +67,16 @@ class Grid:
     @property
     def points(self) -> int:
         """How many rows."""
-        return prod(map(len, (*self._outer, self.contexts, self.batches)))
+        return prod(map(len, (*self._axes, self.contexts, self.batches)))
 
     @property
-    def _outer(self) -> tuple[Sequence[Any], ...]:
+    def _axes(self) -> tuple[Sequence[Any], ...]:
         return (self.models, self.dtypes, self.cache_dtypes, self.devices, self.parallel, self.utilizations)
 
     def combination(self, number: int) -> tuple[Any, ...]:
         """One of each but context and batch."""
         found = []
-        for values in reversed(self._outer):
+        for values in reversed(self._axes):
             number, place = divmod(number, len(values))
             found.append(values[place])
         return tuple(reversed(found))
@@ -189,10 +189,10 @@ def make_rows(grid: Grid, start: int, stop: int) -> list[Row]:
     """The rows of the points from `start` up to `stop`."""
     found: list[Row] = []
     known: Known = {}
-    inner = len(grid.contexts) * len(grid.batches)
+    block = len(grid.contexts) * len(grid.batches)
     while start < stop:
-        number, first = divmod(start, inner)
-        last = min(inner, first + stop - start)
+        number, first = divmod(start, block)
+        last = min(block, first + stop - start)
         found += _combined(grid, number, first, last, known)
         start += last - first
     return found
