@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "kvsim.cli.doctor",
     "explain": "kvsim.cli.explain_mistake",
     "memory": "kvsim.cli.memory",
+    "plan": "kvsim.cli.plan",
     "schema": "kvsim.cli.schema",
     "tolerance": "kvsim.cli.tolerance",
     "trace": "kvsim.cli.trace",

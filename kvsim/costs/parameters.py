@@ -82,21 +82,27 @@ def _reduce(config: Config) -> tuple[Config, tuple[int, ...]]:
     return replace(config, layers=tuple(kinds), n_layers=len(kinds)), tuple(kinds.values())
 
 
-def list_arrays(config: Config) -> Iterator[tuple[str, int, int]]:
-    """Name in a model with one layer of each kind, numbers in the array, how many layers have one like it."""
+def list_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """Name in a model with one layer of each kind, shape of the array, how many layers have one like it."""
     small, times = _reduce(config)
     encoder_times: tuple[int, ...] = ()
     if config.encoder is not None:
         encoder, encoder_times = _reduce(config.encoder)
         small = replace(small, encoder=encoder)
-    found: list[tuple[str, int]] = []
-    build_weights(small, lambda name, shape: found.append((name, prod(shape))))
-    for name, count in found:
+    found: list[tuple[str, tuple[int, ...]]] = []
+    build_weights(small, lambda name, shape: found.append((name, shape)))
+    for name, shape in found:
         stack, _, place = name.rpartition("layers.")
         if name == "encoder.tokens" and shares_tokens(config):
             continue
         layer = int(place.partition(".")[0]) if "layers." in name else -1
-        yield name, count, 1 if layer < 0 else (encoder_times if stack else times)[layer]
+        yield name, shape, 1 if layer < 0 else (encoder_times if stack else times)[layer]
+
+
+def list_arrays(config: Config) -> Iterator[tuple[str, int, int]]:
+    """The same with the numbers in the array for its shape."""
+    for name, shape, times in list_shapes(config):
+        yield name, prod(shape), times
 
 
 def measure_parameters(config: Config) -> Parameters:

@@ -102,6 +102,34 @@ CASES = {
             "none": ["gemma-3-1b-pt", "--cache", "none", "--new", "1", "--convention", "square"],
         }.items()
     },
+    "plan-llama-en": ["plan", "llama-2-7b-hf", "--device", "a10", "--context", "4096", "--lang", "en"],
+    "plan-llama-zh": ["plan", "llama-2-7b-hf", "--device", "a10", "--context", "4096", "--lang", "zh"],
+    "plan-gemma-zh": [
+        *("plan", "gemma-3-27b-pt", "--device", "a100-40gb", "--devices", "2", "--context", "32768"),
+        *("--dtype", "int8", "--cache-dtype", "int8", "--utilization", "0.9", "--lang", "zh"),
+    ],
+    "plan-short-en-ascii": [
+        *("plan", "llama-2-70b-hf", "--device", "h200", "--devices", "16", "--context", "10000000"),
+        *("--lang", "en", "--ascii"),
+    ],
+    "plan-deepseek-en": [
+        *("plan", "deepseek-v3", "--device", "h200", "--devices", "8", "--context", "32768", "--lang", "en")
+    ],
+    "plan-sweep-zh": [
+        *(
+            "plan",
+            "gpt2",
+            "mistral-7b-v0.1",
+            "--sweep",
+            "--device",
+            "t4",
+            "--device",
+            "h200",
+            "--context",
+            "1024,32768",
+        ),
+        *("--batch", "16", "--dtype", "bfloat16", "--lang", "zh"),
+    ],
     "float64-en": ["trace", "中华人民", "--dtype", "float64", "-n", "1", "--lang", "en"],
 }
 
