@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kvsim.blueprint import build_weights
 from kvsim.config import Config, Experts
 from kvsim.costs.forms import reduce_config
+from kvsim.costs.parameters import shares_tokens
 
 TABLES = ("tokens", "positions")  # of which a step reads one row for each token
 MADE_OF_SOURCE = (".cross.key", ".cross.value")  # cross-attention's, read where its keys and values are made
@@ -51,7 +52,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Reads:
     """A model's numbers. Embeddings are the tables that are looked up by id or position, a tied head's among them."""
 
     decoder: Stack
@@ -86,11 +87,11 @@ class Parameters:
         return any(m.experts.chosen < m.experts.count for m in (*self.decoder.mixed, *self.encoder.mixed))
 
 
-def count_arrays(config: Config) -> Parameters:
+def count_arrays(config: Config) -> Reads:
     """The numbers of every array of `config`, by how they are read."""
     kinds = reduce_config(config, 0, 0)
     decoder, encoder = Stack(), Stack()
-    tied = 0
+    tied, shared = 0, shares_tokens(config)
 
     def add(name: str, shape: tuple[int, ...]) -> None:
         nonlocal tied
@@ -98,8 +99,8 @@ def count_arrays(config: Config) -> Parameters:
         stack, place = (encoder, name.removeprefix("encoder.")) if inside else (decoder, name)
         size = prod(shape) * kinds.times(name)
         if place in TABLES:
-            stack.tables += size
             stack.row += shape[1]
+            stack.tables += 0 if inside and place == "tokens" and shared else size  # one array, counted once
             if place == "tokens" and config.tied_head and not inside:
                 tied = size
         elif ".experts." in place:
@@ -115,4 +116,4 @@ def count_arrays(config: Config) -> Parameters:
             stack.whole += size
 
     build_weights(kinds.config, add)
-    return Parameters(decoder, encoder, tied)
+    return Reads(decoder, encoder, tied)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from kvsim.config import Config, LayerKind
-from kvsim.costs.arrays import Parameters, count_arrays
+from kvsim.costs.arrays import Reads, count_arrays
 from kvsim.costs.conventions import CONVENTIONS, Convention, add_flops, counted, run_sites
 from kvsim.costs.counter import Count, Sums, count
 from kvsim.costs.crossover import Crossover, find_crossover
@@ -95,7 +95,7 @@ class Side:
     """The run with one cache."""
 
     count: Count
-    parameters: Parameters
+    parameters: Reads
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -150,7 +150,7 @@ class Cost:
 
     cached: Side
     uncached: Side
-    parameters: Parameters
+    parameters: Reads
 
     @property
     def count(self) -> Count:

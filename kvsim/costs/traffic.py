@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kvsim.caches import new_cache, parse_spec
 from kvsim.caches.base import Shape
 from kvsim.caches.cache import Cache
-from kvsim.costs.arrays import Parameters
+from kvsim.costs.arrays import Reads
 from kvsim.costs.counter import Count
 from kvsim.costs.forms import Forms
 from kvsim.counting.symbolic import Piece, pieces, sum_over
@@ -58,7 +58,7 @@ class Traffic:
     """What the steps of `count` move."""
 
     count: Count
-    parameters: Parameters
+    parameters: Reads
 
     @property
     def keeps(self) -> bool:
