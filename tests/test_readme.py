@@ -72,3 +72,15 @@ def test_every_family_is_named():
     for name in READMES:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert [family for family in FAMILIES if f"`{family}`" not in text] == []
+
+
+def test_how_many_claims_and_vectors_there_are():
+    """The numbers that the text gives."""
+    from kvsim.costs.claims import list_claims
+    from kvsim.costs.vectors import list_vectors
+    from kvsim.testing.bank import BANK
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(list(list_claims()))} claims" in text
+    assert f"{len(list(list_vectors())):,} questions" in text
+    assert f"({len(BANK)} of them)" in text

@@ -14,7 +14,7 @@ from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Scattered, Span, View
 
-ON_HOST = ("numpy", "exact")
+ON_HOST = ("numpy", "exact", "meta")
 
 
 def host_ops(ops: Ops) -> Ops:
