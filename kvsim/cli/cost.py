@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from kvsim.cli.options import Number, common, known, note, one_of, use_color
+from kvsim.cli.options import Number, common, known, note, note_assumed, one_of, use_color
 from kvsim.errors import UsageError
 from kvsim.views.language import Say
 
@@ -87,11 +87,12 @@ def command(say: Say) -> click.Command:
     @click.option(
         "--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters; the text itself stays as it is.")
     )
+    @click.option("-v", "--verbose", is_flag=True, help=say("Tell what the config.json leaves out."))
     @common(say)
     def cost(
         model: str, prompt: int, new: int, convention: str, cache: str, device: str | None, dtype: str,
         overhead: float | None, latent: str | None, source: int | None, plot: bool, svg: Path | None, as_json: bool,
-        ascii_only: bool,
+        ascii_only: bool, verbose: bool,
     ) -> int:  # fmt: skip
         from kvsim.costs.conventions import CONVENTIONS
         from kvsim.costs.cost import cost as find_cost
@@ -100,6 +101,8 @@ def command(say: Say) -> click.Command:
         from kvsim.costs.roofline import Limits
         from kvsim.files import write_beside
 
+        if verbose:
+            note_assumed(say, model)
         chosen = one_of("--convention", convention, (*CONVENTIONS, "all"))
         conventions = [c for c in CONVENTIONS if chosen in (c, "all")]
         if svg is not None and not svg.parent.is_dir():

@@ -6,7 +6,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from kvsim.cli.options import Number, common, known, note, use_color
+from kvsim.cli.options import Number, common, known, note, note_assumed, use_color
 from kvsim.errors import UsageError, shortened
 from kvsim.views.language import Say
 
@@ -71,7 +71,8 @@ def command(say: Say) -> click.Command:
         "--json", "as_json", is_flag=True, help=say("Print one JSON object (its schema: kvsim schema memory).")
     )
     @click.option("--ascii", "ascii_only", is_flag=True, help=say("Draw with ASCII characters."))
-    @click.option("-v", "--verbose", is_flag=True, help=say("List the facts of the model that are used."))
+    @click.option("-v", "--verbose", is_flag=True, help=say("List the facts of the model that are used,"
+                  " and what its config.json leaves out."))  # fmt: skip
     @common(say)
     def memory(
         model: str, contexts: tuple[str, ...], batch: int, dtype: str, cache_dtype: str | None, block: int,
@@ -81,6 +82,8 @@ def command(say: Say) -> click.Command:
         from kvsim.costs.memory import measure_memory
 
         asked = read_contexts(contexts)
+        if verbose:
+            note_assumed(say, model)
         config = find_config(model)[1]
         measured = measure_memory(
             model, asked or default_contexts(config.max_context), batch=batch, dtype=dtype, cache_dtype=cache_dtype,

@@ -186,6 +186,16 @@ class Bar:
             self._progress.stop()
 
 
+def note_assumed(say: Say, model: str) -> None:
+    """On stderr: the fields that the model's config.json leaves out, and what stands in for each (-v)."""
+    from kvsim.costs.catalogue import find_assumed
+
+    told = ", ".join(f"{field} = {shortened(value)}" for field, value in find_assumed(model).items())
+    note(say("note: left out of the config.json of {model}, and taken: {fields}").format(
+        model=model, fields=told or "-"
+    ))  # fmt: skip
+
+
 def note(text: str) -> None:
     """A line on stderr. A stderr that cannot be written to costs the note, never the result."""
     with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kvsim.cli.memory import complete_name, read_contexts
-from kvsim.cli.options import Bar, Number, common, known, note, shown, use_color
+from kvsim.cli.options import Bar, Number, common, known, note, note_assumed, shown, use_color
 from kvsim.errors import KvsimError, UsageError
 from kvsim.views.language import Say, explain
 
@@ -166,11 +166,14 @@ def command(say: Say) -> click.Command:
                   help=say("Requests at once, in a sweep."))  # fmt: skip
     @click.option("--csv", metavar="FILE", help=say("Write the sweep to a file, whole or not at all."))
     @click.option("--scheduler", metavar="tcp://HOST:PORT", help=say("Run the sweep on that Dask cluster."))
+    @click.option("-v", "--verbose", is_flag=True, help=say("Tell what the config.json leaves out."))
     @shown(say, "plan")
     @common(say)
     def plan(
-        csv: str | None, scheduler: str | None, as_json: bool, ascii_only: bool, **asked: Any
+        csv: str | None, scheduler: str | None, verbose: bool, as_json: bool, ascii_only: bool, **asked: Any
     ) -> int:  # fmt: skip
+        for model in asked["models"] if verbose else ():
+            note_assumed(say, model)
         if asked["sweep"] is not None:
             return run_grid(asked, csv, scheduler, as_json, ascii_only, say)
         for option, value in (("--csv", csv), ("--scheduler", scheduler), ("--batch", asked["batches"])):

@@ -122,3 +122,19 @@ def test_numpy_is_not_needed():
 )
 def test_units(count, unit, said):
     assert in_units(count, unit) == said
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["memory", "llama-2-13b-hf"],
+        ["cost", "llama-2-13b-hf", "--prompt", "5", "--new", "3"],
+        ["plan", "llama-2-13b-hf", "--device", "a10", "--context", "4096"],
+    ],
+)
+def test_what_a_config_leaves_out_is_told_when_asked(argv, capsys):
+    assert run([*argv, "--lang", "en"]) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert run([*argv, "--lang", "en", "-v"]) == 0
+    told = capsys.readouterr().err
+    assert "left out of the config.json of llama-2-13b-hf, and taken: head_dim = 128, rope_theta = 10000.0" in told
