@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+import kvsim
 from kvsim.caches import POLICIES, parse_spec
 from kvsim.comparison import IDS, make, source_of
 from kvsim.config import BY_LENGTH
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
+from tests.models import PRIMES
 
 SPECS = (
     "none", "dynamic", "static:40", "paged:4", "window:5", "sinks:2+3", "int8:residual=2,group=2",
@@ -73,3 +75,23 @@ def test_a_model_and_a_policy(name, spec, tmp_path):
     cache.clear()
     assert (cache.seen, cache.logical_bytes) == (0, 0)
     assert np.array_equal(model(IDS[:7], cache, **source), first)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "exact"])
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("fp8")])
+def test_a_batch_is_each_sequence_by_itself(spec, backend):
+    """Prompts of different lengths under every policy: ids, and logits to rounding, on exact bit for bit."""
+    model = make(PRIMES, backend, "float64")
+    prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 11]]
+    runs = kvsim.generate(model, prompts, 6, cache=spec, keep_logits=True)
+    for prompt, run in zip(prompts, runs, strict=True):
+        alone = kvsim.generate(model, prompt, 6, cache=spec, keep_logits=True)
+        assert run.ids == alone.ids
+        for one, other in zip(run.steps, alone.steps, strict=True):
+            if backend == "exact":
+                assert np.array_equal(one.logits, other.logits)
+            else:
+                assert np.abs(one.logits - other.logits).max() <= 1e-12 * np.abs(other.logits).max()
+    products = [event for event in runs[0].steps[1].events if event.site == "layers.0.query"]
+    assert [event.m for event in products] == [sum(len(run.steps[1].fed) if spec != "none" else len(prompt) + 1
+                                                   for run, prompt in zip(runs, prompts, strict=True))]  # fmt: skip
