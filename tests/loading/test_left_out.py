@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kvsim.errors import FileError
@@ -138,6 +138,8 @@ def test_any_fields_left_out_or_null(tmp_path, name, data):
     keys = read_fields(whole)
     without = data.draw(st.sets(st.sampled_from(keys)))
     nulls = data.draw(st.sets(st.sampled_from(keys), max_size=2))
+    # A class's own width that the file's heads do not divide: refused here, rounded down by transformers.
+    assume(not {"hidden_size", "head_dim"} <= without | nulls)
     fields = {key: None if key in nulls else value for key, value in whole.items() if key not in without}
     same(tmp_path, fields)
 
