@@ -157,6 +157,12 @@ class LayerCache(ABC):
 
     # What attention calls
 
+    def _allocate(self, capacity: int) -> tuple[Array, Array]:
+        """Arrays for `capacity` rows of keys and of values, [G, capacity, K] each."""
+        ops, (g, k, v) = self.ops, self.shape
+        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
+        return made[0], made[1]
+
     @abstractmethod
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""

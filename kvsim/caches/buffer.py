@@ -19,11 +19,6 @@ class BufferLayer(LayerCache):
         self.rows = 0
         self._keys, self._values = self._allocate(capacity)
 
-    def _allocate(self, capacity: int) -> tuple[Array, Array]:
-        ops, (g, k, v) = self.ops, self.shape
-        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
-        return made[0], made[1]
-
     @abstractmethod
     def _make_room(self, needed: int) -> None:
         """See that the arrays hold `needed` rows; the first `self.rows` must survive."""

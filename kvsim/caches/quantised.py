@@ -97,11 +97,6 @@ class QuantisedLayer(LayerCache):
 
     # What attention calls
 
-    def _allocate(self, capacity: int) -> tuple[Array, Array]:
-        ops, (g, k, v) = self.ops, self.shape
-        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
-        return made[0], made[1]
-
     def _make_room(self, needed: int) -> None:
         """Room for so many rows that are not quantised: doubled, up to as many as there are in single steps."""
         if needed <= self._keys.shape[1]:

@@ -47,11 +47,6 @@ class WindowLayer(LayerCache):
         windows = [kind.window or options for kind in config.layers]
         return [cls(ops, layer_shape(config), min(options, window)) for window in windows]
 
-    def _allocate(self, capacity: int) -> tuple[Array, Array]:
-        ops, (g, k, v) = self.ops, self.shape
-        made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
-        return made[0], made[1]
-
     def _old(self, stop: int) -> slice:
         """The columns of the rows that a query at position `stop` can see of those before it."""
         first = max(self.pos.start, stop - self.kept)
