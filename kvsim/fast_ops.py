@@ -22,6 +22,7 @@ from kvsim.weights import Linear, Norm
 
 BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache
 LARGEST = {char: math.log(float(np.finfo(char).max)) - 1.0 for char in "fd"}  # whose exp is finite
+add_up, largest_of = np.add.reduce, np.maximum.reduce  # the methods, without the functions' detours
 THREAD_BYTES = 1 << 21  # below this, handing work to a thread costs more than it saves
 
 
@@ -84,9 +85,9 @@ def join(ws: Sequence[Linear]) -> Joined:
 
 
 def _softmax(scores: Array, out: Array) -> None:
-    np.subtract(scores, np.maximum.reduce(scores, axis=-1, keepdims=True), out=out)
+    np.subtract(scores, largest_of(scores, axis=-1, keepdims=True), out=out)
     np.exp(out, out=out)
-    out /= np.add.reduce(out, axis=-1, keepdims=True)
+    out /= add_up(out, axis=-1, keepdims=True)
 
 
 class FastOps(Ops):
@@ -97,16 +98,21 @@ class FastOps(Ops):
         self._joined: dict[int, Joined] = {}
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
-        y = self.matmul(kind, x, w.weight.T)
+        y = self.matmul(kind, x, w.weight.mT)
         if w.bias is not None:
             y += w.bias
         return y
 
-    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
-        """One product for all, where the weights lie one below the other; an event for each all the same."""
+    def joined(self, ws: Sequence[Linear]) -> Joined:
+        """The weights as one, found once."""
         joined = self._joined.get(id(ws[0].weight))
         if joined is None or not all(map(is_, joined.parts, [w.weight for w in ws])):
             joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
+        return joined
+
+    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
+        """One product for all, where the weights lie one below the other; an event for each all the same."""
+        joined = self.joined(ws)
         if joined.across is None:
             return super().linears(kinds, x, ws)
         widths = [w.weight.shape[0] for w in ws]
@@ -116,8 +122,9 @@ class FastOps(Ops):
         return tuple([y[:, columns] for columns in joined.columns])
 
     def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        axis = 1 if pairs == "halves" else 2
-        return np.expand_dims(cos_TJ, axis), np.stack((-sin_TJ, sin_TJ), axis)
+        axis = 1 if pairs == "halves" else 2  # where the two of a pair lie side by side
+        cos, sin = (x[:, None, :] if axis == 1 else x[:, :, None] for x in (cos_TJ, sin_TJ))
+        return cos, self.xp.concat((-sin, sin), axis=axis)
 
     def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
         cos, sin = angles
@@ -147,17 +154,17 @@ class FastOps(Ops):
         if self.wide_dtype != self.dtype or x.ndim != 2:
             return super().norm(kind, x, w, eps)
         if x.shape[0] == 1:
-            return self._norm_row(kind, x, w, eps)
+            return self.norm_row(x, kind, w.gain, w.bias, eps, np.empty_like(x))
         size, gain, bias = x.shape[1], w.gain, w.bias
         y = np.empty_like(x)
 
         def work(start: int, stop: int) -> None:
             block, out = x[start:stop], y[start:stop]
             if kind == "layer":
-                mean = np.add.reduce(block, axis=1, keepdims=True)
+                mean = add_up(block, axis=1, keepdims=True)
                 mean /= size
                 block = np.subtract(block, mean, out=out)
-            scale = np.add.reduce(block * block, axis=1, keepdims=True)
+            scale = add_up(block * block, axis=1, keepdims=True)
             scale /= size
             scale += eps
             np.divide(block, np.sqrt(scale, out=scale), out=out)
@@ -169,17 +176,19 @@ class FastOps(Ops):
         in_blocks(work, x.shape[0], x.itemsize * size)
         return y
 
-    def _norm_row(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
+    @staticmethod
+    def norm_row(x: Array, kind: str, gain: Array | None, bias: Array | None, eps: float, out: Array) -> Array:
         """One row, whose statistics are numbers and not arrays: half of the calls, of which a step makes many."""
         size = x.shape[1]
-        y = x - float(np.add.reduce(x[0])) / size if kind == "layer" else x
-        scale = math.sqrt(float(np.add.reduce((y * y)[0])) / size + eps)
-        y = y / scale
-        if w.gain is not None:
-            y *= w.gain
-        if w.bias is not None:
-            y += w.bias
-        return y
+        if kind == "layer":
+            x = np.subtract(x, float(add_up(x[0])) / size, out=out)
+        scale = math.sqrt(float(add_up((x * x)[0])) / size + eps)
+        np.divide(x, scale, out=out)
+        if gain is not None:
+            np.multiply(out, gain, out=out)
+        if bias is not None:
+            np.add(out, bias, out=out)
+        return out
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
@@ -196,8 +205,16 @@ class FastOps(Ops):
         in_blocks(work, flat.shape[0], flat.itemsize * flat.shape[1])
         return out
 
+    def argmax(self, logits: Array) -> int:
+        chosen = int(logits.argmax())  # the first NaN, if there is one
+        return -1 if math.isnan(logits[chosen]) else chosen
+
+    def fast_activation(self, kind: str) -> Callable[[Any], None] | None:
+        """The activation `kind`, over what it is given, if it has been made fast."""
+        return getattr(self, f"_fast_{kind}", None)
+
     def activate(self, kind: str, x: Array) -> Array:
-        function: Callable[[Any], None] | None = getattr(self, f"_fast_{kind}", None)
+        function = self.fast_activation(kind)
         if function is not None and x.shape[0] == 1 and self.wide_dtype == self.dtype:
             function(x)
             return x

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +13,10 @@ from kvsim.caches.pool import Pool
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError, shortened
+from kvsim.inputs import check_ids, same_source
 from kvsim.ops import Ops
 from kvsim.placement import arrays_of, check_shapes, move
+from kvsim.spans import Span
 from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
@@ -38,15 +39,15 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     return FastOps(backend, dtype)
 
 
-def _same(ops: Ops, one: Any, other: Any) -> bool:
-    """Are two sources the same: equal ids, or the very array, or one of equal numbers?"""
-    if isinstance(one, tuple) or isinstance(other, tuple):
-        return isinstance(one, tuple) and one == other
-    if one is other or tuple(one.shape) != tuple(other.shape):
-        return one is other
-    xp = ops.xp
-    one, other = (xp.asarray(x, dtype=ops.dtype, device=ops.device) for x in (one, other))
-    return not bool(xp.any(xp.abs(one - other) > 0.0))
+def make_replays(ops: Ops, config: Config) -> Any:
+    """Where steps that come again are recorded: on NumPy's own arrays, where calls cost as much as what they do."""
+    from kvsim.fast_ops import FastOps
+
+    if not isinstance(ops, FastOps):
+        return None
+    from kvsim.replay.replays import Replays, repeats
+
+    return Replays(ops, config) if repeats(ops, config) else None
 
 
 class Model:
@@ -82,6 +83,7 @@ class Model:
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = move(self.ops, weights, {})
+        self._replays = make_replays(self.ops, config)
 
     @property
     def backend(self) -> str:
@@ -212,7 +214,7 @@ class Model:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
         told = tuple(ids) if ids is not None else None if not given else given[0]
         if cache.source is not None:
-            if told is not None and not _same(self.ops, told, cache.source):
+            if told is not None and not same_source(self.ops, told, cache.source):
                 raise UsageError("this cache has read another source: use a new one")
             return None
         if told is None:
@@ -247,7 +249,9 @@ class Model:
             return []
         check_room([(cache, row.pos) for (_, cache, _), row in zip(sequences, rows, strict=True)])
         try:
-            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
+            out = self._repeat(sequences[0][1], rows[0].pos, ids[0]) if len(ids) == 1 else None
+            if out is None:
+                out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
             for _, cache, _ in sequences:
                 cache.rewind()
@@ -255,6 +259,12 @@ class Model:
         for (_, cache, _), row in zip(sequences, rows, strict=True):
             cache.commit(row.pos, ids[row.rows])
         return [out[n : n + 1, :] if logits == "last" else out[row.rows, :] for n, row in enumerate(rows)]
+
+    def _repeat(self, cache: Cache, pos: Span, token: int) -> Array | None:
+        """Logits [1, V] of a step of one token that came before and was recorded; None for any other."""
+        if self._replays is None:
+            return None
+        return self._replays.run(self.weights, cache, pos, token)
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
@@ -277,23 +287,5 @@ class Model:
         return cache
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:
-        """Ids as Python ints, all inside the vocabulary: a device would wrap or clamp in silence."""
-        if isinstance(ids, str):
-            raise UsageError("expected token ids, got text: use model.tokenizer.encode(text)")
-        if not isinstance(ids, Iterable):
-            raise UsageError("expected token ids, got {got}", got=shortened(ids))
-        try:
-            checked = [index(i) for i in ids]
-        except TypeError as error:
-            raise UsageError("token ids are integers: {error}", error=error) from error
-        if not checked:
-            raise UsageError("no token ids: give at least one")
-        for i in checked:
-            if not 0 <= i < self.config.vocab_size:
-                raise UsageError(
-                    "token id {id} is outside the vocabulary of {model}: ids go from 0 to {last}",
-                    id=i,
-                    model=self.name,
-                    last=self.config.vocab_size - 1,
-                )
-        return checked
+        """Ids as Python ints, all inside the vocabulary. UsageError: none, or others."""
+        return check_ids(ids, self.config.vocab_size, self.name)

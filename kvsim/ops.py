@@ -225,6 +225,12 @@ class Ops:
         small = xp.exp(-xp.abs(x))
         return xp.where(x < 0.0, small, 1.0) / (1.0 + small)
 
+    def argmax(self, logits: Array) -> int:
+        """Where the largest of logits [V] stands, the first of equals; -1 where NaN would make that a lie. One number
+        leaves the device."""
+        xp = self.xp
+        return int(xp.where(xp.any(xp.isnan(logits)), -1, xp.argmax(logits)))
+
     def round_bfloat16(self, x: Array) -> Array:
         """x rounded to the eight significant bits of bfloat16, ties to even, in x's own dtype.
 

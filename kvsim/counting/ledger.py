@@ -1,10 +1,13 @@
 """Sums over events. All exact integers; macs and flops = 2 · macs are never mixed up."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul
 from kvsim.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvsim.counting.repeated import Repeated
 
 
 class Totals(NamedTuple):
@@ -37,7 +40,24 @@ class Ledger:
     """The products that ran while it was open, in order (`with model.count() as ledger:`)."""
 
     def __init__(self, events: Iterable[MatMul] = ()) -> None:
-        self.events = list(events)
+        self._events = list(events)
+        self._later: list[tuple[Repeated, int]] = []  # steps whose events come after these, not written out yet
+
+    @property
+    def events(self) -> list[MatMul]:
+        """All of them."""
+        while self._later:
+            step, t = self._later.pop(0)
+            self._events += step.at(t)
+        return self._events
+
+    @events.setter
+    def events(self, events: list[MatMul]) -> None:
+        self._events, self._later = events, []
+
+    def repeat(self, step: "Repeated", t: int) -> None:
+        """The events of a step that comes again, at t: written out when somebody asks for them."""
+        self._later.append((step, t))
 
     def __iter__(self) -> Iterator[MatMul]:
         return iter(self.events)
@@ -48,7 +68,7 @@ class Ledger:
     @property
     def macs(self) -> int:
         """Multiply-accumulates executed, all products."""
-        return total(self.events).macs
+        return total(self._events).macs + sum(step.macs_at(t) for step, t in self._later)
 
     @property
     def flops(self) -> int:

@@ -35,7 +35,9 @@ def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
     frequency_J = ops.constants(rope.size // 2, lambda: frequencies(rope, length))
     pos_T = xp.astype(ops.arange(pos.start, pos.stop), xp.float64)
     angle_TJ = pos_T[:, None] * frequency_J[None, :]
-    cos_TJ, sin_TJ = xp.cos(angle_TJ) * rope.magnitude, xp.sin(angle_TJ) * rope.magnitude
+    cos_TJ, sin_TJ = xp.cos(angle_TJ), xp.sin(angle_TJ)
+    if rope.magnitude != 1.0:
+        cos_TJ, sin_TJ = cos_TJ * rope.magnitude, sin_TJ * rope.magnitude
     return xp.astype(cos_TJ, ops.dtype), xp.astype(sin_TJ, ops.dtype)
 
 

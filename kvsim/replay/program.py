@@ -1,0 +1,180 @@
+"""A recorded step, made ready to be called: every array whose size is the same in each step is made once.
+
+Calls on such arrays are bound to them. Arrays that grow with the context, and those that a cache shows, stand in
+registers for the time of a step.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kvsim.arrays import Array
+from kvsim.counting.repeated import Repeated
+from kvsim.counting.symbolic import Poly
+from kvsim.errors import KvsimError
+from kvsim.replay.recording import Call, Recorded, Shown
+from kvsim.spans import Span, View
+
+Run = Callable[[], Any]
+
+
+def parts_of(x: Any) -> list[Any]:
+    """What an argument holds: recorded arrays, forms in t, constants."""
+    if type(x) in (tuple, list):
+        return [part for one in x for part in parts_of(one)]
+    return [x.start, x.stop, x.step] if type(x) is slice else [x]
+
+
+def as_encoded(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
+    """Rows come to the cache with their positions worked in: that was recorded."""
+    return keys, values
+
+
+class Program:
+    """What a step of one token does, for every number t of tokens seen before it in lo .. hi."""
+
+    def __init__(
+        self, tape: Sequence[Call | Shown], token: Recorded, result: Recorded, events: Repeated, lo: int, hi: int
+    ) -> None:
+        self.lo, self.hi, self.events = lo, hi, events
+        self._token = np.zeros(1, np.int64)
+        self._fixed: dict[int, Array] = {id(token): self._token}
+        self._at: dict[int, int] = {}  # which register
+        self._registers: list[Any] = []
+        self._pos = Span(0, 0)  # of the step that runs
+        self._layers: tuple[Any, ...] = ()
+        self.tape = tape  # keeps the recorded arrays, whose ids are used above
+        self._runs = [run for call in tape for run in self._make(call)]
+        self._result = result
+
+    def run(self, token: int, pos: Span, layers: Sequence[Any]) -> Array:
+        """Logits [1, V] of the one token at `pos`, whose rows the caches `layers` take."""
+        self._token[0] = token
+        self._pos, self._layers = pos, tuple(layers)
+        try:
+            for run in self._runs:
+                run()
+            made = self._value(self._result)
+            return made.copy() if id(self._result) in self._fixed else made
+        finally:
+            self._registers[:] = [None] * len(self._registers)  # nothing of a cache is held on to
+            self._layers = ()
+
+    # Where values stand
+
+    def _is_fixed(self, x: Any) -> bool:
+        """Is it the same array, or number, in every step?"""
+        return all(type(part) is not Poly and id(part) not in self._at for part in parts_of(x))
+
+    def _value(self, x: Any) -> Any:
+        """An argument as it is now."""
+        if type(x) is Recorded:
+            at = self._at.get(id(x))
+            return self._fixed[id(x)] if at is None else self._registers[at]
+        if type(x) is Poly:
+            return x(self._pos.start)
+        if type(x) is slice:
+            return slice(self._value(x.start), self._value(x.stop), x.step)
+        return type(x)(self._value(part) for part in x) if type(x) in (tuple, list) else x
+
+    def _fix(self, x: Recorded, array: Array) -> Array:
+        self._fixed[id(x)] = array
+        return array
+
+    def _register(self, x: Recorded) -> int:
+        self._registers.append(None)
+        self._at[id(x)] = len(self._registers) - 1
+        return self._at[id(x)]
+
+    # What runs
+
+    def _make(self, call: Call | Shown) -> list[Run]:
+        """The calls that do what was recorded; none for what shows memory that stays where it is."""
+        for x in parts_of([call.given if isinstance(call, Shown) else [*call.arguments, *call.options.values()]]):
+            if type(x) is Recorded and x.array is not None:
+                self._fixed[id(x)] = x.array
+        if isinstance(call, Shown):
+            return [self._make_shown(call)]
+        function, result = call.function, call.result
+        fixed = self._is_fixed([call.arguments, list(call.options.values())])
+        options = {name: self._value(x) for name, x in call.options.items()}
+        if call.mode == "over":
+            return [self._make_over(call, options)]
+        if call.mode == "view" and fixed:
+            shown = function(*self._value(call.arguments), **options)
+            if np.may_share_memory(shown, self._value(call.arguments[0])):
+                self._fix(result, shown)
+                return []
+        if call.mode == "view" or any(type(size) is Poly for size in result.shape):
+            return [self._make_new(call, options)]
+        out = self._fix(result, np.empty(result.shape, result.dtype))
+        if call.mode == "out":
+            return [self._bind(function, call.arguments, options | {"out": out})]
+        made = self._bind(function, call.arguments, options)
+        return [lambda: np.copyto(out, made())]
+
+    def _bind(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Run:
+        """A call without arguments."""
+        if self._is_fixed(arguments):
+            return partial(function, *self._value(arguments), **options)
+        at, registers = [self._at.get(id(x)) for x in arguments], self._registers
+        if at[0] is not None and self._is_fixed(arguments[1:]):
+            first, rest = at[0], self._value(arguments[1:])
+            return lambda: function(registers[first], *rest, **options)
+        if len(at) == 2 and at[1] is not None and self._is_fixed(arguments[:1]):
+            second, before = at[1], self._value(arguments[0])
+            return lambda: function(before, registers[second], **options)
+        return lambda: function(*self._value(arguments), **options)
+
+    def _make_new(self, call: Call, options: dict[str, Any]) -> Run:
+        """An array that is another in every step."""
+        made, registers = self._bind(call.function, call.arguments, options), self._registers
+        to = self._register(call.result)
+
+        def run() -> None:
+            registers[to] = made()
+
+        return run
+
+    def _make_over(self, call: Call, options: dict[str, Any]) -> Run:
+        """What is written over the first argument, which is the result from then on."""
+        first, rest = call.arguments[0], call.arguments[1:]
+        if id(first) not in self._at:
+            array = self._fix(call.result, self._fixed[id(first)])
+            out = {"out": array} if isinstance(call.function, np.ufunc) else {}
+            return self._bind(call.function, call.arguments, options | out)
+        at = self._at[id(call.result)] = self._at[id(first)]
+        function, registers = call.function, self._registers
+        if not isinstance(function, np.ufunc):
+            return self._bind(function, call.arguments, options)
+        other = self._value(rest[0]) if self._is_fixed(rest) else None
+
+        def run() -> None:
+            x = registers[at]
+            function(x, self._value(rest[0]) if other is None else other, out=x)
+
+        return run
+
+    def _make_shown(self, call: Shown) -> Run:
+        """A cache takes its rows and shows what the query may look at, which must be what was recorded."""
+        keys, values = (self._fixed[id(x)] for x in call.given)
+        to_keys, to_values = (self._register(x) for x in call.shown)
+        layer, window, registers = call.layer, call.view.window, self._registers
+        start: Any = call.view.key_pos[0]  # a number or a form in t
+
+        def run() -> None:
+            pos = self._pos
+            view: View = self._layers[layer].update(keys, values, pos, as_encoded)
+            first = start if type(start) is int else start(pos.start)
+            expected = (Span(first, pos.stop), pos, window, None, None)
+            if view[2:] != expected:
+                raise KvsimError(
+                    "a cache shows {got} where {expected} was recorded: its preview and its update must agree",
+                    got=view[2:],
+                    expected=expected,
+                )
+            registers[to_keys], registers[to_values] = view.keys, view.values
+
+        return run

@@ -1,0 +1,37 @@
+"""The transformer, run once for what it asks for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvsim.caches.base import LayerCache
+from kvsim.config import Config
+from kvsim.counting.repeated import Repeated
+from kvsim.counting.symbolic import Poly, Split
+from kvsim.fast_ops import FastOps
+from kvsim.placement import move
+from kvsim.replay.program import Program
+from kvsim.replay.recording import RecordingLayer, RecordingOps, Tape
+from kvsim.spans import Span
+from kvsim.transformer.attention import Sequence as Rows
+from kvsim.transformer.decoder import decode
+from kvsim.weights import Weights
+
+FOREVER = 1 << 40  # tokens
+
+
+def record(ops: FastOps, config: Config, weights: Weights, layers: Sequence[LayerCache], t: int) -> Program:
+    """What one token does after `t` others, and after all numbers of others that make no difference but their own."""
+    lo, hi = 0, FOREVER
+    while True:
+        tape = Tape()
+        recording, token = RecordingOps(tape, ops), tape.given((1,), "int64")
+        now: Any = Poly((0, 1), lo, hi) if lo < hi else lo
+        caches = tuple(RecordingLayer(tape, i, layer) for i, layer in enumerate(layers))
+        rows = Rows(slice(0, 1), Span(now, now + 1), caches)
+        try:
+            with recording.count() as ledger:
+                logits = decode(recording, config, move(recording, weights, {}), token, [rows], last_only=False)
+        except Split as split:
+            lo, hi = (split.at, hi) if t >= split.at else (lo, split.at - 1)
+            continue
+        return Program(tape.calls, token, logits, Repeated(ledger.events), lo, hi)
