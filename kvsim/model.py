@@ -266,6 +266,12 @@ class Model:
             return None
         return self._replays.run(self.weights, cache, pos, token)
 
+    def prepare(self, cache: Cache) -> None:
+        """Let the next step of one token through a cache of this kind be recorded, if such steps are alike: for who
+        times steps. Otherwise that comes after some of them (`kvsim.replay`)."""
+        if self._replays is not None:
+            self._replays.hurry(self._own(cache))
+
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
             "the model {model} has a context of {context} tokens, asked for {asked}: use a shorter text",

@@ -39,7 +39,7 @@ def report(name, ours, theirs, pairs, times=1):
             taken[which] = seconds(which)
         ratios.append(times * taken[theirs] / taken[ours])
     low, middle, high = statistics.quantiles(ratios, n=4) if pairs > 1 else ratios * 3
-    print(f"{name:<66}{middle:7.2f}   ({low:.2f} .. {high:.2f}, {pairs} pairs)", flush=True)
+    print(f"{name:<76}{middle:7.2f}   ({low:.2f} .. {high:.2f}, {pairs} pairs)", flush=True)
 
 
 def bare_products(model):
@@ -62,6 +62,7 @@ def bare_products(model):
 def decode_step(model, context):
     """One cached step, the same again at every call."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
+    model.prepare(cache)
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
     def run():
@@ -69,6 +70,29 @@ def decode_step(model, context):
             logits = model([11], cache, logits="last")
         cache.crop(context)
         return ledger.flops, sampler.choose(model.ops, logits[0, :], context)
+
+    return run
+
+
+def uncounted_and_counted(model, context):
+    """One cached step without counting, and the same with."""
+    cache, sampler = model.new_cache("static:1024"), Sampler()
+    model.prepare(cache)
+    model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
+
+    def uncounted():
+        sampler.choose(model.ops, model([11], cache, logits="last")[0, :], context)
+        cache.crop(context)
+
+    return uncounted, decode_step(model, context)
+
+
+def again(call, times):
+    """As many calls in a row: what a step takes in a loop of steps, its code and arrays at hand."""
+
+    def run():
+        for _ in range(times):
+            call()
 
     return run
 
@@ -148,15 +172,7 @@ def gpt2():
         3,
         8,
     )
-    step, uncounted = decode_step(model, 80), model.new_cache("static:1024")
-    model(ids[:80], uncounted, logits="last")
-    sampler = Sampler()
-
-    def without():
-        sampler.choose(model.ops, model([11], uncounted, logits="last")[0, :], 80)
-        uncounted.crop(80)
-
-    report("gpt2: decode, counting off / on", step, without, 40)
+    report("gpt2: decode, counting on / off", *uncounted_and_counted(model, 80), 40)
 
 
 def demo():
@@ -170,7 +186,16 @@ def demo():
             peer.model(input_ids=token, past_key_values=peer.cache)
         peer.cache.crop(-1)
 
-    report("demo: one cached step, transformers' bare forward / kvsim", decode_step(model, 16), theirs, 200)
+    step = decode_step(model, 16)
+    report(
+        "demo: one cached step in runs of 50, transformers' bare forward / kvsim",
+        again(step, 50),
+        again(theirs, 50),
+        40,
+    )
+    report("demo: single steps by turns, transformers' bare forward / kvsim", step, theirs, 400)
+    pair = [again(call, 50) for call in uncounted_and_counted(model, 16)]
+    report("demo: decode, counting on / off", *pair, 40)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python examples/bench/where_time_goes.py [CONTEXT]
 
 Each operation is timed by itself, without what it calls; "the rest" is Python between them, medians of 30 and 5 runs.
-Products of attention are apart from those with weights. Beside them the same matrices multiplied bare.
+Products of attention are apart from those with weights. Beside them the same matrices multiplied bare. The decode step
+is told twice: as its program runs it (`kvsim.replay`), and as the transformer computes it when it is not recorded.
 """
 
 import statistics
@@ -17,6 +18,7 @@ from bars import bare_products
 from kvsim.caches.buffer import BufferLayer
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
+from kvsim.replay.recording import Shown
 from kvsim.sampling import Sampler
 
 ATTENTION = ("scores", "context")
@@ -49,14 +51,54 @@ class Stopwatch:
         return timed
 
 
-def measure(model, run, repeats):
-    """Milliseconds by name, medians over `repeats` runs, and of the whole run without the stopwatch."""
+def clock(run, repeats):
+    """Milliseconds of a whole run."""
     run()
     whole = []
     for _ in range(repeats):
         start = time.perf_counter()
         run()
         whole.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(whole)
+
+
+def medians(found):
+    """Of the milliseconds by name."""
+    return {
+        name: 1e3 * statistics.median(one[name] for one in found) for name in sorted({n for one in found for n in one})
+    }
+
+
+def name_call(call):
+    """What a recorded call is told as."""
+    if isinstance(call, Shown):
+        return "writing the cache"
+    function = getattr(call.function, "__name__", "")
+    if function == "matmul":
+        return "attention's products" if len(call.result.shape) > 2 else "products with weights"
+    if function == "add" and call.mode == "over":
+        return "biases" if call.arguments[1].array is not None else "residual sums"
+    names = {"norm_row": "norm", "softmax": "softmax"}
+    return "activate" if function.startswith("_fast_") else names.get(function, "scales, look-ups, views that grow")
+
+
+def measure_program(model, run, repeats):
+    """Milliseconds by name of a recorded step, medians over `repeats` runs, and of the whole run."""
+    whole = clock(run, repeats)
+    ((program,),) = model._replays.programs.values()
+    before, found = program._runs, []
+    for _ in range(repeats):
+        watch = Stopwatch()
+        program._runs = [watch.around(name_call(c), r) for c, r in zip(program.called, before, strict=True)]
+        watch.around("the rest", run)()
+        found.append(watch.seconds)
+    program._runs = before
+    return medians(found), whole
+
+
+def measure(model, run, repeats):
+    """Milliseconds by name, medians over `repeats` runs, and of the whole run without the stopwatch."""
+    whole = clock(run, repeats)
     found, update = [], BufferLayer.update
     for _ in range(repeats):
         watch = Stopwatch()
@@ -70,19 +112,19 @@ def measure(model, run, repeats):
             for name in OPERATIONS:
                 delattr(model.ops, name)
         found.append(watch.seconds)
-    names = sorted({name for one in found for name in one})
-    return {name: 1e3 * statistics.median(one[name] for one in found) for name in names}, statistics.median(whole)
+    return medians(found), whole
 
 
 def tell(heading, parts, whole):
     print(f"\n{heading}: {whole:.2f} ms ({sum(parts.values()):.2f} with the stopwatch)")
     for name, taken in sorted(parts.items(), key=lambda part: -part[1]):
-        print(f"  {name:<24}{taken:9.3f} ms {100 * taken / sum(parts.values()):5.1f} %")
+        print(f"  {name:<36}{taken:9.3f} ms {100 * taken / sum(parts.values()):5.1f} %")
 
 
 def main(context):
     model = Model(GPT2, random_weights(GPT2, dtype="float32"), attention="blocked", backend="numpy")
     ids, cache, sampler = [7 * i % 50257 for i in range(context)], model.new_cache("dynamic"), Sampler()
+    model.prepare(cache)
     model(ids, cache, logits="last")
 
     def step():
@@ -96,7 +138,10 @@ def main(context):
             model(ids[:512], model.new_cache("dynamic"), logits="last")
         return ledger.flops
 
-    tell(f"one decode step at context {context}", *measure(model, step, 30))
+    tell(f"one decode step at context {context}, recorded", *measure_program(model, step, 30))
+    replays, model._replays = model._replays, None
+    tell(f"one decode step at context {context}, not recorded", *measure(model, step, 30))
+    model._replays = replays
     bare, times = bare_products(model), []
     for _ in range(30):
         start = time.perf_counter()

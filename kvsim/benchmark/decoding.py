@@ -13,6 +13,7 @@ from typing import Any
 from kvsim.benchmark.machine import Clock, make_clock
 from kvsim.costs.conventions import ATTENTION
 from kvsim.counting.events import MatMul
+from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
 from kvsim.model import Model
 from kvsim.sampling import Sampler
@@ -92,6 +93,7 @@ def time_steps(
     sampler = Sampler()
     ids = make_ids(model, contexts[-1] + 1)
     cache = model.new_cache("dynamic")
+    model.prepare(cache)
     for context in contexts:
         point = Point(context)
         if context > cache.seen:
@@ -99,24 +101,24 @@ def time_steps(
         if peer is not None:
             peer.fill(ids[:context])
 
-        def with_cache(context: int = context) -> tuple[MatMul, ...]:
+        def with_cache(context: int = context) -> Ledger:
             cache.crop(min(context, cache.seen))  # the token of the repeat before
             with model.count() as ledger:
                 logits = model(ids[context : context + 1], cache, logits="last")
             sampler.choose(model.ops, logits[0, :], context)
-            return tuple(ledger.events)
+            return ledger
 
-        def without(context: int = context) -> tuple[MatMul, ...]:
+        def without(context: int = context) -> Ledger:
             with model.count() as ledger:
                 logits = model(ids[: context + 1], logits="last")
             sampler.choose(model.ops, logits[0, :], context)
-            return tuple(ledger.events)
+            return ledger
 
-        events = with_cache()
-        point.cached_flops = sum(event.flops for event in events)
-        point.read_bytes = read_by(events, model.ops.item_bytes, cache.logical_bytes)
+        ledger = with_cache()
+        point.cached_flops = ledger.flops
+        point.read_bytes = read_by(ledger.events, model.ops.item_bytes, cache.logical_bytes)
         if uncached:
-            point.uncached_flops = sum(event.flops for event in without())
+            point.uncached_flops = without().flops
         for _ in range(repeats):
             point.cached.append(clock(with_cache))
             if uncached:

@@ -46,7 +46,9 @@ class Program:
         self._pos = Span(0, 0)  # of the step that runs
         self._layers: tuple[Any, ...] = ()
         self.tape = tape  # keeps the recorded arrays, whose ids are used above
-        self._runs = [run for call in tape for run in self._make(call)]
+        made = [(call, self._make(call)) for call in tape]
+        self.called = [call for call, run in made if run is not None]  # what runs, one by one
+        self._runs = [run for _, run in made if run is not None]
         self._result = result
 
     def run(self, token: int, pos: Span, layers: Sequence[Any]) -> Array:
@@ -90,30 +92,30 @@ class Program:
 
     # What runs
 
-    def _make(self, call: Call | Shown) -> list[Run]:
-        """The calls that do what was recorded; none for what shows memory that stays where it is."""
+    def _make(self, call: Call | Shown) -> Run | None:
+        """What does as was recorded; None for what shows memory that stays where it is."""
         for x in parts_of([call.given if isinstance(call, Shown) else [*call.arguments, *call.options.values()]]):
             if type(x) is Recorded and x.array is not None:
                 self._fixed[id(x)] = x.array
         if isinstance(call, Shown):
-            return [self._make_shown(call)]
+            return self._make_shown(call)
         function, result = call.function, call.result
         fixed = self._is_fixed([call.arguments, list(call.options.values())])
         options = {name: self._value(x) for name, x in call.options.items()}
         if call.mode == "over":
-            return [self._make_over(call, options)]
+            return self._make_over(call, options)
         if call.mode == "view" and fixed:
             shown = function(*self._value(call.arguments), **options)
             if np.may_share_memory(shown, self._value(call.arguments[0])):
                 self._fix(result, shown)
-                return []
+                return None
         if call.mode == "view" or any(type(size) is Poly for size in result.shape):
-            return [self._make_new(call, options)]
+            return self._make_new(call, options)
         out = self._fix(result, np.empty(result.shape, result.dtype))
         if call.mode == "out":
-            return [self._bind(function, call.arguments, options | {"out": out})]
+            return self._bind(function, call.arguments, options | {"out": out})
         made = self._bind(function, call.arguments, options)
-        return [lambda: np.copyto(out, made())]
+        return lambda: np.copyto(out, made())
 
     def _bind(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Run:
         """A call without arguments."""

@@ -97,6 +97,11 @@ for _name, _ufunc in COMPARISONS.items():
     setattr(Recorded, f"__{_name}__", _operator(f"__{_name}__", _ufunc))
 
 
+def place(start: int, stop: int, out: Array) -> None:
+    """The one position from `start` to `stop`, written where it is wanted."""
+    out[0] = start
+
+
 def cast(x: Array, dtype: str, out: Array) -> None:
     """x in another dtype, written where it is wanted."""
     np.copyto(out, x, casting="unsafe")
@@ -133,7 +138,7 @@ class Tape:
     def namespace(self, library: Any) -> SimpleNamespace:
         """The array library `library` as a tape's own; dtypes are their names."""
         own: dict[str, Any] = {name: self._function(name, getattr(library, name)) for name in FUNCTIONS - {"finfo"}}
-        own |= {"asarray": self._asarray, "astype": self._astype, "finfo": meta.NAMESPACE.finfo}
+        own |= {"asarray": self._asarray, "astype": self._astype, "arange": self._arange, "finfo": meta.NAMESPACE.finfo}
         return SimpleNamespace(**own, **{name: name for name in DTYPES | OPTIONAL if name in meta.BITS})
 
     def _function(self, name: str, function: Any) -> Callable[..., Recorded]:
@@ -141,6 +146,11 @@ class Tape:
         mode: Mode = "view" if name in VIEWS else "out" if isinstance(ufunc, np.ufunc) else "new"
         called = ufunc if mode == "out" else function
         return lambda *arguments, **options: self.note(called, like, mode, *arguments, **options)
+
+    def _arange(self, start: Any, stop: Any, dtype: str, device: None = None) -> Recorded:
+        if type(stop - start) is int and stop - start == 1:
+            return self.note(place, lambda *_: MetaArray((1,), dtype), "out", start, stop)
+        return self.note(np.arange, meta.NAMESPACE.arange, "new", start, stop, dtype=dtype)
 
     def _astype(self, x: Recorded, dtype: str, copy: bool = True) -> Recorded:
         if x.dtype == dtype and not copy:

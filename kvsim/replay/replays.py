@@ -14,7 +14,7 @@ from kvsim.weights import Weights
 if TYPE_CHECKING:
     from kvsim.replay.program import Program
 
-RECORD_AFTER = 8  # steps of one token: a recording takes as long as some tens of them in a small model
+RECORD_AFTER = 16  # steps of one token: a recording takes as long as some tens of them in a small model
 KEPT = 4  # kinds of caches whose programs are kept
 
 
@@ -55,6 +55,10 @@ class Replays:
         while len(self.programs) > KEPT:
             self.programs.popitem(last=False)
         return made
+
+    def hurry(self, cache: Cache) -> None:
+        """The next step of one token through a cache of this kind is recorded, however few there were."""
+        self.waited[cache.spec, type(cache.layers[0])] = RECORD_AFTER
 
     def run(self, weights: Weights, cache: Cache, pos: Span, token: int) -> Array | None:
         """Logits [1, V] of a step that has a program, and its events; None for one that has none."""
