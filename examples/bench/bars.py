@@ -107,12 +107,11 @@ def their_loop(peer, use_cache=True):
 
     def run():
         ids = torch.tensor([[7 * i % peer.model.config.vocab_size for i in range(PROMPT)]])
-        past = None
+        past = peer.new_cache() if use_cache else None
         with torch.inference_mode():
             new = ids
             for _ in range(NEW):
-                out = peer.model(input_ids=new, past_key_values=past, use_cache=use_cache, logits_to_keep=1)
-                past = out.past_key_values if use_cache else None
+                out = peer.forward(new, past, logits_to_keep=1)
                 chosen = out.logits[:, -1].argmax(-1, keepdim=True)
                 ids = torch.cat([ids, chosen], 1)
                 new = chosen if use_cache else ids
@@ -159,7 +158,7 @@ def gpt2():
 
     def their_prefill():
         with peer.torch.inference_mode():
-            peer.model(input_ids=theirs, use_cache=True, logits_to_keep=1)
+            peer.forward(theirs, peer.new_cache(), logits_to_keep=1)
 
     report("gpt2: prefill of 512, transformers / kvsim", prefill, their_prefill, 7)
     against_transformers("gpt2", model, peer)
@@ -183,7 +182,7 @@ def demo():
 
     def theirs():
         with peer.torch.inference_mode():
-            peer.model(input_ids=token, past_key_values=peer.cache)
+            peer.forward(token, peer.cache)
         peer.cache.crop(-1)
 
     step = decode_step(model, 16)

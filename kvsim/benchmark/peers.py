@@ -1,6 +1,8 @@
 """Others with the same weights: checked equal before anything is timed."""
 
 import copy
+import inspect
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -102,8 +104,16 @@ class TransformersPeer:
         self.model: Any = made
         self.model.eval()
         self.seen = 0
-        self.cache: Any = None
+        self.new_cache = partial(transformers.DynamicCache, config=self.model.config)
+        self.cache = self.new_cache()
+        # What forward calls its cache: another name before transformers 5.24, which warns of the old one at every call.
+        names = inspect.signature(self.model.forward).parameters
+        self.keyword = "cache" if "cache" in names else "past_key_values"
         self.windows = any(kind.window is not None for kind in model.config.layers)
+
+    def forward(self, ids: Any, cache: Any = None, **options: Any) -> Any:
+        """The model's own forward pass on ids [1, T], after the tokens in `cache`."""
+        return self.model(input_ids=ids, **{self.keyword: cache}, use_cache=cache is not None, **options)
 
     def logits(self, ids: list[int]) -> Any:
         with self.torch.inference_mode():
@@ -114,14 +124,14 @@ class TransformersPeer:
             return
         new, self.seen = self.torch.tensor([ids[self.seen :]]), len(ids)
         with self.torch.inference_mode():
-            self.cache = self.model(input_ids=new, past_key_values=self.cache, logits_to_keep=1).past_key_values
+            self.forward(new, self.cache, logits_to_keep=1)
 
     def step(self, token: int, clock: Clock) -> float:
         one = self.torch.tensor([[token]])
 
         def run() -> int:
             with self.torch.inference_mode():
-                out = self.model(input_ids=one, past_key_values=self.cache, use_cache=True)
+                out = self.forward(one, self.cache)
             return int(out.logits[0, -1].argmax())
 
         kept = copy.deepcopy(self.cache) if self.windows else None  # a window that is full cannot be cropped

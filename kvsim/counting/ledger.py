@@ -68,7 +68,10 @@ class Ledger:
     @property
     def macs(self) -> int:
         """Multiply-accumulates executed, all products."""
-        return total(self._events).macs + sum(step.macs_at(t) for step, t in self._later)
+        macs = total(self._events).macs if self._events else 0
+        for step, t in self._later:
+            macs += step.macs_at(t)
+        return macs
 
     @property
     def flops(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kvsim.counting.events import MatMul
-from kvsim.counting.symbolic import Poly, value_at
+from kvsim.counting.symbolic import Poly, evaluate, value_at
 
 
 class Repeated:
@@ -13,7 +13,8 @@ class Repeated:
     def __init__(self, events: Iterable[MatMul]) -> None:
         self._events = list(events)
         self._growing = [i for i, event in enumerate(self._events) if any(isinstance(x, Poly) for x in event)]
-        self._macs: Any = sum(event.macs for event in self._events)
+        macs: Any = sum(event.macs for event in self._events)
+        self._macs = macs.coefficients if isinstance(macs, Poly) else (macs,)
 
     def at(self, t: int) -> list[MatMul]:
         """The events of the step at t."""
@@ -24,5 +25,5 @@ class Repeated:
         return events
 
     def macs_at(self, t: int) -> int:
-        """What they add up to."""
-        return value_at(self._macs, t)
+        """The multiply-accumulates that they add up to."""
+        return int(evaluate(self._macs, t))
