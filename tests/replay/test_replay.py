@@ -14,11 +14,14 @@ from kvsim.caches.dynamic import DynamicLayer
 from kvsim.comparison import IDS
 from kvsim.config import BY_LENGTH
 from kvsim.counting.events import PROJECTIONS
+from kvsim.counting.repeated import Repeated
+from kvsim.counting.symbolic import Poly
 from kvsim.errors import KvsimError, UsageError
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.replay import replays
-from kvsim.replay.recording import Call
+from kvsim.replay.program import Program
+from kvsim.replay.recording import Call, Tape
 from kvsim.spans import Span
 from tests.arrays.runs import ZOO
 from tests.models import PRIMES, configs
@@ -182,16 +185,51 @@ def test_who_watches_sees_and_ledgers_nest():
     model([5], cache)
     with model.count() as outer:
         model([6], cache)
-        with model.count() as inner, model.watch("layers.*.probs") as seen:
+        with model.count() as inner:
             model([7], cache)
-        model([8, 9], cache)
-        model([10], cache)
-    assert seen["layers.0.probs"].shape == (2, 2, 1, 3)
-    scores = [event.n for event in outer if event.site == "layers.0.scores"]
-    assert scores == [2, 3, 5, 6]
-    assert [event.n for event in inner if event.site == "layers.0.scores"] == [3]
-    assert outer.macs == sum(event.macs for event in outer)
-    assert len(outer) == 4 * len(inner)
+            with model.watch("layers.*.probs") as seen:
+                model([8], cache)
+        model([9, 10], cache)
+        model([11], cache)
+        model([12], cache)
+    assert seen["layers.0.probs"].shape == (2, 2, 1, 4)
+    assert outer.macs == sum(event.macs for event in list(outer))
+    scores = [[event.n for event in ledger if event.site == "layers.0.scores"] for ledger in (outer, inner)]
+    assert scores == [[2, 3, 4, 6, 7, 8], [3, 4]]
+
+
+def test_calls_on_arrays_that_grow():
+    """One array that grows with t, written over by another, and shown by its numbers."""
+    model = kvsim.load("demo")
+    tape, t = Tape(), Poly((0, 1), 0, 50)
+    xp = tape.namespace(model.ops.xp)
+    token = tape.given((1,), "int64")
+    x, y = xp.arange(0, t + 2, dtype="float64"), xp.arange(1, t + 3, dtype="float64")
+    x += y
+    x *= xp.astype(token, "float64")
+    result = xp.reshape(xp.concat([x, y]), (2, t + 2))[:, 1 : t + 1]
+    program = Program(tape.calls, token, result, Repeated([]), 0, 50)
+    for n in (3, 0, 7):
+        made = program.run(4, Span(n, n + 1), ())
+        first, second = np.arange(n + 2.0), np.arange(1.0, n + 3.0)
+        assert np.array_equal(made, np.stack([4 * (first + second), second])[:, 1 : n + 1])
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_array_of_a_program_is_of_the_dtype_that_was_recorded(name):
+    """One wider number in an expression would promote every product after it."""
+    if not is_alike(ZOO[name]):
+        return
+    model, _ = both(ZOO[name], "float32")
+    model([5], model.new_cache())
+    (program,) = programs_of(model)
+    products = [call for call in program.called if getattr(getattr(call, "function", None), "__name__", "") == "matmul"]
+    assert len(products) > 6 * model.config.n_layers
+    assert {x.dtype for call in products for x in (*call.arguments, call.result)} == {"float32"}
+    recorded = {id(call.result): call.result.dtype for call in program.tape if isinstance(call, Call)}
+    fixed = [(array.dtype, recorded[i]) for i, array in program._fixed.items() if i in recorded]
+    assert fixed
+    assert [pair for pair in fixed if pair[0] != pair[1]] == []
 
 
 def test_what_was_recorded_is_shown_or_refused():
