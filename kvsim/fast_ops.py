@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -60,28 +60,39 @@ def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> No
 
 
 class Joined(NamedTuple):
-    """Weights whose rows lie one below the other in one array (`kvsim.loading.joined`)."""
+    """Weights whose rows lie one below the other in one array (`kvsim.loading.joined`), and their biases likewise."""
 
-    parts: tuple[Array, ...]  # [out, in] each, as the model has them
+    parts: tuple[Array | None, ...]  # weights [out, in] and biases [out], as the model has them
     across: Array | None  # [in, all of out]; None: they do not lie so
     bias: Array | None  # [all of out]
     columns: tuple[slice, ...]  # of the product, one for each part
 
 
+def parts_of(ws: Sequence[Linear]) -> list[Array | None]:
+    """Their arrays, by which they are known again."""
+    return [x for w in ws for x in (w.weight, w.bias)]
+
+
+def find_whole(parts: Sequence[Array]) -> Array | None:
+    """The array that consists of these rows, one part after the other; None: there is none."""
+    whole, row = parts[0].base, 0
+    if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
+        return None
+    for part in parts:
+        if part.base is not whole or part.shape[1:] != whole.shape[1:] or part.ctypes.data != whole[row:].ctypes.data:
+            return None
+        row += part.shape[0]
+    return whole if row == whole.shape[0] else None
+
+
 def join(ws: Sequence[Linear]) -> Joined:
-    """The weights as one, if they lie so."""
-    parts = tuple(w.weight for w in ws)
-    whole = parts[0].base
-    if not isinstance(whole, np.ndarray) or whole.ndim != 2 or not whole.flags.c_contiguous:
-        return Joined(parts, None, None, ())
-    rows = [sum(part.shape[0] for part in parts[:i]) for i in range(len(parts) + 1)]
-    starts = [whole[row:].ctypes.data for row in rows[:-1]]
-    lies = all(part.base is whole and part.shape[1] == whole.shape[1] for part in parts)
-    biased = [w.bias is not None for w in ws]
-    if not lies or rows[-1] != whole.shape[0] or starts != [p.ctypes.data for p in parts] or len({*biased}) > 1:
-        return Joined(parts, None, None, ())
-    bias = np.concatenate([w.bias for w in ws]) if biased[0] else None
-    return Joined(parts, whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
+    """The weights as one, if they lie so: no copy, so that whoever changes a weight changes this."""
+    biases = [w.bias for w in ws if w.bias is not None]
+    whole, bias = find_whole([w.weight for w in ws]), find_whole(biases) if biases else None
+    if whole is None or len(biases) not in (0, len(ws)) or (biases and bias is None):
+        return Joined(tuple(parts_of(ws)), None, None, ())
+    rows = [0, *accumulate(w.weight.shape[0] for w in ws)]
+    return Joined(tuple(parts_of(ws)), whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
 
 
 def _softmax(scores: Array, out: Array) -> None:
@@ -106,7 +117,7 @@ class FastOps(Ops):
     def joined(self, ws: Sequence[Linear]) -> Joined:
         """The weights as one, found once."""
         joined = self._joined.get(id(ws[0].weight))
-        if joined is None or not all(map(is_, joined.parts, [w.weight for w in ws])):
+        if joined is None or not all(map(is_, joined.parts, parts_of(ws))):
             joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
         return joined
 

@@ -23,7 +23,7 @@ from kvsim.ops import Ops
 from kvsim.spans import Span, View
 from kvsim.transformer.attention import in_blocks
 from tests.arrays.runs import ZOO
-from tests.models import CLOSE, configs
+from tests.models import CLOSE, GPT2_LIKE, configs
 
 PLAIN = get_backend("numpy")._replace(in_place=False)
 PLACES = ("layers.*", "embedding", "final")
@@ -129,6 +129,36 @@ def test_weights_that_were_replaced_are_used():
     assert count_products(model, [5])[0] == 15
     assert close(model([5, 6]), other([5, 6]), "float32")
     assert not close(model([5, 6]), first, "float32")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_biases_that_were_replaced_or_changed_are_used(recorded):
+    """With the weights beside them the same: nothing of a joined bias is kept apart."""
+    weights = random_weights(GPT2_LIKE)
+    model, plain = (
+        Model(GPT2_LIKE, weights, backend="numpy", dtype="float64"),
+        Model(GPT2_LIKE, weights, backend=PLAIN, dtype="float64"),
+    )
+    cache = model.new_cache()
+    if recorded:
+        model.prepare(cache)
+    model([3], cache)
+    layer = weights.layers[0]
+    assert model.ops.joined([getattr(layer.attention, kind) for kind in ("query", "key", "value")]).bias is not None
+    layer.attention.key.bias[...] *= 3.0  # the models' own arrays: nothing was copied on the way
+    layer.attention.value.bias[...] += 1.0
+    assert not close(model([4], cache), plain([3, 4])[1:], "float64")  # the first token's rows are old
+    cache.clear()
+    for i in (3, 4):
+        got = model([i], cache)
+    assert close(got, plain([3, 4])[1:], "float64")
+    value = replace(layer.attention.value, bias=layer.attention.value.bias * 2.0)
+    layers = (replace(layer, attention=replace(layer.attention, value=value)), *weights.layers[1:])
+    model.weights = plain.weights = replace(weights, layers=layers)
+    cache.clear()
+    for i in (3, 4):
+        got = model([i], cache)
+    assert close(got, plain([3, 4])[1:], "float64")
 
 
 @pytest.mark.parametrize("name", ZOO)

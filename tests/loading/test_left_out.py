@@ -145,9 +145,15 @@ def test_any_fields_left_out_or_null(tmp_path, name, data):
 
 
 def test_the_data_file_is_what_the_classes_say():
+    """Those of the release that is installed, too: the file names the one that it was read from."""
     from tests.loading.defaults import read_classes
 
-    assert read_classes() == FILE.read_text(encoding="utf-8")
+    def after_the_release(text):
+        return text.partition(", ")[2]
+
+    text = FILE.read_text(encoding="utf-8")
+    assert after_the_release(read_classes()) == after_the_release(text)
+    assert text.startswith('{"transformers": "5.')
 
 
 def words_of(module, seen):
