@@ -93,14 +93,14 @@ class Program:
     # What runs
 
     def _make(self, call: Call | Shown) -> Run | None:
-        """What does as was recorded; None for what shows memory that stays where it is."""
-        for x in parts_of([call.given if isinstance(call, Shown) else [*call.arguments, *call.options.values()]]):
-            if type(x) is Recorded and x.array is not None:
-                self._fixed[id(x)] = x.array
+        """What does the same again; None for what shows memory that stays where it is."""
         if isinstance(call, Shown):
             return self._make_shown(call)
+        for x in parts_of([call.arguments, *call.options.values()]):
+            if type(x) is Recorded and x.array is not None:
+                self._fixed[id(x)] = x.array
         function, result = call.function, call.result
-        fixed = self._is_fixed([call.arguments, list(call.options.values())])
+        fixed = self._is_fixed([call.arguments, *call.options.values()])
         options = {name: self._value(x) for name, x in call.options.items()}
         if call.mode == "over":
             return self._make_over(call, options)

@@ -1,6 +1,7 @@
 """Which steps of a model have a program, and when one is recorded."""
 
 from collections import Counter, OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from kvsim.arrays import Array
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from kvsim.replay.program import Program
 
 RECORD_AFTER = 16  # steps of one token: a recording takes as long as some tens of them in a small model
-KEPT = 4  # kinds of caches whose programs are kept
+KEPT = 16  # kinds of caches whose programs are kept
 
 
 def repeats(ops: FastOps, config: Config) -> bool:
@@ -33,6 +34,7 @@ class Replays:
         self.ops, self.config = ops, config
         self.weights: Weights | None = None  # those that the programs hold
         self.waited: Counter[Any] = Counter()
+        self.lock = Lock()  # a program's arrays are for one step at a time
         self.programs: OrderedDict[Any, list[Program]] = OrderedDict()
 
     def find(self, weights: Weights, cache: Cache, pos: Span) -> "Program | None":
@@ -53,7 +55,8 @@ class Replays:
         made = record(self.ops, self.config, weights, cache.layers, t)
         self.programs.setdefault(kind, []).insert(0, made)
         while len(self.programs) > KEPT:
-            self.programs.popitem(last=False)
+            dropped, _ = self.programs.popitem(last=False)
+            del self.waited[dropped]
         return made
 
     def hurry(self, cache: Cache) -> None:
@@ -61,13 +64,17 @@ class Replays:
         self.waited[cache.spec, type(cache.layers[0])] = RECORD_AFTER
 
     def run(self, weights: Weights, cache: Cache, pos: Span, token: int) -> Array | None:
-        """Logits [1, V] of a step that has a program, and its events; None for one that has none."""
-        if self.ops.watchers or not cache.keeps:
+        """Logits [1, V] of a step that has a program, and its events; None for one that has none, or whose program
+        another thread is running."""
+        if self.ops.watchers or not cache.keeps or not self.lock.acquire(blocking=False):
             return None
-        program = self.find(weights, cache, pos)
-        if program is None:
-            return None
-        logits = program.run(token, pos, cache.layers)
+        try:
+            program = self.find(weights, cache, pos)
+            if program is None:
+                return None
+            logits = program.run(token, pos, cache.layers)
+        finally:
+            self.lock.release()
         for ledger in self.ops.ledgers:
             ledger.repeat(program.events, pos.start)
         return logits

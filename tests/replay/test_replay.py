@@ -2,6 +2,8 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.arrays import get_backend
 from kvsim.caches.dynamic import DynamicLayer
+from kvsim.caches.static import StaticLayer
 from kvsim.comparison import IDS
 from kvsim.config import BY_LENGTH
 from kvsim.counting.events import PROJECTIONS
@@ -230,6 +233,34 @@ def test_every_array_of_a_program_is_of_the_dtype_that_was_recorded(name):
     fixed = [(array.dtype, recorded[i]) for i, array in program._fixed.items() if i in recorded]
     assert fixed
     assert [pair for pair in fixed if pair[0] != pair[1]] == []
+
+
+def test_threads_do_not_share_a_step():
+    """Each feeds a cache of its own through one model; a program that is at work elsewhere is not waited for."""
+    config = replace(PRIMES, d_ff=4099, vocab_size=4099)  # products long enough for the threads to meet
+    model, plain = both(config)
+    model([5], model.new_cache())
+    wanted = [plain([i, *range(40)]) for i in range(4)]
+
+    def run(i):
+        cache = model.new_cache()
+        return np.concatenate([model([j], cache) for j in (i, *range(40))])
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, expected in zip(pool.map(run, range(4)), wanted, strict=True):
+            assert np.abs(got - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+def test_programs_of_many_kinds_are_dropped_and_wait_again(monkeypatch):
+    model, _ = both(PRIMES)
+    for size in range(10, 10 + replays.KEPT + 1):
+        model([5], model.new_cache(f"static:{size}"))
+    assert len(model._replays.programs) == replays.KEPT
+    monkeypatch.setattr(replays, "RECORD_AFTER", 1)
+    model([5], model.new_cache("static:10"))
+    assert ("static:10", StaticLayer) not in model._replays.programs
+    model([5], model.new_cache("static:10"))
+    assert ("static:10", StaticLayer) in model._replays.programs
 
 
 def test_what_was_recorded_is_shown_or_refused():
