@@ -68,7 +68,7 @@ class Joined(NamedTuple):
     columns: tuple[slice, ...]  # of the product, one for each part
 
 
-def parts_of(ws: Sequence[Linear]) -> list[Array | None]:
+def arrays_in(ws: Sequence[Linear]) -> list[Array | None]:
     """Their arrays, by which they are known again."""
     return [x for w in ws for x in (w.weight, w.bias)]
 
@@ -79,7 +79,8 @@ def find_whole(parts: Sequence[Array]) -> Array | None:
     if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
         return None
     for part in parts:
-        if part.base is not whole or part.shape[1:] != whole.shape[1:] or part.ctypes.data != whole[row:].ctypes.data:
+        alike = part.dtype == whole.dtype and part.shape[1:] == whole.shape[1:] and part.strides == whole.strides
+        if part.base is not whole or not alike or part.ctypes.data != whole[row:].ctypes.data:
             return None
         row += part.shape[0]
     return whole if row == whole.shape[0] else None
@@ -90,9 +91,9 @@ def join(ws: Sequence[Linear]) -> Joined:
     biases = [w.bias for w in ws if w.bias is not None]
     whole, bias = find_whole([w.weight for w in ws]), find_whole(biases) if biases else None
     if whole is None or len(biases) not in (0, len(ws)) or (biases and bias is None):
-        return Joined(tuple(parts_of(ws)), None, None, ())
+        return Joined(tuple(arrays_in(ws)), None, None, ())
     rows = [0, *accumulate(w.weight.shape[0] for w in ws)]
-    return Joined(tuple(parts_of(ws)), whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
+    return Joined(tuple(arrays_in(ws)), whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
 
 
 def _softmax(scores: Array, out: Array) -> None:
@@ -117,7 +118,7 @@ class FastOps(Ops):
     def joined(self, ws: Sequence[Linear]) -> Joined:
         """The weights as one, found once."""
         joined = self._joined.get(id(ws[0].weight))
-        if joined is None or not all(map(is_, joined.parts, parts_of(ws))):
+        if joined is None or not all(map(is_, joined.parts, arrays_in(ws))):
             joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
         return joined
 

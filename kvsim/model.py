@@ -39,7 +39,7 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     return FastOps(backend, dtype)
 
 
-def make_replays(ops: Ops, config: Config) -> Any:
+def make_replays(ops: Ops, config: Config, weights: Weights) -> Any:
     """Where steps that come again are recorded: on NumPy's own arrays, where calls cost as much as what they do."""
     from kvsim.fast_ops import FastOps
 
@@ -47,7 +47,7 @@ def make_replays(ops: Ops, config: Config) -> Any:
         return None
     from kvsim.replay.replays import Replays, repeats
 
-    return Replays(ops, config) if repeats(ops, config) else None
+    return Replays(ops, config, weights) if repeats(ops, config) else None
 
 
 class Model:
@@ -83,7 +83,7 @@ class Model:
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = move(self.ops, weights, {})
-        self._replays = make_replays(self.ops, config)
+        self._replays = make_replays(self.ops, config, self.weights)
 
     @property
     def backend(self) -> str:
@@ -264,7 +264,7 @@ class Model:
         """Logits [1, V] of a step of one token that came before and was recorded; None for any other."""
         if self._replays is None:
             return None
-        return self._replays.run(self.weights, cache, pos, token)
+        return self._replays.run(self.config, self.weights, cache, pos, token)
 
     def prepare(self, cache: Cache) -> None:
         """Let the next step of one token through a cache of this kind be recorded, if such steps are alike: for who

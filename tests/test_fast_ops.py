@@ -161,6 +161,31 @@ def test_biases_that_were_replaced_or_changed_are_used(recorded):
     assert close(got, plain([3, 4])[1:], "float64")
 
 
+@pytest.mark.parametrize("layout", ["transposed", "every other row", "gap", "other dtype", "bias in parts"])
+def test_rows_that_only_look_joined_are_multiplied_one_by_one(layout):
+    """Three matrices of one array, and one that they are not the whole of, in order and as it lies."""
+    rows = np.random.default_rng(0).standard_normal((48, 12))
+    whole, biases = rows[:36].copy(), np.zeros(36)
+    weights = [whole[:12], whole[12:24], whole[24:]]
+    bias = [biases[:12], biases[12:24], biases[24:]]
+    assert fast_ops.find_whole(weights) is whole
+    if layout == "transposed":
+        weights = [part.T for part in weights]
+    elif layout == "every other row":
+        weights[0] = whole[0:24:2]
+    elif layout == "gap":
+        whole = rows
+        weights = [whole[:12], whole[12:24], whole[24:36]]
+    elif layout == "other dtype":
+        integers = np.zeros((36, 12), np.int64)
+        weights = [integers[i : i + 12].view(np.float64) for i in (0, 12, 24)]
+        assert weights[0].base is integers
+    else:
+        bias[1] = bias[1].copy()
+    ws = [SimpleNamespace(weight=w, bias=b) for w, b in zip(weights, bias, strict=True)]
+    assert fast_ops.join(ws).across is None
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_matrices_with_neighbours_are_held_once(name):
     """Every array is its own memory, or a part of a larger one of which no row is left over."""

@@ -23,7 +23,7 @@ class DynamicLayer(BufferLayer):
     def _make_room(self, needed: int) -> None:
         if needed <= self._keys.shape[1]:
             return
-        keys, values = self.keys, self.values
-        self._keys, self._values = self._allocate(1 << (needed - 1).bit_length())
-        self._keys[:, : self.rows, :] = keys
-        self._values[:, : self.rows, :] = values
+        keys, values = self._allocate(1 << (needed - 1).bit_length())
+        keys[:, : self.rows, :] = self.keys
+        values[:, : self.rows, :] = self.values
+        self._keys, self._values = keys, values  # now, and not before: who interrupts loses nothing

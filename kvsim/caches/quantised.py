@@ -101,11 +101,12 @@ class QuantisedLayer(LayerCache):
         """Room for so many rows that are not quantised: doubled, up to as many as there are in single steps."""
         if needed <= self._keys.shape[1]:
             return
-        keys, values = self._newest()
+        old_keys, old_values = self._newest()
         most = self.options.residual + self.options.group
-        self._keys, self._values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
-        self._keys[:, : keys.shape[1], :] = keys
-        self._values[:, : values.shape[1], :] = values
+        keys, values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
+        keys[:, : old_keys.shape[1], :] = old_keys
+        values[:, : old_values.shape[1], :] = old_values
+        self._keys, self._values = keys, values  # now, and not before: who interrupts loses nothing
 
     def _newest(self) -> tuple[Array, Array]:
         """The rows that are not quantised."""

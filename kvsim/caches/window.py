@@ -60,10 +60,11 @@ class WindowLayer(LayerCache):
         start, count = old.start, old.stop - old.start
         keys, values = encode(keys, values, pos)
         if start + count + pos.size > self._keys.shape[1]:
-            left = self._keys[:, old, :], self._values[:, old, :]
-            self._keys, self._values = self._allocate(count + pos.size + self.kept)
-            start = 0
-            self._keys[:, :count, :], self._values[:, :count, :] = left
+            moved = self._allocate(count + pos.size + self.kept)
+            moved[0][:, :count, :], moved[1][:, :count, :] = self._keys[:, old, :], self._values[:, old, :]
+            first, start = Span(pos.start - count, pos.start), 0
+            # Now, and not before: who interrupts loses nothing.
+            (self._keys, self._values), self.pos, self.at = moved, first, start
         self._keys[:, start + count : start + count + pos.size, :] = keys
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start

@@ -1,6 +1,8 @@
 """Sums over events. All exact integers; macs and flops = 2 · macs are never mixed up."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul
@@ -41,19 +43,20 @@ class Ledger:
 
     def __init__(self, events: Iterable[MatMul] = ()) -> None:
         self._events = list(events)
-        self._later: list[tuple[Repeated, int]] = []  # steps whose events come after these, not written out yet
+        self._later: deque[tuple[Repeated, int]] = deque()  # steps whose events come after these, not written out yet
 
     @property
     def events(self) -> list[MatMul]:
         """All of them."""
         while self._later:
-            step, t = self._later.pop(0)
-            self._events += step.at(t)
+            with suppress(IndexError):  # another thread has just taken the last
+                step, t = self._later.popleft()
+                self._events += step.at(t)
         return self._events
 
     @events.setter
     def events(self, events: list[MatMul]) -> None:
-        self._events, self._later = events, []
+        self._events, self._later = events, deque()
 
     def repeat(self, step: "Repeated", t: int) -> None:
         """The events of a step that comes again, at t: written out when somebody asks for them."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from kvsim.arrays import Array
 from kvsim.counting.repeated import Repeated
-from kvsim.counting.symbolic import Poly
+from kvsim.counting.symbolic import Poly, value_at
 from kvsim.errors import KvsimError
 from kvsim.replay.recording import Call, Recorded, Shown
 from kvsim.spans import Span, View
@@ -25,6 +25,12 @@ def parts_of(x: Any) -> list[Any]:
     if type(x) in (tuple, list):
         return [part for one in x for part in parts_of(one)]
     return [x.start, x.stop, x.step] if type(x) is slice else [x]
+
+
+def expected_view(view: View, pos: Span) -> View:
+    """What a layer shows at `pos`, without its arrays: `view` has forms in t."""
+    start: Any = view.key_pos[0]
+    return view._replace(key_pos=Span(value_at(start, pos.start), pos.stop), query_pos=pos)
 
 
 def as_encoded(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
@@ -44,25 +50,38 @@ class Program:
         self._at: dict[int, int] = {}  # which register
         self._registers: list[Any] = []
         self._pos = Span(0, 0)  # of the step that runs
-        self._layers: tuple[Any, ...] = ()
+        self._layers: Sequence[Any] = ()
+        self.views = [call.view for call in tape if isinstance(call, Shown)]  # what the layers show, in order
         self.tape = tape  # keeps the recorded arrays, whose ids are used above
         made = [(call, self._make(call)) for call in tape]
         self.called = [call for call, run in made if run is not None]  # what runs, one by one
         self._runs = [run for _, run in made if run is not None]
         self._result = result
 
+    @property
+    def runs(self) -> bool:
+        """Is a step under way?"""
+        return bool(self._layers)
+
+    def fits(self, layers: Sequence[Any], pos: Span) -> bool:
+        """Is a step at `pos` through these layers what was recorded?"""
+        if not self.lo <= pos.start <= self.hi or len(layers) != len(self.views):
+            return False
+        pairs = zip(layers, self.views, strict=True)
+        return all(layer.preview(pos) == expected_view(view, pos) for layer, view in pairs)
+
     def run(self, token: int, pos: Span, layers: Sequence[Any]) -> Array:
         """Logits [1, V] of the one token at `pos`, whose rows the caches `layers` take."""
-        self._token[0] = token
-        self._pos, self._layers = pos, tuple(layers)
         try:
+            self._token[0] = token
+            self._pos, self._layers = pos, layers
             for run in self._runs:
                 run()
             made = self._value(self._result)
             return made.copy() if id(self._result) in self._fixed else made
         finally:
-            self._registers[:] = [None] * len(self._registers)  # nothing of a cache is held on to
             self._layers = ()
+            self._registers[:] = [None] * len(self._registers)  # nothing of a cache is held on to
 
     # Where values stand
 
@@ -100,7 +119,9 @@ class Program:
             if type(x) is Recorded and x.array is not None:
                 self._fixed[id(x)] = x.array
         function, result = call.function, call.result
-        fixed = self._is_fixed([call.arguments, *call.options.values()])
+        fixed = self._is_fixed(call.arguments)
+        if not self._is_fixed(list(call.options.values())):
+            raise TypeError(f"an option of {function} changes from step to step: give it as an argument")
         options = {name: self._value(x) for name, x in call.options.items()}
         if call.mode == "over":
             return self._make_over(call, options)
@@ -163,20 +184,17 @@ class Program:
         """A cache takes its rows and shows what the query may look at, which must be what was recorded."""
         keys, values = (self._fixed[id(x)] for x in call.given)
         to_keys, to_values = (self._register(x) for x in call.shown)
-        layer, window, registers = call.layer, call.view.window, self._registers
-        start: Any = call.view.key_pos[0]  # a number or a form in t
+        layer, view, registers = call.layer, call.view, self._registers
 
         def run() -> None:
-            pos = self._pos
-            view: View = self._layers[layer].update(keys, values, pos, as_encoded)
-            first = start if type(start) is int else start(pos.start)
-            expected = (Span(first, pos.stop), pos, window, None, None)
-            if view[2:] != expected:
+            shown: View = self._layers[layer].update(keys, values, self._pos, as_encoded)
+            expected = expected_view(view, self._pos)
+            if shown[2:] != expected[2:]:
                 raise KvsimError(
                     "a cache shows {got} where {expected} was recorded: its preview and its update must agree",
-                    got=view[2:],
-                    expected=expected,
+                    got=shown[2:],
+                    expected=expected[2:],
                 )
-            registers[to_keys], registers[to_values] = view.keys, view.values
+            registers[to_keys], registers[to_values] = shown.keys, shown.values
 
         return run

@@ -20,7 +20,8 @@ FOREVER = 1 << 40  # tokens
 
 
 def record(ops: FastOps, config: Config, weights: Weights, layers: Sequence[LayerCache], t: int) -> Program:
-    """What one token does after `t` others, and after all numbers of others that make no difference but their own."""
+    """The program of one token after `t` others, for the longest interval of t around it in which nothing is decided
+    differently: sizes and positions change there, and nothing else."""
     lo, hi = 0, FOREVER
     while True:
         tape = Tape()

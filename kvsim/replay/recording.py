@@ -19,8 +19,8 @@ from kvsim.fast_ops import FastOps, Joined, join
 from kvsim.spans import Span, View
 from kvsim.weights import Linear, Norm
 
-# What a call does with its result: shows the first argument's own memory, writes it where it is told (`out=`), writes
-# over the first argument, or makes a new array.
+# What a call does with its result: shows the first argument's memory (`reshape` only where it can), writes it where it
+# is told (`out=`), writes over the first argument, or makes a new array.
 Mode = Literal["view", "out", "over", "new"]
 VIEWS = ("reshape", "permute_dims", "matrix_transpose", "broadcast_to")
 
@@ -77,6 +77,8 @@ class Recorded:
 
     def __neg__(self) -> "Recorded":
         return self.tape.note(np.negative, operator.neg, "out", self)
+
+    __int__ = __float__ = __bool__ = __index__ = __array__ = __iter__ = __len__ = meta.refuse_value
 
 
 def _operator(name: str, ufunc: Any, mode: Mode = "out") -> Callable[[Recorded, Any], Recorded]:
@@ -160,7 +162,9 @@ class Tape:
 
     def _asarray(self, x: Any, dtype: str | None = None, device: None = None) -> Recorded:
         """Numbers of the host, the same in every step."""
-        return x if isinstance(x, Recorded) else self.constant(np.asarray(x, dtype=dtype))
+        if isinstance(x, Recorded):
+            return x if dtype is None else self._astype(x, dtype, copy=False)
+        return self.constant(np.asarray(x, dtype=dtype))
 
 
 class RecordingOps(FastOps):
@@ -188,6 +192,7 @@ class RecordingOps(FastOps):
         return self.tape.note(self.fast.softmax, lambda scores, _: scores, "new", scores, sinks)
 
     def masked(self, scores: Array, allowed: Array, first: int) -> Array:
+        """`FastOps` writes over the scores: for one query there is little to save."""
         return super(FastOps, self).masked(scores, allowed, first)
 
     def activate(self, kind: str, x: Array) -> Array:

@@ -1,10 +1,12 @@
 """Which steps of a model have a program, and when one is recorded."""
 
-from collections import Counter, OrderedDict
-from threading import Lock
+from collections import Counter
+from threading import local
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from kvsim.arrays import Array
+from kvsim.caches.base import LayerCache
 from kvsim.caches.cache import Cache
 from kvsim.config import Config
 from kvsim.fast_ops import FastOps
@@ -15,8 +17,8 @@ from kvsim.weights import Weights
 if TYPE_CHECKING:
     from kvsim.replay.program import Program
 
-RECORD_AFTER = 16  # steps of one token: a recording takes as long as some tens of them in a small model
-KEPT = 16  # kinds of caches whose programs are kept
+RECORD_AFTER = 16  # steps of one token: in a small model a recording takes as long as some tens of them
+KEPT = 16  # programs; the one that was not looked up for longest goes
 
 
 def repeats(ops: FastOps, config: Config) -> bool:
@@ -27,54 +29,81 @@ def repeats(ops: FastOps, config: Config) -> bool:
     return not (by_length or chosen or config.encoder is not None or ops.wide_dtype != ops.dtype)
 
 
-class Replays:
-    """The programs of one model."""
+def tells(layer: LayerCache, pos: Span) -> bool:
+    """Does the layer say before a step what it will show? `preview` speaks for the `update` beside it: where a subclass
+    has another `update`, only for its own."""
+    owner = next(kind for kind in type(layer).__mro__ if "update" in vars(kind))
+    return "preview" in vars(owner) and not layer.encodes_on_read and layer.preview(pos) is not None
 
-    def __init__(self, ops: FastOps, config: Config) -> None:
-        self.ops, self.config = ops, config
-        self.weights: Weights | None = None  # those that the programs hold
-        self.waited: Counter[Any] = Counter()
-        self.lock = Lock()  # a program's arrays are for one step at a time
-        self.programs: OrderedDict[Any, list[Program]] = OrderedDict()
 
-    def find(self, weights: Weights, cache: Cache, pos: Span) -> "Program | None":
-        """What a step of one token at `pos` through `cache` does; None until it has come often enough."""
-        if weights is not self.weights:
-            self.weights = weights
-            self.waited.clear()
-            self.programs.clear()
-        t, kind = pos.start, (cache.spec, type(cache.layers[0]))
-        for program in self.programs.get(kind, ()):
-            if program.lo <= t <= program.hi:
-                return program
-        self.waited[kind] += 1
-        if self.waited[kind] <= RECORD_AFTER or any(layer.preview(pos) is None for layer in cache.layers):
-            return None
-        from kvsim.replay.recorder import record  # with the symbols it needs: not every run comes so far
+class Replays(local):
+    """The programs of one model. Every thread has its own: a program's arrays are for one step at a time."""
 
-        made = record(self.ops, self.config, weights, cache.layers, t)
-        self.programs.setdefault(kind, []).insert(0, made)
-        while len(self.programs) > KEPT:
-            dropped, _ = self.programs.popitem(last=False)
-            del self.waited[dropped]
-        return made
+    def __init__(self, ops: FastOps, config: Config, weights: Weights) -> None:
+        self.ops = ops
+        self.start(config, weights)
+
+    def start(self, config: Config, weights: Weights) -> None:
+        """Nothing is recorded yet of a model of this config and these weights."""
+        self.config, self.weights = config, weights
+        self.programs: list[Program] = []  # the one that was looked up last comes first
+        self.waited: Counter[tuple[type, ...]] = Counter()
+        self.refused: dict[tuple[type, ...], Exception] = {}  # what could not be recorded, and why
+        # For each cache the program of its last step, and the layers that fitted it.
+        self.fitted: WeakKeyDictionary[Cache, tuple[Program, tuple[LayerCache, ...]]] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:
+        """A copy of the model records its own."""
+        return Replays, (self.ops, self.config, self.weights)
 
     def hurry(self, cache: Cache) -> None:
         """The next step of one token through a cache of this kind is recorded, however few there were."""
-        self.waited[cache.spec, type(cache.layers[0])] = RECORD_AFTER
+        self.waited[tuple(map(type, cache.layers))] = RECORD_AFTER
 
-    def run(self, weights: Weights, cache: Cache, pos: Span, token: int) -> Array | None:
-        """Logits [1, V] of a step that has a program, and its events; None for one that has none, or whose program
-        another thread is running."""
-        if self.ops.watchers or not cache.keeps or not self.lock.acquire(blocking=False):
+    def find(self, cache: Cache, layers: tuple[LayerCache, ...], pos: Span) -> "Program | None":
+        """What a step of one token at `pos` through `cache` does; None until it has come often enough."""
+        program, fitted = self.fitted.get(cache, (None, ()))
+        if program is not None and fitted == layers and program.lo <= pos.start <= program.hi:
+            return program
+        if not all(tells(layer, pos) for layer in layers):
             return None
+        program = next((known for known in self.programs if known.fits(layers, pos)), None)
+        if program is None:
+            program = self.record(layers, pos)
+        else:
+            self.programs.remove(program)
+        if program is not None:
+            self.programs = [program, *self.programs[: KEPT - 1]]
+            self.fitted[cache] = program, layers
+        return program
+
+    def record(self, layers: tuple[LayerCache, ...], pos: Span) -> "Program | None":
+        """The program of a step that has come often enough. What cannot be recorded (numbers of a foreign type in a
+        config) goes on as it is: `refused` has the reason."""
+        kinds = tuple(map(type, layers))
+        self.waited[kinds] += 1
+        if self.waited[kinds] <= RECORD_AFTER or kinds in self.refused:
+            return None
+        from kvsim.replay.recorder import record  # with the symbols it needs: not every run comes so far
+
         try:
-            program = self.find(weights, cache, pos)
-            if program is None:
-                return None
-            logits = program.run(token, pos, cache.layers)
-        finally:
-            self.lock.release()
-        for ledger in self.ops.ledgers:
+            return record(self.ops, self.config, self.weights, layers, pos.start)
+        except Exception as error:
+            self.refused[kinds] = error
+            return None
+
+    def run(self, config: Config, weights: Weights, cache: Cache, pos: Span, token: int) -> Array | None:
+        """Logits [1, V] of a step that has a program, and its events; None for one that has none."""
+        ops = self.ops
+        if ops.watchers or ops.scoped() or not cache.keeps:
+            return None
+        if config is not self.config or weights is not self.weights:
+            self.start(config, weights)
+        layers = tuple(cache.layers)
+        program = self.find(cache, layers, pos)
+        if program is None or program.runs:
+            return None
+        logits = program.run(token, pos, layers)
+        for ledger in ops.ledgers:
             ledger.repeat(program.events, pos.start)
         return logits
