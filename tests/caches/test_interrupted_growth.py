@@ -35,7 +35,11 @@ def test_rows_survive(spec, monkeypatch):
             except KeyboardInterrupt:
                 broken += 1
                 after = [(layer.keys, layer.values) for layer in cache.layers]
-                assert all(np.array_equal(*both) for pair in zip(before, after, strict=True) for both in zip(*pair))
+                assert all(
+                    np.array_equal(*both)
+                    for pair in zip(before, after, strict=True)
+                    for both in zip(*pair, strict=True)
+                )
                 patch.undo()
                 got = model([i], cache)
         assert np.array_equal(got, wanted)
