@@ -14,8 +14,6 @@ from kvsim.testing.references import Reference, allow, changed
 from kvsim.testing.rounding import rounding
 
 WINDOW = {"dynamic": 4}
-# Everything that it gives is NaN: there is nothing to compare.
-BLANK = {"NotItself"}
 
 
 class Remembering(Suspects):
