@@ -6,7 +6,6 @@ from kvsim.testing.diagnosing import Diagnosis
 from kvsim.testing.references import Allowed
 from kvsim.testing.sentences import tell
 
-
 EVIDENCE = (
     "evidence : equals the reference with this one mistake in {matched} of {failing} failing feeds, and in {others} of"
     " {passing} others"
