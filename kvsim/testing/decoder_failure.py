@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.testing.boundaries import choose_text
 from kvsim.testing.decoder_runs import Check, Compared
 from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose, equal
 from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest, run_text
 from kvsim.testing.layers import first_differing, see_layers
 from kvsim.testing.picture import LEGEND, draw
-from kvsim.testing.programme import Feed, chunks, small_feeds, text_of
+from kvsim.testing.programme import Feed, chunks, small_feeds
 from kvsim.testing.sentences import tell
 
 SMALLEST = 6  # tokens of the longest text that is tried when a failure is made small
@@ -21,7 +22,7 @@ def smallest_failing(check: Check) -> Feed | None:
     """The shortest text, in the fewest chunks, that fails."""
     vocab = check.reference.config.vocab_size
     for number, feed in enumerate(small_feeds(min(SMALLEST, check.reference.config.max_context))):
-        text = text_of(feed, 1000 + number, vocab, check.seed)
+        text = choose_text(check.reference, feed, 1000 + number, check.seed, check.margins)
         given = run_text(check.make, check.step, text, vocab)
         if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
             return feed

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from kvsim.testing.boundaries import Margins, choose_text, margins_of
 from kvsim.testing.diagnosing import Chunks, equal
 from kvsim.testing.foreign import Given, largest, run_text
-from kvsim.testing.programme import Feed, feeds, text_of
+from kvsim.testing.programme import Feed, feeds
 from kvsim.testing.references import Allowed, Reference, allow, coarser
 from kvsim.testing.rounding import format_name
 
@@ -34,7 +35,8 @@ class Check(NamedTuple):
     allowed: Allowed
     done: list[Compared]
     seed: int
-    layers: Callable[[Any], Any] | None = None  # what the decoder shows of its layers
+    margins: Margins  # what numbers that are quantised keep from rounding boundaries
+    layers: Callable[[Any], Any] | None  # what the decoder shows of its layers
 
 
 def run_check(
@@ -45,12 +47,14 @@ def run_check(
     config = reference.config
     chosen = feeds(config, reference.policy, cases, seed)
     numbers = [*range(len(chosen) - 1), 0]
-    texts = [text_of(f, n, config.vocab_size, seed) for f, n in zip(chosen, numbers, strict=True)]
+    format = format_name(dtype) if dtype else None
+    margins = margins_of(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
+    texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done = []
     for feed, text in zip(chosen, texts, strict=True):
         done.append(Compared(feed, text, run_text(make, step, text, config.vocab_size), reference.run(text)))
     came = [c.given.dtype for c in done if c.given.logits is not None]
-    name = format_name(dtype) if dtype else coarser(came[0], reference.dtype) if came else reference.dtype
+    name = format or (coarser(came[0], reference.dtype) if came else reference.dtype)
     own = 0.0 if given is not None else reference.own_error(texts, name)
     allowed = allow(name, own, max(largest(c.expected) for c in done), given)
-    return Check(make, step, reference, allowed, done, seed, layers)
+    return Check(make, step, reference, allowed, done, seed, margins, layers)
