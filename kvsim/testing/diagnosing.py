@@ -117,9 +117,15 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """What was got, and where that is wrong no right answer: a mistake that changes nothing here explains nothing."""
-    right = equal(output, vote.expected, vote.allowed)
-    return (equal(vote.got, output, 2 * vote.allowed) or _same_blanks(vote.got, output)) and not (vote.fails and right)
+    """What was got; and where that is wrong, by more than half of the squared difference from the right answer: a
+    mistake that changes little here explains little, however much rounding would allow."""
+    if _same_blanks(vote.got, output):
+        return True
+    if not equal(vote.got, output, 2 * vote.allowed):
+        return False
+    finite = np.isfinite(output)
+    left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))
+    return not vote.fails or bool(2 * left < all)
 
 
 def _same_blanks(got: Any, output: Any) -> bool:

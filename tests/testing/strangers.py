@@ -155,6 +155,16 @@ class Fused(Stranger):
         return x + self.linear(hidden, at + "mlp.down_proj.weight")
 
 
+class Narrow(Stranger):
+    """Every product back in the dtype of its weights, where the library makes it wider."""
+
+    def linear(self, x, name):
+        return super().linear(x, name).astype(self.w[name].dtype)
+
+    def attend(self, q, k, v):
+        return super().attend(q, k, v).astype(q.dtype)
+
+
 class LetsGo(Stranger):
     """Keeps W - 1 rows where there is a window."""
 
@@ -218,7 +228,7 @@ class Int8(Stranger):
             k[:, rows], v[:, rows] = self.pack_keys(k[:, rows]), self.pack_values(v[:, rows])
 
 
-RIGHT = [Stranger, Preallocated, ListOfRows, Einsum, OneBased, Fused, LetsGo, Recomputes]
+RIGHT = [Stranger, Preallocated, ListOfRows, Einsum, OneBased, Fused, Narrow, LetsGo, Recomputes]
 
 
 # Wrong.

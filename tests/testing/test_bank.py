@@ -10,7 +10,7 @@ from kvsim.testing.decoder import Decoder
 from kvsim.testing.diagnosing import equal, run_decoder
 from kvsim.testing.model_weights import make_weights
 from kvsim.testing.programme import small_feeds, text_of
-from tests.testing.confusion import READINGS, programme
+from tests.testing.confusion import LOST, READINGS, UNNAMED, programme
 
 IDS = """
     rope_pos_restarts_at_0 rope_pos_after_append rope_off_by_one_decode rope_len_committed_by_layer0
@@ -41,15 +41,31 @@ def test_two_languages(id):
     assert mistake.sentence("en") == mistake.en
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", LOST)
 @pytest.mark.parametrize(("mistake", "reading"), READINGS, ids=[f"{m.id}-{c.__name__}" for m, c in READINGS])
 def test_a_reading_is_caught_and_named(mistake, reading, dtype):
     known = programme(mistake.policy, dtype)
-    assert any(vote.fails for vote in known.votes(reading))
-    assert known.named(reading) == (mistake.id,)
+    lost = mistake.id in LOST[dtype]
+    assert any(vote.fails for vote in known.votes(reading)) == (not lost)
+    unnamed = lost or mistake.id in UNNAMED.get(dtype, ())
+    assert known.named(reading) == (() if unnamed else (mistake.id,))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+LOST_READINGS = [(dtype, m, cls) for dtype in LOST for m, cls in READINGS if m.id in LOST[dtype]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mistake", "reading"), LOST_READINGS, ids=[f"{d}-{m.id}-{c.__name__}" for d, m, c in LOST_READINGS]
+)
+def test_what_is_lost_is_less_than_rounding(dtype, mistake, reading):
+    """Made in float64, it moves logits by less than what the right decoder's own rounding in the dtype is allowed."""
+    known = programme(mistake.policy, dtype)
+    made = known.suspects.run(mistake, reading, list(range(len(known.texts))))
+    moved = max(np.abs(made[i] - known.expected[i]).max() for i in made)
+    assert 0 < moved < known.allowed
+
+
+@pytest.mark.parametrize("dtype", LOST)
 @pytest.mark.parametrize("policy", sorted({m.policy for m in BANK.values()}))
 def test_the_right_decoder_is_accepted(policy, dtype):
     known = programme(policy, dtype)

@@ -57,6 +57,15 @@ def test_what_changes_nothing_explains_nothing():
     assert diagnose(near, candidates(one=[0.0])).ids == ()
 
 
+def test_what_explains_less_than_half_of_the_difference_explains_nothing():
+    """In a coarse dtype much is allowed, and a mistake may be as near as that by chance."""
+    far = [Vote(np.zeros((1, 2)), np.array([[1.5, 1.5]]), 1.0)]
+    for output, ids in (([1.5, 1.5], (ONE.id,)), ([1.5, 0.0], ()), ([1.5, 0.1], (ONE.id,)), ([1.5, 3.0], ())):
+        suspects = candidates(one=[0.0])
+        suspects.run = lambda mistake, cls, wanted, output=output: {0: np.array([output])}
+        assert diagnose(far, suspects).ids == ids
+
+
 def test_nothing_fails_nothing_is_named():
     assert diagnose(votes([1, 2.0], [1, 2.0]), candidates(one=[1, 2.0])).ids == ()
 
