@@ -137,7 +137,5 @@ def test_what_cannot_be_checked_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="under int8 nothing is quantised in 64 tokens"):
         testing.assert_policy(lambda: Int8(weights), lambda m, ids: m.forward(ids), weights, "int8")
     monkeypatch.setattr(boundaries, "DRAWS", 1)
-    with pytest.raises(
-        UsageError, match="in each of the 1 texts that were tried some number stands so near a rounding boundary"
-    ):
+    with pytest.raises(UsageError, match="in each of the 1 texts that were tried some number stands"):
         check(Int8, "float32", 104, **SMALL)
