@@ -114,8 +114,8 @@ def choose_text(reference: Reference, feed: Feed, number: int, seed: int, margin
             return text
     raise UsageError(
         "in each of the {count} texts that were tried some number stands so near a rounding boundary of {policy} that"
-        ' right decoders differ: give a smaller reference, say dtype="float64" if that is computed in, or use assert_close_to and'
-        " assert_quantiser",
+        ' right decoders differ: give a smaller reference, say dtype="float64" if that is computed in, or use'
+        " assert_close_to and assert_quantiser",
         count=DRAWS,
         policy=reference.policy,
     )

@@ -41,6 +41,7 @@ class Candidate:
     mistake: Mistake
     failing: int  # of those that failed
     all: int  # of those and of the others
+    values: int  # that these failing ones gave
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,18 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
     failing = sorted((i for i in compared if votes[i].fails), key=lambda i: votes[i].got.size)
     found = []
     for mistake, classes in suspects.readings():
-        best = (0, 0)
+        best = (0, 0, 0)
         for cls in classes if failing else ():
             first = suspects.run(mistake, cls, failing[:3])
             if not any(_explains(votes[i], output) for i, output in first.items()):
                 continue
             outputs = first | suspects.run(mistake, cls, [i for i in compared if i not in first])
             same = {i for i, output in outputs.items() if _explains(votes[i], output)}
-            best = max(best, (len(same), len(same & set(failing))))
+            wrong = [i for i in failing if i in same]
+            best = max(best, (len(same), len(wrong), sum(votes[i].got.size for i in wrong)))
         enough = best[0] == len(compared) if blank else 2 * best[1] >= len(failing)
         if best[1] > 0 and enough:
-            found.append(Candidate(mistake, best[1], best[0]))
+            found.append(Candidate(mistake, best[1], best[0], best[2]))
     most = max((c.all for c in found), default=0)
     return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared), blank)
 

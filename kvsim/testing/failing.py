@@ -7,8 +7,8 @@ from kvsim.testing.references import Allowed
 from kvsim.testing.sentences import tell
 
 EVIDENCE = (
-    "evidence : equals the reference with this one mistake in {matched} of {failing} failing feeds, and in {others} of"
-    " {passing} others"
+    "evidence : equals the reference with this one mistake on all {values} values, in {matched} of {failing} failing"
+    " feeds, and in {others} of {passing} others"
 )
 BLANK_EVIDENCE = (
     "evidence : NaN in the same places as the reference with this one mistake, in {matched} of {failing} failing feeds,"
@@ -56,7 +56,7 @@ def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True)
     best = diagnosis.candidates[0]
     lines.append("  " + tell(
         lang, BLANK_EVIDENCE if diagnosis.blank else EVIDENCE,
-        matched=best.failing, failing=diagnosis.n_failing, others=best.all - best.failing,
+        values=best.values, matched=best.failing, failing=diagnosis.n_failing, others=best.all - best.failing,
         passing=diagnosis.n_all - diagnosis.n_failing,
     ))  # fmt: skip
     return lines

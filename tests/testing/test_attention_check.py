@@ -169,7 +169,7 @@ def test_the_failure_text(monkeypatch):
     )
     assert "query head -> kv head: yours [0, 0, 1, 1]  reference [0, 0, 1, 1];  rows sum to 1: yes" in text
     assert "diagnosis: [mask_top_left] the causal mask is not shifted by the cache length" in text
-    assert "smallest : 1 queries, 2 keys" in text
+    assert "smallest : feed [1, 1] (queries: 1, keys: 2)" in text
     assert "--heads 4 --kv-heads 2 --queries 3 --keys 7 --seed 0" in text
     monkeypatch.setenv("KVSIM_LANG", "zh")
     text = told()
