@@ -25,7 +25,8 @@ def assert_policy(
 
     `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed. `layers(state)`, where there is
     one, shows what each layer gave in the last step, [T, D] each, the first layer first and no more than are visible:
-    a failure then names the first that differs. OracleError: no, and the mistake's name; UsageError: a reference or a
+    a failure then names the first that differs. Under int8, texts are such that float32's rounding decides no code:
+    see `kvsim.testing.boundaries`. OracleError: no, and the mistake's name; UsageError: a reference or a
     policy that makes no sense.
     """
     __tracebackhide__ = True
