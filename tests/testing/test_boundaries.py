@@ -86,7 +86,7 @@ class AllAgain(Int8):
 def test_mistakes_of_the_quantiser_are_named(cls, id, dtype):
     for seed in range(3):
         with pytest.raises(OracleError) as caught:
-            check(cls, dtype, seed)
+            check(cls, dtype, seed, **SMALL)
         assert caught.value.facts["diagnosis"] == [id]
 
 

@@ -5,9 +5,10 @@ import pytest
 
 from kvsim import testing
 from kvsim.testing import OracleError
-from kvsim.testing.layers import emulated_layers, expected_layers
+from kvsim.testing.layers import Place, Seen, allowed_layers, emulated_layers, expected_layers, first_differing
 from kvsim.testing.programme import text_of
-from kvsim.testing.references import Reference
+from kvsim.testing.references import Allowed, Reference
+from kvsim.testing.rounding import FORMATS
 from tests.testing.strangers import Stranger
 
 
@@ -79,6 +80,20 @@ def test_the_first_step_comes_before_the_first_layer():
     assert "step 1, layer 1 (from 0), row 0" in line_of(told(shown(Both), testing.weights()))
 
 
+@pytest.mark.parametrize(("wrong", "place"), [
+    ([], None), ([(0, 6, 4)], (2, 0, 6, 4)), ([(1, 5, 2), (0, 5, 3)], (1, 0, 5, 3)),
+    ([(1, 2, 0), (0, 3, 0)], (0, 1, 2, 0)), ([(1, 4, 1), (1, 3, 2)], (1, 1, 3, 2)),
+])  # fmt: skip
+def test_the_first_place_of_made_up_layers(wrong, place):
+    """Layer, row and channel of what is wrong, in a feed [3, 3, 1] of two layers of five channels."""
+    expected = [np.zeros((7, 5)), np.zeros((7, 5))]
+    got = [np.full((7, 5), 0.9), np.full((7, 5), -0.9)]
+    for layer, row, channel in wrong:
+        got[layer][row, channel] = 1.1
+    found = first_differing(Seen(got, expected, [Allowed("float64", 0.0, 1.0)] * 2), (3, 3, 1))
+    assert found == (None if place is None else Place(*place))
+
+
 def test_layers_that_are_right_are_said_to_be():
     assert line_of(told(shown(WrongHead), testing.weights())).startswith("  first layer: none of the layers 0 to 1")
     late = type("Late", (WrongFrom,), {"first": 1})
@@ -94,6 +109,14 @@ def test_rounding_is_no_difference(dtype, window):
     assert "layer 1 (from 0)" in line_of(
         told(shown(type("W", (WrongFrom,), {"first": 1})), testing.weights(dtype=dtype))
     )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_what_rounding_may_do_to_a_layer_is_measured(dtype):
+    reference, text = Reference(testing.weights(dtype=dtype)), text_of((3, 3, 1), 0, 31)
+    bounds = allowed_layers(reference, text, dtype, expected_layers(reference, text))
+    assert [bound.dtype for bound in bounds] == [dtype] * 2
+    assert all(FORMATS[dtype].eps / 4 < bound.own < 60 * FORMATS[dtype].eps for bound in bounds)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
