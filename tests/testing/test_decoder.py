@@ -41,7 +41,7 @@ LOSSLESS = ("dynamic", "static:32", "window:3", "sinks:1+2", "paged:2")
 
 
 def share(config, seed, ids, sizes, policy):
-    """The largest difference over max|logit|; the model is given the text in pieces, and the decoder all at once, unless
+    """The largest difference over max|logit|. The model is fed pieces, and the decoder all at once, unless
     the policy loses something with every step."""
     model = make_model(config, "float64", seed)
     cache, mine = model.new_cache(policy), Decoder(config, random_weights(config, seed), policy)

@@ -116,7 +116,7 @@ def test_what_rounding_may_do_to_a_layer_is_measured(dtype):
     reference, text = Reference(testing.weights(dtype=dtype)), text_of((3, 3, 1), 0, 31)
     bounds = allowed_layers(reference, text, dtype, expected_layers(reference, text))
     assert [bound.dtype for bound in bounds] == [dtype] * 2
-    assert all(FORMATS[dtype].eps / 4 < bound.own < 60 * FORMATS[dtype].eps for bound in bounds)
+    assert all(FORMATS[dtype].eps / 4 < bound.own < 200 * FORMATS[dtype].eps for bound in bounds)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
