@@ -90,6 +90,20 @@ def test_mistakes_of_the_quantiser_are_named(cls, id, dtype):
         assert caught.value.facts["diagnosis"] == [id]
 
 
+def test_the_smallest_feed_is_looked_for_in_such_texts_too(monkeypatch):
+    kept = []
+
+    def choose(reference, feed, number, seed, margins):
+        kept.append(margins)
+        return choose_text(reference, feed, number, seed, margins)
+
+    monkeypatch.setattr("kvsim.testing.decoder_failure.choose_text", choose)
+    with pytest.raises(OracleError):
+        check(Truncates, "float32", 0, **SMALL)
+    assert kept
+    assert all(len(margins) == 4 for margins in kept)
+
+
 @given(st.integers(0, 2**32), st.sampled_from([2, 3, 8]), st.sampled_from([0.1, 1.0, 50.0]))
 def test_the_clearance_is_how_far_numbers_may_move(seed, n, size):
     generator = np.random.default_rng(seed)

@@ -45,6 +45,20 @@ def test_bfloat16_is_computed_in_where_it_is_said_to_be():
     assert strangers.Narrow(weights).forward([1, 2, 3]).dtype == weights["lm_head.weight"].dtype
 
 
+@pytest.mark.parametrize(("short", "full"), [("f32", "float32"), ("bf16", "bfloat16")])
+def test_the_dtype_that_is_computed_in_may_be_said(short, full):
+    """Where the logits come in a wider one."""
+    weights = testing.weights()
+    step = lambda m, ids: m.forward(ids) + 1e-6  # noqa: E731
+    testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights, dtype=short)
+    with pytest.raises(OracleError, match="the reference's own float64 error"):
+        testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights)
+    with pytest.raises(OracleError, match=f"the reference's own {full} error"):
+        testing.assert_split_invariant(
+            lambda: strangers.Stranger(weights), lambda m, ids: m.forward(ids) + 3, weights, dtype=short
+        )
+
+
 def test_numbers_that_numpy_has_no_dtype_for_come_in_float32():
     """And hold them exactly."""
     wide, narrow = testing.weights(dtype="bfloat16"), weights_in("bfloat16")
