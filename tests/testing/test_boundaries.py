@@ -39,6 +39,12 @@ def test_with_the_first_texts_it_would_not(seed, monkeypatch):
         check(Int8, "float32", seed, **SMALL)
 
 
+@pytest.mark.parametrize("seed", ON_A_BOUNDARY)
+def test_one_that_computes_in_float32_what_was_given_in_float64_passes(seed):
+    weights, narrow = (testing.weights(dtype=dtype, seed=seed, **SMALL) for dtype in ("float64", "float32"))
+    testing.assert_policy(lambda: Int8(narrow), lambda m, ids: m.forward(ids), weights, POLICY, seed=seed)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_a_right_decoder_of_the_usual_size_passes(dtype):
     for seed in range(8, 16):
