@@ -8,6 +8,7 @@ from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.attending import Attending
 from kvsim.testing.attention_calls import Inputs, Setting, attend, right
+from kvsim.testing.attention_check import feed_of
 from kvsim.testing.bank import BANK
 from kvsim.testing.layouts import read_layout
 from kvsim.testing.readout import read_heads, read_out
@@ -175,6 +176,10 @@ def test_the_failure_text(monkeypatch):
     text = told()
     assert "诊断: [mask_top_left] 因果掩码没有按缓存长度平移" in text
     assert "查询 共" in text
+
+
+def test_the_feed_of_a_size():
+    assert [feed_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
 
 
 def test_heads_are_told():
