@@ -10,7 +10,7 @@ from kvsim.testing import OracleError
 
 pytestmark = pytest.mark.dev
 
-SOURCE = Path(__file__).with_name("torch_strangers.py").read_text(encoding="utf-8")
+SOURCE = Path(__file__).with_name("torch_styles.py").read_text(encoding="utf-8")
 WRONG = re.findall(r"^class (\w+)\(.*# expect: (\w+)$", SOURCE, re.MULTILINE)
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -18,9 +18,9 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 def check(name, dtype, seed=0, **sizes):
     import torch
 
-    from tests.testing import torch_strangers
+    from tests.testing import torch_styles
 
-    kind, cls = getattr(torch, dtype), getattr(torch_strangers, name)
+    kind, cls = getattr(torch, dtype), getattr(torch_styles, name)
     weights = testing.weights(dtype=dtype, seed=seed, array=lambda x: torch.from_numpy(x).to(kind), **sizes)
     assert cls(weights).forward([1, 2]).dtype == kind
     testing.assert_split_invariant(
