@@ -147,6 +147,36 @@ def test_imports_flow_downwards(file: Path) -> None:
         assert (room, parts[1]) not in STRANGERS, f"{room} must not know {parts[1]}"
 
 
+def file_of(module: str) -> Path | None:
+    """The file of a module of the package."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def reached_from(modules: list[str]) -> set[str]:
+    """The modules of the package that these import, and those of theirs."""
+    reached: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        file = file_of(module)
+        if module not in reached and module.startswith("kvsim.") and file is not None:
+            reached.add(module)
+            waiting += imports_of(parse(file))
+    return reached
+
+
+def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
+    """What the model is checked against has in common with it what a model is, and no line of how one is computed."""
+    bank = [f"bank.{file.stem}" for file in (PACKAGE / "testing" / "bank").glob("*.py") if file.stem != "__init__"]
+    reached = reached_from([f"kvsim.testing.{name}" for name in ("attending", "decoder", "rows", "bank", *bank)])
+    assert len(bank) >= 7
+    assert {module.split(".")[1] for module in reached} <= {"config", "errors", "testing", "text", "weights"}
+    own = {module.split(".")[2] for module in reached if module.startswith("kvsim.testing.")}
+    assert own == {"attending", "bank", "decoder", "rounding", "rows"}
+    assert "kvsim.transformer.attention" in reached_from(["kvsim.testing.attention"])  # such an import is found
+
+
 def test_every_room_has_a_floor() -> None:
     assert {room_of(file) for file in FILES} - {"__init__"} == set(FLOOR)
 

@@ -30,21 +30,30 @@ class Fed:
     """A cache, and the tokens fed so far: positions are given, so that the cache alone is under test."""
 
     def __init__(self, cache):
-        self.cache, self.seen = cache, 0
+        self.cache, self.seen, self.hidden = cache, 0, ()
 
 
 def step(state, ids):
     positions = torch.arange(state.seen, state.seen + len(ids))[None]
     state.seen += len(ids)
     with torch.no_grad():
-        made = model(torch.tensor([ids]), past_key_values=state.cache, position_ids=positions, use_cache=True)
+        made = model(
+            torch.tensor([ids]), past_key_values=state.cache, position_ids=positions, use_cache=True,
+            output_hidden_states=True,
+        )  # fmt: skip
+    state.hidden = made.hidden_states
     return made.logits[0]
+
+
+def layers(state):
+    """What transformers shows of its layers: the embedding, each layer, but of the last only what the norm made."""
+    return [hidden[0] for hidden in state.hidden[1:-1]]
 
 
 testing.assert_split_invariant(lambda: Fed(DynamicCache()), step, reference)
 print("with its own cache: right")
 try:
-    testing.assert_split_invariant(lambda: Fed(Forgetful()), step, reference)
+    testing.assert_split_invariant(lambda: Fed(Forgetful()), step, reference, layers=layers)
 except testing.OracleError as error:
     print(error)
     named = error.facts["diagnosis"]

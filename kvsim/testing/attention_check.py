@@ -94,6 +94,11 @@ def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
     return None
 
 
+def feed_of(n_queries: int, n_keys: int) -> list[int]:
+    """The chunks of a text whose last one asks so many queries of so many keys."""
+    return [n_keys] if n_queries == n_keys else [n_keys - n_queries, n_queries]
+
+
 def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
     """The error that says it all."""
     lang, bound = language(), allowed.value
@@ -128,8 +133,8 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
     lines += tell_diagnosis(lang, diagnosis)
     smallest = smallest_failing(s, bound)
     if smallest is not None:
-        lines.append("  " + tell(lang, "smallest : {queries} queries, {keys} keys", queries=smallest[0],
-                                 keys=smallest[1]))  # fmt: skip
+        lines.append("  " + tell(lang, "smallest : feed {feed} (queries: {queries}, keys: {keys})",
+                                 feed=feed_of(*smallest), queries=smallest[0], keys=smallest[1]))  # fmt: skip
     if ids_of(diagnosis) != ["unknown"]:
         window = "" if s.window is None else f" --window {s.window}"
         command = (

@@ -41,6 +41,7 @@ class Candidate:
     mistake: Mistake
     failing: int  # of those that failed
     all: int  # of those and of the others
+    values: int  # that these failing ones gave
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Diagnosis:
     candidates: tuple[Candidate, ...]
     n_failing: int
     n_all: int
+    blank: bool = False  # no failing feed gave a finite number: only the places of NaN were compared
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -89,29 +91,50 @@ def as_window(config: Config, policy: str) -> tuple[Config, str]:
 def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
     """Who gives what was got. A mistake is named where it explains at least half of the failing feeds; of several,
     those that explain most feeds, the passing ones too. Who explains none of the three shortest failing feeds is not
-    asked about the others. A feed that gave nothing finite says nothing."""
-    compared = [i for i, v in enumerate(votes) if v.got is not None and np.isfinite(v.got).any()]
+    asked about the others.
+
+    A feed that gave nothing finite says nothing beside others that did. Where none of the failing feeds did, the places
+    of NaN are all there is: a mistake must then give them on every feed."""
+    given = [i for i, v in enumerate(votes) if v.got is not None]
+    finite = [i for i in given if np.isfinite(votes[i].got).any()]
+    blank = any(votes[i].fails for i in given) and not any(votes[i].fails for i in finite)
+    compared = given if blank else finite
     failing = sorted((i for i in compared if votes[i].fails), key=lambda i: votes[i].got.size)
     found = []
     for mistake, classes in suspects.readings():
-        best = (0, 0)
+        best = (0, 0, 0)
         for cls in classes if failing else ():
             first = suspects.run(mistake, cls, failing[:3])
             if not any(_explains(votes[i], output) for i, output in first.items()):
                 continue
             outputs = first | suspects.run(mistake, cls, [i for i in compared if i not in first])
             same = {i for i, output in outputs.items() if _explains(votes[i], output)}
-            best = max(best, (len(same), len(same & set(failing))))
-        if best[1] > 0 and 2 * best[1] >= len(failing):
-            found.append(Candidate(mistake, best[1], best[0]))
+            wrong = [i for i in failing if i in same]
+            best = max(best, (len(same), len(wrong), sum(votes[i].got.size for i in wrong)))
+        enough = best[0] == len(compared) if blank else 2 * best[1] >= len(failing)
+        if best[1] > 0 and enough:
+            found.append(Candidate(mistake, best[1], best[0], best[2]))
     most = max((c.all for c in found), default=0)
-    return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared))
+    return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared), blank)
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """What was got, and where that is wrong no right answer: a mistake that changes nothing here explains nothing."""
-    right = equal(output, vote.expected, vote.allowed)
-    return equal(vote.got, output, 2 * vote.allowed) and not (vote.fails and right)
+    """What was got; and where that is wrong, by more than half of the squared difference from the right answer: a
+    mistake that changes little here explains little, however much rounding would allow."""
+    if _same_blanks(vote.got, output):
+        return True
+    if not equal(vote.got, output, 2 * vote.allowed):
+        return False
+    finite = np.isfinite(output)
+    left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))
+    return not vote.fails or bool(2 * left < all)
+
+
+def _same_blanks(got: Any, output: Any) -> bool:
+    """Nothing finite in either, and NaN in the same places."""
+    if got.shape != output.shape or np.isfinite(got).any() or np.isfinite(output).any():
+        return False
+    return bool(np.array_equal(np.isnan(got), np.isnan(output)))
 
 
 def run_decoder(cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> list[Any]:

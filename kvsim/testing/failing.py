@@ -6,6 +6,16 @@ from kvsim.testing.diagnosing import Diagnosis
 from kvsim.testing.references import Allowed
 from kvsim.testing.sentences import tell
 
+EVIDENCE = (
+    "evidence : equals the reference with this one mistake on all {values} values, in {matched} of {failing} failing"
+    " feeds, and in {others} of {passing} others"
+)
+BLANK_EVIDENCE = (
+    "evidence : NaN in the same places as the reference with this one mistake, in {matched} of {failing} failing feeds,"
+    " and the same in {others} of {passing} others; with no finite number to compare, whatever else makes all of it NaN"
+    " would look the same"
+)
+
 
 class OracleError(AssertionError):
     """What a failed check raises. `facts` has what the text says; `facts["diagnosis"]` the ids, ["unknown"] if none."""
@@ -38,21 +48,17 @@ def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True)
         why = "no single mistake of the bank gives this output (two at once are often not named)"
         if not covered:
             why = "the independent decoder does not cover this model, so no mistakes could be tried"
-        elif diagnosis is None or not diagnosis.n_failing:
-            why = "nothing finite to compare with the bank"
+        elif diagnosis is None or diagnosis.blank:
+            why = "nothing finite to compare, and no mistake of the bank gives NaN in these places"
         return [f"{head}[unknown] {tell(lang, why)}"]
     named = [f"[{c.mistake.id}] {c.mistake.sentence(lang)}" for c in diagnosis.candidates]
     lines = [head + f" {tell(lang, 'or')} ".join(named)]
     best = diagnosis.candidates[0]
-    lines.append(
-        "  " + tell(
-            lang,
-            "evidence : equals the reference with this one mistake in {matched} of {failing} failing feeds, and in"
-            " {others} of {passing} others",
-            matched=best.failing, failing=diagnosis.n_failing, others=best.all - best.failing,
-            passing=diagnosis.n_all - diagnosis.n_failing,
-        )
-    )  # fmt: skip
+    lines.append("  " + tell(
+        lang, BLANK_EVIDENCE if diagnosis.blank else EVIDENCE,
+        values=best.values, matched=best.failing, failing=diagnosis.n_failing, others=best.all - best.failing,
+        passing=diagnosis.n_all - diagnosis.n_failing,
+    ))  # fmt: skip
     return lines
 
 

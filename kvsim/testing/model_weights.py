@@ -1,5 +1,6 @@
 """Random weights under Hugging Face's Llama names, for a decoder that somebody else wrote; the same as kvsim's own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 from kvsim.blueprint import build_weights
 from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import UsageError
-from kvsim.testing.rounding import format_name, rounding
+from kvsim.testing.foreign import UnreadableError, to_host
+from kvsim.testing.rounding import exact, format_name, rounding
 from kvsim.weights import Weights
 
 ROPES = {"half": "halves", "pairs": "adjacent"}
@@ -80,7 +82,18 @@ class ModelWeights(dict[str, Any]):
 
     def to_weights(self) -> Weights:
         """As kvsim's own model takes them, in float64."""
-        return build_weights(self.config.to_config(), lambda name, _: np.asarray(self[strange_name(name)], np.float64))
+        return build_weights(self.config.to_config(), lambda name, _: self._read(strange_name(name)))
+
+    def _read(self, name: str) -> Any:
+        """An array of any library in float64."""
+        try:
+            return to_host(self[name])[0]
+        except UnreadableError as error:
+            raise UsageError(
+                "weights are arrays of numbers, made of NumPy's by array=: {name} is of {type}",
+                name=name,
+                type=type(self[name]).__name__,
+            ) from error
 
 
 def strange_name(name: str) -> str:
@@ -91,9 +104,14 @@ def strange_name(name: str) -> str:
     return f"model.layers.{layer}.{INSIDE[rest]}"
 
 
-def make_weights(dtype: str = "float64", seed: int = 0, **sizes: Any) -> ModelWeights:
+def make_weights(
+    dtype: str = "float64", seed: int = 0, array: Callable[[Any], Any] = exact, **sizes: Any
+) -> ModelWeights:
     """Weights in which no part is so small that it would hide a mistake. The same for the same arguments, but rounded
-    to `dtype`; bfloat16 and fp8, which NumPy does not have, are kept in float32.
+    to `dtype`. `array` makes them of NumPy arrays, for example `torch.from_numpy`.
+
+    NumPy has no bfloat16 and no fp8: such numbers come in float32, which holds them exactly, and `array` loses nothing
+    where it goes on to `x.astype(ml_dtypes.bfloat16)` or `torch.from_numpy(x).bfloat16()`.
 
     UsageError: sizes that do not go together, or no such dtype."""
     config, name = Sizes(**sizes), format_name(dtype)
@@ -104,7 +122,7 @@ def make_weights(dtype: str = "float64", seed: int = 0, **sizes: Any) -> ModelWe
     def make(name: str, shape: tuple[int, ...]) -> Any:
         x = generator.standard_normal(shape)
         x = 1.0 + 0.3 * x if name.endswith(".gain") else x * (1.5 / np.sqrt(shape[-1]) if "." in name else 1.0)
-        arrays[strange_name(name)] = np.asarray(keep(x)).astype(kind)
+        arrays[strange_name(name)] = array(np.asarray(keep(x)).astype(kind))
         return x
 
     build_weights(config.to_config(), make)

@@ -22,7 +22,7 @@ class Oracle:
 
     def weights(self, **sizes: Any) -> ModelWeights:
         """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4,
-        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64", seed."""
+        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64", seed, array."""
         self.made = make_weights(**({"seed": self.seed} | sizes))
         return self.made
 

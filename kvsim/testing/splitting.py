@@ -1,227 +1,54 @@
 """Decoders under test, fed in every way that shows a mistake and compared at every position."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from kvsim.errors import UsageError
-from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose, equal
-from kvsim.testing.failing import OracleError, ids_of, short, tell_allowed, tell_diagnosis
-from kvsim.testing.foreign import Given, Problem, first_blank, largest, run_text
+from kvsim.testing.decoder_failure import fail, tell_problem
+from kvsim.testing.decoder_runs import Make, Step, run_check
+from kvsim.testing.failing import OracleError, short
+from kvsim.testing.foreign import run_text
+from kvsim.testing.layers import Layers
 from kvsim.testing.model_weights import ModelWeights
-from kvsim.testing.picture import LEGEND, draw
-from kvsim.testing.programme import Feed, chunks, feeds, small_feeds, text_of
-from kvsim.testing.references import Allowed, Reference, allow, coarser
+from kvsim.testing.programme import feeds, text_of
+from kvsim.testing.references import Reference
 from kvsim.testing.sentences import language, tell
-
-Make = Callable[..., Any]
-Step = Callable[[Any, list[int]], Any]
-SMALLEST = 6  # tokens of the longest text that is tried when a failure is made small
-
-
-class Compared(NamedTuple):
-    """One feed: what came and what was expected."""
-
-    feed: Feed
-    text: Chunks
-    given: Given
-    expected: Any  # [T, V]
-
-    def fails(self, allowed: float) -> bool:
-        return self.given.logits is not None and not equal(self.given.logits, self.expected, allowed)
-
-
-class Check(NamedTuple):
-    """All that one check knows."""
-
-    make: Make
-    step: Step
-    reference: Reference
-    allowed: Allowed
-    done: list[Compared]
-    seed: int
-
-
-def run_check(
-    make: Make, step: Step, reference: Reference, cases: int, seed: int, given: float | None, dtype: str | None
-) -> Check:
-    """Feed everything, then decide what rounding may do."""
-    config = reference.config
-    chosen = feeds(config, reference.policy, cases, seed)
-    numbers = [*range(len(chosen) - 1), 0]
-    texts = [text_of(f, n, config.vocab_size, seed) for f, n in zip(chosen, numbers, strict=True)]
-    done = []
-    for feed, text in zip(chosen, texts, strict=True):
-        done.append(Compared(feed, text, run_text(make, step, text, config.vocab_size), reference.run(text)))
-    came = [c.given.dtype for c in done if c.given.logits is not None]
-    name = dtype or (coarser(came[0], reference.dtype) if came else reference.dtype)
-    own = 0.0 if given is not None else reference.own_error(texts, name)
-    return Check(make, step, reference, allow(name, own, max(largest(c.expected) for c in done), given), done, seed)
-
-
-def smallest_failing(check: Check) -> Feed | None:
-    """The shortest text, in the fewest chunks, that fails."""
-    vocab = check.reference.config.vocab_size
-    for number, feed in enumerate(small_feeds(min(SMALLEST, check.reference.config.max_context))):
-        text = text_of(feed, 1000 + number, vocab, check.seed)
-        given = run_text(check.make, check.step, text, vocab)
-        if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return feed
-    failing = [c.feed for c in check.done if c.fails(check.allowed.value)]
-    return min(failing, key=lambda feed: (sum(feed), len(feed), feed), default=None)
-
-
-def find_diagnosis(check: Check) -> Diagnosis | None:
-    """Which mistake of the bank; None where the independent decoder cannot be the model."""
-    reference = check.reference
-    if not reference.covered:
-        return None
-    votes = [Vote(c.expected, c.given.logits, check.allowed.value) for c in check.done]
-    return diagnose(
-        votes, Suspects(reference.config, reference.weights, reference.policy, [c.text for c in check.done])
-    )
-
-
-def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, allowed: float) -> Any:
-    """[T, T]: does row t of the logits change when token j does?"""
-    ids = [i for chunk in compared.text for i in chunk]
-    before, columns = run(compared.text), []
-    for j in range(len(ids)):
-        other = [*ids[:j], (ids[j] + 1) % vocab, *ids[j + 1 :]]
-        after = run(chunks(other, compared.feed))
-        if before is None or after is None:
-            return None
-        columns.append(~(np.abs(after - before).max(axis=1) <= allowed))
-    return np.stack(columns, axis=1)
-
-
-def tell_dependence(lang: str, check: Check, compared: Compared) -> list[str]:
-    """Who depends on whom, where that is not as it should be."""
-    vocab, allowed = check.reference.config.vocab_size, check.allowed.value
-    got = dependence(lambda t: run_text(check.make, check.step, t, vocab).logits, compared, vocab, allowed)
-    expected = dependence(check.reference.run, compared, vocab, allowed)
-    if got is None or np.array_equal(got, expected):
-        return []
-    names = [str(i) for i in range(len(got))]
-    title = tell(lang, "who depends on whom (feed {feed}, one token changed at a time)", feed=list(compared.feed))
-    return ["", f"  {title}   {tell(lang, LEGEND)}", *draw(lang, got, expected, names, names), ""]
-
-
-def tell_first(lang: str, check: Check, compared: Compared) -> str:
-    """The first number that differs."""
-    got, expected = compared.given.logits, compared.expected
-    row, channel = np.argwhere(~(np.abs(got - expected) <= check.allowed.value))[0]
-    ends = np.cumsum(compared.feed)
-    step = int(np.searchsorted(ends, row, side="right"))
-    ids = [i for chunk in compared.text for i in chunk]
-    return "  " + tell(
-        lang,
-        "first place: feed {feed}, step {step}, row {row} (token {token}, position {position}), channel {channel}: got"
-        " {got}, expected {expected}",
-        feed=list(compared.feed), step=step + 1, row=int(row - ends[step] + compared.feed[step]), token=ids[row],
-        position=int(row), channel=int(channel), got=f"{got[row, channel]:+.4f}",
-        expected=f"{expected[row, channel]:+.4f}",
-    )  # fmt: skip
-
-
-def tell_command(check: Check, ids: list[str]) -> str:
-    """What shows the mistake by itself."""
-    config = check.reference.config
-    window = next((k.window for k in config.layers if k.window is not None), None)
-    words = [f"kvsim explain {ids[0]} --heads {config.n_heads} --kv-heads {config.n_kv_heads}"]
-    if window is not None:
-        words.append(f"--window {window}")
-    return " ".join([*words, f"--seed {check.seed}"])
-
-
-def tell_blank(lang: str, check: Check) -> list[str]:
-    """Numbers that are not finite."""
-    for compared in check.done:
-        if compared.given.logits is not None and (place := first_blank(compared.given.logits)) is not None:
-            return ["  " + tell(
-                lang,
-                "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
-                " nothing, or an overflow",
-                value=compared.given.logits[place], place=list(place), feed=list(compared.feed),
-            )]  # fmt: skip
-    return []
-
-
-def tell_problem(lang: str, problem: Problem) -> str:
-    what = tell(lang, problem.template, **problem.values)
-    return tell(lang, "{what} (feed {feed}, step {step})", what=what, **{
-        name: problem.values[name] for name in ("feed", "step")
-    })  # fmt: skip
-
-
-def fail(check: Check, lang: str) -> OracleError:
-    """The error that says it all."""
-    allowed, failing = check.allowed.value, [c for c in check.done if c.fails(check.allowed.value)]
-    problems = [c.given.problem for c in check.done if c.given.problem is not None]
-    lines = [tell_problem(lang, problems[0])] if problems else []
-    if not failing:
-        return OracleError("\n".join(lines), {"problem": lines, "diagnosis": []})
-    wrong = [~(np.abs(c.given.logits - c.expected) <= allowed) for c in failing]
-    worst = max(largest(c.given.logits - c.expected) for c in failing)
-    template = (
-        "logits differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max |diff| {worst}"
-        " ({allowed})"
-    )
-    if check.reference.policy != "dynamic":
-        template = template.replace("logits differ", "logits under {policy} differ")
-    lines.append(tell(
-        lang, template, policy=check.reference.policy, count=sum(int(w.sum()) for w in wrong),
-        total=sum(w.size for w in wrong), failing=len(failing), feeds=len(check.done), worst=f"{worst:.3g}",
-        allowed=tell_allowed(lang, check.allowed),
-    ))  # fmt: skip
-    first = failing[0]
-    alone = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # what was fed before matters
-    lines += [tell_first(lang, check, first), *tell_blank(lang, check)]
-    lines += [] if alone else tell_dependence(lang, check, first)
-    diagnosis = find_diagnosis(check)
-    lines += tell_diagnosis(lang, diagnosis, check.reference.covered)
-    if alone:
-        lines.append("  " + tell(lang, "after other texts: the same feed passed when it came first"))
-    smallest = smallest_failing(check)
-    lines.append("  " + tell(lang, "smallest : feed {feed}", feed=list(smallest or ())))
-    if ids_of(diagnosis) != ["unknown"]:
-        lines.append("  " + tell(lang, "reproduce: {command}", command=tell_command(check, ids_of(diagnosis))))
-    facts = {
-        "diagnosis": ids_of(diagnosis), "smallest": list(smallest or ()), "max_abs_diff": worst, "allowed": allowed,
-        "policy": check.reference.policy, "failing": [list(c.feed) for c in failing],
-        "problem": [tell_problem("en", p) for p in problems],
-    }  # fmt: skip
-    return OracleError("\n".join(lines), facts)
 
 
 def assert_policy(
     make: Make, step: Step, reference: Any, policy: str, *, cases: int = 0, seed: int = 0,
-    allowed: float | None = None, dtype: str | None = None,
+    allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
 ) -> None:  # fmt: skip
     """Is the decoder kvsim's own run under that cache policy, at every position, however the text is cut?
 
-    `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed. OracleError: no, and the mistake's
-    name; UsageError: a reference or a policy that makes no sense.
+    `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed. `layers(state)`, where there is
+    one, shows what each layer gave in the last step, [T, D] each, the first layer first and no more than are visible:
+    a failure then names the first that differs. Under int8, texts are such that float32's rounding decides no code:
+    see `kvsim.testing.boundaries`. OracleError: no, and the mistake's name; UsageError: a reference or a
+    policy that makes no sense.
     """
     __tracebackhide__ = True
-    check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype)
+    check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype, layers)
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise fail(check, language())
 
 
 def assert_split_invariant(
     make: Make, step: Step, reference: Any, *, windows: Iterable[int | None] | None = None, cases: int = 0,
-    seed: int = 0, allowed: float | None = None, dtype: str | None = None,
+    seed: int = 0, allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
 ) -> None:  # fmt: skip
     """Does the decoder give the reference's logits, at every position, however the text is cut into chunks?
 
     `windows`: the same for each window; `make` is then given the weights. `allowed`: instead of what rounding in the
-    dtype explains. Raises as `assert_policy`.
+    dtype explains. `layers`, and what is raised, as in `assert_policy`.
     """
     __tracebackhide__ = True
     if windows is None:
-        assert_policy(make, step, reference, "dynamic", cases=cases, seed=seed, allowed=allowed, dtype=dtype)
+        assert_policy(
+            make, step, reference, "dynamic", cases=cases, seed=seed, allowed=allowed, dtype=dtype, layers=layers
+        )
         return
     if not isinstance(reference, ModelWeights):
         raise UsageError("windows= makes weights for each window: reference must be made by kvsim.testing.weights")
@@ -229,7 +56,7 @@ def assert_split_invariant(
         weights = reference.with_window(window)
         assert_policy(
             lambda weights=weights: make(weights), step, weights, "dynamic",
-            cases=cases, seed=seed, allowed=allowed, dtype=dtype,
+            cases=cases, seed=seed, allowed=allowed, dtype=dtype, layers=layers,
         )  # fmt: skip
 
 

@@ -1,21 +1,22 @@
-"""Mistake by what it is named as. `python -m tests.testing.confusion` prints the table."""
+"""Mistake by what it is named as. `python -m tests.testing.confusion` prints the table in float64 and float32, or in
+the dtypes that it is given."""
 
+import sys
 from collections import Counter
 from functools import cache
 
 import numpy as np
 
 from kvsim.testing.bank import BANK
+from kvsim.testing.boundaries import choose_text, margins_of
 from kvsim.testing.decoder import Decoder
 from kvsim.testing.diagnosing import Suspects, Vote, diagnose, run_decoder
 from kvsim.testing.model_weights import make_weights
-from kvsim.testing.programme import feeds, text_of
+from kvsim.testing.programme import feeds
 from kvsim.testing.references import Reference, allow, changed
 from kvsim.testing.rounding import rounding
 
 WINDOW = {"dynamic": 4}
-# Everything that it gives is NaN: there is nothing to compare.
-BLANK = {"NotItself"}
 
 
 class Remembering(Suspects):
@@ -36,11 +37,12 @@ class Programme:
 
     def __init__(self, policy, dtype):
         self.policy, self.dtype = policy, dtype
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=dtype))
+        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=dtype), policy)
         config = self.reference.config
         chosen = feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]
-        self.texts = [text_of(f, n, config.vocab_size) for f, n in zip(chosen, numbers, strict=True)]
+        margins = margins_of(self.reference, max(chosen, key=sum), dtype, 0)
+        self.texts = [choose_text(self.reference, f, n, 0, margins) for f, n in zip(chosen, numbers, strict=True)]
         self.expected = run_decoder(Decoder, config, self.reference.weights, policy, self.texts)
         own = 0.0 if dtype == "float64" else self.reference.own_error(self.texts, dtype)
         self.allowed = allow(dtype, max(own, 1e-14), max(np.abs(e).max() for e in self.expected)).value
@@ -76,15 +78,33 @@ def programme(policy, dtype):
 READINGS = [(m, cls) for m in BANK.values() for cls in m.variants]
 
 
+# What cannot be named in a dtype, nor caught: its rounding moves logits by more than the mistake does.
+LOST = {
+    "float64": (),
+    "float32": (),
+    "float16": ("quantised_scale_axis", "quantised_twice"),
+    "bfloat16": ("quantised_scale_axis", "quantised_truncates", "quantised_twice"),
+}
+# Caught and not named: most of the difference is that numbers rounded to float16 get other codes than the exact ones.
+UNNAMED = {"float16": ("quantised_truncates",)}
+
+
 def table(dtype):
-    found = {m.id: Counter() for m in BANK.values()}
+    """The rows of the matrix that are not 0: what each mistake's readings are named as, and how many of them."""
+    found, caught = {m.id: Counter() for m in BANK.values()}, 0
     for m, cls in READINGS:
-        found[m.id][programme(m.policy, dtype).named(cls)] += 1
+        known = programme(m.policy, dtype)
+        caught += any(vote.fails for vote in known.votes(cls))
+        found[m.id][known.named(cls)] += 1
     for id, named in found.items():
         told = ", ".join(f"{' or '.join(ids) or 'unknown'} x{n}" for ids, n in named.items())
         print(f"{dtype:<8} {id:<42} {told}")
+    right = sum(named[(id,)] for id, named in found.items())
+    alone = sum(set(named) == {(id,)} for id, named in found.items())
+    print(f"{dtype:<8} {caught} of {len(READINGS)} readings caught, {right} named as what they are and nothing else;"
+          f" {alone} of {len(found)} mistakes in every reading")  # fmt: skip
 
 
 if __name__ == "__main__":
-    table("float64")
-    table("float32")
+    for asked in sys.argv[1:] or ("float64", "float32"):
+        table(asked)

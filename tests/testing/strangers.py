@@ -155,6 +155,16 @@ class Fused(Stranger):
         return x + self.linear(hidden, at + "mlp.down_proj.weight")
 
 
+class Narrow(Stranger):
+    """Every product back in the dtype of its weights, where the library makes it wider."""
+
+    def linear(self, x, name):
+        return super().linear(x, name).astype(self.w[name].dtype)
+
+    def attend(self, q, k, v):
+        return super().attend(q, k, v).astype(q.dtype)
+
+
 class LetsGo(Stranger):
     """Keeps W - 1 rows where there is a window."""
 
@@ -180,7 +190,45 @@ class Recomputes(Stranger):
         return super().forward(self.ids)[-len(ids) :]
 
 
-RIGHT = [Stranger, Preallocated, ListOfRows, Einsum, OneBased, Fused, LetsGo, Recomputes]
+class Int8(Stranger):
+    """Whole groups before the last `residual` rows in 8 bits, once the step is through. Right under
+    "int8:group=2,residual=1": keys with a scale for each channel, values for each token and group of channels."""
+
+    group, residual = 2, 1
+
+    def __init__(self, weights):
+        super().__init__(weights)
+        self.packed = 0
+
+    def round(self, x):
+        return np.rint(x)
+
+    def through(self, x, axis):
+        scale = (np.abs(x.astype(np.float32)).max(axis=axis, keepdims=True) / np.float32(127)).astype(np.float16)
+        codes = self.round(x.astype(np.float32) / scale.astype(np.float32)).clip(-127, 127)
+        return (codes * scale.astype(np.float32)).astype(x.dtype)
+
+    def pack_keys(self, k):
+        return self.through(k, 1)
+
+    def pack_values(self, v):
+        return self.through(v.reshape(*v.shape[:2], -1, self.group), -1).reshape(v.shape)
+
+    def forward(self, ids):
+        out = super().forward(ids)
+        stop = max(0, (self.seen - self.residual) // self.group * self.group)
+        for k, v in self.caches:
+            self.pack(k, v, stop)
+        self.packed = stop
+        return out
+
+    def pack(self, k, v, stop):
+        for first in range(self.packed, stop, self.group):
+            rows = slice(first, first + self.group)
+            k[:, rows], v[:, rows] = self.pack_keys(k[:, rows]), self.pack_values(v[:, rows])
+
+
+RIGHT = [Stranger, Preallocated, ListOfRows, Einsum, OneBased, Fused, Narrow, LetsGo, Recomputes]
 
 
 # Wrong.

@@ -8,11 +8,13 @@ from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.attending import Attending
 from kvsim.testing.attention_calls import Inputs, Setting, attend, right
+from kvsim.testing.attention_check import feed_of
 from kvsim.testing.bank import BANK
 from kvsim.testing.layouts import read_layout
 from kvsim.testing.readout import read_heads, read_out
-from kvsim.testing.rounding import exact
+from kvsim.testing.rounding import exact, rounding
 
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 WINDOWED = {id for id in BANK if id.startswith("window")}
 
 
@@ -50,20 +52,35 @@ def in_layout(text, function=mine):
     return call
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def numpy_dtype(name):
+    """NumPy's own, or that of ml_dtypes."""
+    return np.dtype(getattr(pytest.importorskip("ml_dtypes"), name) if name == "bfloat16" else name)
+
+
+def in_dtype(name, function=mine):
+    """`function` for arrays that come and go in a dtype; NumPy's einsum has no bfloat16."""
+    if name != "bfloat16":
+        return function
+    return lambda q, k, v, **words: function(
+        *(x.astype(np.float32) for x in (q, k, v)), **words
+    ).astype(q.dtype)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["b t h d", "b h t d", "t h d", "h t d", "b t (h d)"])
 @pytest.mark.parametrize("window", [None, 1, 4])
 def test_right_code_is_accepted(dtype, layout, window):
-    testing.assert_attention(in_layout(layout), layout, heads=4, kv_heads=2, dtype=dtype, window=window, cases=3)
+    kind, came = numpy_dtype(dtype), set()
 
+    def array(x):
+        return x.astype(kind)
 
-def test_bfloat16_of_another_library():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    def function(q, k, v, **words):
+        came.add(q.dtype)
+        return in_layout(layout, in_dtype(dtype))(q, k, v, **words)
 
-    def rounded(*arrays):
-        return mine(*(x.astype(np.float32) for x in arrays)).astype(ml_dtypes.bfloat16)
-
-    testing.assert_attention(rounded, kv_heads=2, dtype="bf16", array=lambda x: x.astype(ml_dtypes.bfloat16))
+    testing.assert_attention(function, layout, heads=4, kv_heads=2, dtype=dtype, array=array, window=window, cases=3)
+    assert came == {kind}
 
 
 @pytest.mark.dev
@@ -94,11 +111,15 @@ def test_torchs_own(dtype, kv_heads):
 READINGS = [(m, cls) for m in BANK.values() for cls in m.attention_variants()]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("mistake", "reading"), READINGS, ids=[f"{m.id}-{c.__name__}" for m, c in READINGS])
 def test_every_mistake_of_attention_alone(mistake, reading, dtype):
+    """Every step's result kept in the dtype."""
+
     def wrong(q, k, v, window=None):
-        return attend(reading.bare(None), Inputs(*(x.astype(np.float64) for x in (q, k, v))), window).astype(dtype)
+        one = reading.bare(None)
+        one.keep = rounding(dtype)
+        return attend(one, Inputs(*(x.astype(np.float64) for x in (q, k, v))), window).astype(numpy_dtype(dtype))
 
     if mistake.id == "scale_by_d_model":  # of a model that is as wide as its heads together
         assert reading.bare(None).width is None
@@ -149,12 +170,16 @@ def test_the_failure_text(monkeypatch):
     )
     assert "query head -> kv head: yours [0, 0, 1, 1]  reference [0, 0, 1, 1];  rows sum to 1: yes" in text
     assert "diagnosis: [mask_top_left] the causal mask is not shifted by the cache length" in text
-    assert "smallest : 1 queries, 2 keys" in text
+    assert "smallest : feed [1, 1] (queries: 1, keys: 2)" in text
     assert "--heads 4 --kv-heads 2 --queries 3 --keys 7 --seed 0" in text
     monkeypatch.setenv("KVSIM_LANG", "zh")
     text = told()
     assert "诊断: [mask_top_left] 因果掩码没有按缓存长度平移" in text
     assert "查询 共" in text
+
+
+def test_the_feed_of_a_size():
+    assert [feed_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
 
 
 def test_heads_are_told():

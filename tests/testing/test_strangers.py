@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from kvsim import testing
+from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from tests.testing import strangers
 
 SOURCE = Path(strangers.__file__).read_text(encoding="utf-8")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+TOO_FINE = (("PlusNorm", "bfloat16"),)  # a hundredth, where a number has eight bits
 WRONG = re.findall(r"^class (\w+)\(.*# expect: (\w+)$", SOURCE, re.MULTILINE)
 
 
@@ -19,19 +22,61 @@ def check(cls, weights, **more):
     testing.assert_split_invariant(lambda: cls(weights), lambda m, ids: m.forward(ids), weights, **more)
 
 
+def weights_in(dtype, **more):
+    """NumPy's arrays, or those of ml_dtypes."""
+    if dtype != "bfloat16":
+        return testing.weights(dtype=dtype, **more)
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    weights = testing.weights(dtype=dtype, array=lambda x: x.astype(kind), **more)
+    assert {array.dtype for array in weights.values()} == {np.dtype(kind)}
+    return weights
+
+
 @pytest.mark.parametrize("cls", strangers.RIGHT, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_right_code_is_accepted(cls, window, dtype):
     for seed in range(2):
-        check(cls, testing.weights(window=window, dtype=dtype, seed=seed), seed=seed, cases=2)
+        check(cls, weights_in(dtype, window=window, seed=seed), seed=seed, cases=2)
+
+
+def test_bfloat16_is_computed_in_where_it_is_said_to_be():
+    weights = weights_in("bfloat16")
+    assert strangers.Narrow(weights).forward([1, 2, 3]).dtype == weights["lm_head.weight"].dtype
+
+
+@pytest.mark.parametrize(("short", "full"), [("f32", "float32"), ("bf16", "bfloat16")])
+def test_the_dtype_that_is_computed_in_may_be_said(short, full):
+    """Where the logits come in a wider one."""
+    weights = testing.weights()
+    step = lambda m, ids: m.forward(ids) + 1e-6  # noqa: E731
+    testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights, dtype=short)
+    with pytest.raises(OracleError, match="the reference's own float64 error"):
+        testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights)
+    with pytest.raises(OracleError, match=f"the reference's own {full} error"):
+        testing.assert_split_invariant(
+            lambda: strangers.Stranger(weights), lambda m, ids: m.forward(ids) + 3, weights, dtype=short
+        )
+
+
+def test_numbers_that_numpy_has_no_dtype_for_come_in_float32():
+    """And hold them exactly."""
+    wide, narrow = testing.weights(dtype="bfloat16"), weights_in("bfloat16")
+    for name, array in wide.items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, narrow[name].astype(np.float32))
+    with pytest.raises(UsageError, match=r"made of NumPy's by array=: model\.embed_tokens\.weight is of object"):
+        check(strangers.Stranger, testing.weights(array=lambda x: object()))
 
 
 @pytest.mark.parametrize(("name", "expected"), WRONG, ids=[name for name, _ in WRONG])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_wrong_code_is_named(name, expected, dtype):
+    if (name, dtype) in TOO_FINE:
+        check(getattr(strangers, name), weights_in(dtype, window=4))
+        return
     with pytest.raises(OracleError) as caught:
-        check(getattr(strangers, name), testing.weights(window=4, dtype=dtype))
+        check(getattr(strangers, name), weights_in(dtype, window=4))
     assert caught.value.facts["diagnosis"] == [expected]
     assert f"diagnosis: [{expected}]" in str(caught.value)
 

@@ -111,6 +111,18 @@ class AllAgain(QuantisedRows):
         super().quantise(0, stop)
 
 
+@variant("quantised_twice")
+class AllInOneGroup(QuantisedRows):
+    """All whole groups at once, as often as one is full."""
+
+    def commit(self) -> None:
+        group, residual = self.options
+        stop = max(0, (len(self.keys) - residual) // group * group)
+        if stop > self.done:
+            self.quantise(0, stop)
+        self.done = max(self.done, stop)
+
+
 @mistake(
     "paged_logical_used_as_physical",
     "a block's number in the sequence is used as its number in the pool: look it up in the block table",
