@@ -5,10 +5,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.diagnosing import Chunks
 from kvsim.testing.failing import OracleError
 from kvsim.testing.foreign import Problem, UnreadableError, call
+from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.model_weights import ModelWeights
 from kvsim.testing.numpy_products import telling
 from kvsim.testing.products import CELLS, ROWS, Tally
@@ -78,7 +79,7 @@ def ask_report(make: Make, step: Step, text: Chunks, report: Callable[[Any], dic
     if not isinstance(got, dict) or not all(type(got.get(name, 0)) is int for name in (CELLS, ROWS)):
         raise UnreadableError(
             'report gave {got}, expected {{"score_cells": int, "projected_rows": int}} or one of them',
-            got=repr(got)[:80],
+            got=" ".join(shortened(got).split()),
         )
     reason = Problem("report says nothing of {names}", {"names": ", ".join({CELLS, ROWS} - got.keys())})
     return Counted(got, Problem("counted from shapes, as report= says", {}),
@@ -88,6 +89,7 @@ def ask_report(make: Make, step: Step, text: Chunks, report: Callable[[Any], dic
 def assert_cost(
     make: Make, step: Step, feed: list[int], *, reference: Any, score_cells: int | None = None,
     projected_rows: int | None = None, report: Callable[[Any], dict[str, int]] | None = None,
+    seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Does feeding chunks of these sizes compute what a cache leaves to compute? Score cells are rows x columns of QKᵀ
     of one head of one layer; projected rows those that meet a Q, K or V weight of one layer, each of the three counted.
@@ -98,13 +100,16 @@ def assert_cost(
     could not be told, and why.
     """
     __tracebackhide__ = True
-    lang = language()
+    lang, make, step = language(), limited(make, seconds), limited(step, seconds)
     if not isinstance(reference, ModelWeights) and report is None:
         raise UsageError("costs are counted in weights made by kvsim.testing.weights: give them as reference=")
     vocab = reference.config.vocab if isinstance(reference, ModelWeights) else 2
     text = chunks([i % vocab for i in range(1, sum(feed) + 1)], tuple(feed))
     try:
-        counted = count_cost(make, step, text, reference) if report is None else ask_report(make, step, text, report)
+        if report is None:
+            counted = count_cost(make, step, text, reference)
+        else:
+            counted = ask_report(make, step, text, limited(report, seconds))
     except UnreadableError as error:
         raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
     asked = {

@@ -57,10 +57,14 @@ class Reference:
 
     def __init__(self, given: Any, policy: str = "dynamic") -> None:
         self.policy = policy
+        self.given: ModelWeights | None = None
+        self.kept: dict[str, Any] = {}
         self.dtype = "float64"  # of the weights
         if isinstance(given, ModelWeights):
             self.config: Config = given.config.to_config()
-            self.weights: Weights = given.to_weights()
+            self.weights: Weights = changed(given.to_weights(), np.array)  # whatever becomes of those given
+            self.given = given
+            self.kept = {name: np.array(x) for name, x in given.items()}
             self.dtype = given.dtype
         elif isinstance(given, Model):
             to_host = given.ops.backend.to_host
@@ -76,6 +80,11 @@ class Reference:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
         self.covered = covers(self.config, policy)
+
+    def altered(self) -> str | None:
+        """The first of the weights given that is not what it was."""
+        given: dict[str, Any] = self.given or {}
+        return next((n for n, x in self.kept.items() if not np.array_equal(given.get(n, np.nan), x)), None)
 
     def model(self, dtype: str = "float64") -> Model:
         """kvsim's own, on NumPy."""

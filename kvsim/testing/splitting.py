@@ -1,75 +1,21 @@
-"""Decoders under test, fed in every way that shows a mistake and compared at every position."""
+"""Decoders under test, compared at every position however they are fed; and what is said of those that differ."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kvsim.errors import UsageError
-from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose, equal
+from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose
 from kvsim.testing.failing import OracleError, ids_of, short, tell_allowed, tell_diagnosis
-from kvsim.testing.foreign import Given, Problem, first_blank, largest, run_text
+from kvsim.testing.feeding import Check, Compared, Make, Step, blank, run_check, run_feed, smallest_failing
+from kvsim.testing.foreign import Problem, first_blank, largest, run_text
+from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.model_weights import ModelWeights
 from kvsim.testing.picture import LEGEND, draw
-from kvsim.testing.programme import Feed, chunks, feeds, small_feeds, text_of
-from kvsim.testing.references import Allowed, Reference, allow, coarser
+from kvsim.testing.programme import chunks, feeds, text_of
+from kvsim.testing.references import Reference
 from kvsim.testing.sentences import language, tell
-
-Make = Callable[..., Any]
-Step = Callable[[Any, list[int]], Any]
-SMALLEST = 6  # tokens of the longest text that is tried when a failure is made small
-
-
-class Compared(NamedTuple):
-    """One feed: what came and what was expected."""
-
-    feed: Feed
-    text: Chunks
-    given: Given
-    expected: Any  # [T, V]
-
-    def fails(self, allowed: float) -> bool:
-        return self.given.logits is not None and not equal(self.given.logits, self.expected, allowed)
-
-
-class Check(NamedTuple):
-    """All that one check knows."""
-
-    make: Make
-    step: Step
-    reference: Reference
-    allowed: Allowed
-    done: list[Compared]
-    seed: int
-
-
-def run_check(
-    make: Make, step: Step, reference: Reference, cases: int, seed: int, given: float | None, dtype: str | None
-) -> Check:
-    """Feed everything, then decide what rounding may do."""
-    config = reference.config
-    chosen = feeds(config, reference.policy, cases, seed)
-    numbers = [*range(len(chosen) - 1), 0]
-    texts = [text_of(f, n, config.vocab_size, seed) for f, n in zip(chosen, numbers, strict=True)]
-    done = []
-    for feed, text in zip(chosen, texts, strict=True):
-        done.append(Compared(feed, text, run_text(make, step, text, config.vocab_size), reference.run(text)))
-    came = [c.given.dtype for c in done if c.given.logits is not None]
-    name = dtype or (coarser(came[0], reference.dtype) if came else reference.dtype)
-    own = 0.0 if given is not None else reference.own_error(texts, name)
-    return Check(make, step, reference, allow(name, own, max(largest(c.expected) for c in done), given), done, seed)
-
-
-def smallest_failing(check: Check) -> Feed | None:
-    """The shortest text, in the fewest chunks, that fails."""
-    vocab = check.reference.config.vocab_size
-    for number, feed in enumerate(small_feeds(min(SMALLEST, check.reference.config.max_context))):
-        text = text_of(feed, 1000 + number, vocab, check.seed)
-        given = run_text(check.make, check.step, text, vocab)
-        if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return feed
-    failing = [c.feed for c in check.done if c.fails(check.allowed.value)]
-    return min(failing, key=lambda feed: (sum(feed), len(feed), feed), default=None)
 
 
 def find_diagnosis(check: Check) -> Diagnosis | None:
@@ -92,7 +38,8 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
         after = run(chunks(other, compared.feed))
         if before is None or after is None:
             return None
-        columns.append(~(np.abs(after - before).max(axis=1) <= allowed))
+        with np.errstate(invalid="ignore"):
+            columns.append(~(np.abs(after - before).max(axis=1) <= allowed))
     return np.stack(columns, axis=1)
 
 
@@ -139,7 +86,7 @@ def tell_blank(lang: str, check: Check) -> list[str]:
     """Numbers that are not finite."""
     for compared in check.done:
         if compared.given.logits is not None and (place := first_blank(compared.given.logits)) is not None:
-            return ["  " + tell(
+            return [tell(
                 lang,
                 "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
                 " nothing, or an overflow",
@@ -160,8 +107,12 @@ def fail(check: Check, lang: str) -> OracleError:
     allowed, failing = check.allowed.value, [c for c in check.done if c.fails(check.allowed.value)]
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
     lines = [tell_problem(lang, problems[0])] if problems else []
-    if not failing:
-        return OracleError("\n".join(lines), {"problem": lines, "diagnosis": []})
+    if not failing or any(problem.last for problem in problems):
+        lines = [tell_problem(lang, problem) for problem in problems if problem.last] or lines
+        raised = {problem.values.get("raised") for problem in problems}
+        facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError} and not any(
+            c.given.logits is not None for c in check.done)}  # fmt: skip
+        return OracleError("\n".join(lines), facts)
     wrong = [~(np.abs(c.given.logits - c.expected) <= allowed) for c in failing]
     worst = max(largest(c.given.logits - c.expected) for c in failing)
     template = (
@@ -170,14 +121,14 @@ def fail(check: Check, lang: str) -> OracleError:
     )
     if check.reference.policy != "dynamic":
         template = template.replace("logits differ", "logits under {policy} differ")
-    lines.append(tell(
+    lines += tell_blank(lang, check) or [tell(
         lang, template, policy=check.reference.policy, count=sum(int(w.sum()) for w in wrong),
         total=sum(w.size for w in wrong), failing=len(failing), feeds=len(check.done), worst=f"{worst:.3g}",
         allowed=tell_allowed(lang, check.allowed),
-    ))  # fmt: skip
+    )]  # fmt: skip
     first = failing[0]
     alone = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # what was fed before matters
-    lines += [tell_first(lang, check, first), *tell_blank(lang, check)]
+    lines.append(tell_first(lang, check, first))
     lines += [] if alone else tell_dependence(lang, check, first)
     diagnosis = find_diagnosis(check)
     lines += tell_diagnosis(lang, diagnosis, check.reference.covered)
@@ -197,14 +148,15 @@ def fail(check: Check, lang: str) -> OracleError:
 
 def assert_policy(
     make: Make, step: Step, reference: Any, policy: str, *, cases: int = 0, seed: int = 0,
-    allowed: float | None = None, dtype: str | None = None,
+    allowed: float | None = None, dtype: str | None = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Is the decoder kvsim's own run under that cache policy, at every position, however the text is cut?
 
-    `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed. OracleError: no, and the mistake's
-    name; UsageError: a reference or a policy that makes no sense.
+    `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed; each call may take `seconds`.
+    OracleError: no, and the mistake's name; UsageError: a reference or a policy that makes no sense.
     """
     __tracebackhide__ = True
+    make, step = limited(make, seconds), limited(step, seconds)
     check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype)
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise fail(check, language())
@@ -212,7 +164,7 @@ def assert_policy(
 
 def assert_split_invariant(
     make: Make, step: Step, reference: Any, *, windows: Iterable[int | None] | None = None, cases: int = 0,
-    seed: int = 0, allowed: float | None = None, dtype: str | None = None,
+    seed: int = 0, allowed: float | None = None, dtype: str | None = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Does the decoder give the reference's logits, at every position, however the text is cut into chunks?
 
@@ -220,22 +172,20 @@ def assert_split_invariant(
     dtype explains. Raises as `assert_policy`.
     """
     __tracebackhide__ = True
+    more: dict[str, Any] = {"cases": cases, "seed": seed, "allowed": allowed, "dtype": dtype, "seconds": seconds}
     if windows is None:
-        assert_policy(make, step, reference, "dynamic", cases=cases, seed=seed, allowed=allowed, dtype=dtype)
+        assert_policy(make, step, reference, "dynamic", **more)
         return
     if not isinstance(reference, ModelWeights):
         raise UsageError("windows= makes weights for each window: reference must be made by kvsim.testing.weights")
     for window in windows:
         weights = reference.with_window(window)
-        assert_policy(
-            lambda weights=weights: make(weights), step, weights, "dynamic",
-            cases=cases, seed=seed, allowed=allowed, dtype=dtype,
-        )  # fmt: skip
+        assert_policy(lambda weights=weights: make(weights), step, weights, "dynamic", **more)
 
 
 def assert_close_to(
     make: Make, step: Step, reference: Any, *, max_logit_error: float, min_top1: float = 0.0, policy: str = "dynamic",
-    cases: int = 0, seed: int = 0,
+    cases: int = 0, seed: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Is a lossy cache close to the model without it: at every position within `max_logit_error` · max|logit|, and with
     the same most likely token in at least `min_top1` of the rows? Feeds are as long as `policy` needs to show.
@@ -243,16 +193,16 @@ def assert_close_to(
     OracleError: no. Raises as `assert_policy`.
     """
     __tracebackhide__ = True
-    lang, exact = language(), Reference(reference)
+    lang, exact, make, step = language(), Reference(reference), limited(make, seconds), limited(step, seconds)
     chosen = feeds(exact.config, policy, cases, seed)
     texts = [text_of(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
     worst, same, rows = 0.0, 0, 0
     for text in texts:
-        given, expected = run_text(make, step, text, exact.config.vocab_size), exact.run(text)
-        if given.problem is not None:
-            raise OracleError(tell_problem(lang, given.problem), {"problem": [given.problem.template], "diagnosis": []})
+        given, expected = run_feed(make, step, text, exact), exact.run(text)
+        if (problem := given.problem or blank(given.logits, text)) is not None:
+            raise OracleError(tell_problem(lang, problem), {"problem": [problem.template], "diagnosis": []})
         error = np.abs(given.logits - expected).max() / np.abs(expected).max()
-        worst = max(worst, float(error) if np.isfinite(error) else np.inf)
+        worst = max(worst, float(error))
         same += int((given.logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
         rows += len(expected)
     if not worst <= max_logit_error or same / rows < min_top1:

@@ -1,4 +1,4 @@
-"""Decoders as other people write them in torch, for counts of what they compute. They share no code with the package."""
+"""Decoders as other people write them in torch, for counts of what they compute. They share no code with kvsim."""
 
 import math
 
