@@ -62,7 +62,7 @@ class Reference:
         self.dtype = "float64"  # of the weights
         if isinstance(given, ModelWeights):
             self.config: Config = given.config.to_config()
-            self.weights: Weights = changed(given.to_weights(), np.array)  # whatever becomes of those given
+            self.weights: Weights = given.to_weights()
             self.given = given
             self.kept = {name: np.array(x) for name, x in given.items()}
             self.dtype = given.dtype

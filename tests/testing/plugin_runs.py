@@ -76,6 +76,8 @@ def check_suite(folder, *arguments, **more):
     ], told  # fmt: skip
     wrong = next(t for t in told if t["test"].endswith("test_wrong"))
     assert (wrong["diagnosis"], wrong["smallest"], wrong["seed"]) == (["mask_top_left"], [1, 1], 5), wrong
+    assert wrong["text"].startswith("logits differ")
+    assert f"max |diff| {wrong['max_abs_diff']:.3g}" in wrong["text"]
     assert all(t["text"] and t["schema"] == "kvsim.oracle/1" for t in told)
 
 

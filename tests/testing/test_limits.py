@@ -68,6 +68,10 @@ def test_by_a_thread():
     with by_thread(0.1):
         pass
     time.sleep(0.3)  # nothing comes after
+    with by_thread(60.0):
+        timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    timers[0].join(5.0)
+    assert not timers[0].is_alive()
 
 
 def test_in_a_thread():
