@@ -30,6 +30,7 @@ class Setting:
     array: Callable[[Any], Any]
     seed: int
     rotated: bool = False  # are q and k turned by their positions first?
+    cases: int = 0  # sizes at random
 
 
 class Inputs(NamedTuple):

@@ -10,7 +10,7 @@ from kvsim.testing.attending import Attending
 from kvsim.testing.attention_calls import Inputs, Setting, ask, attend, make_inputs, right
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.diagnosing import Vote, diagnose, equal
-from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
+from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest
 from kvsim.testing.layouts import read_layout
 from kvsim.testing.limits import SECONDS, limited
@@ -125,8 +125,8 @@ def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
     return None
 
 
-def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
-    """The error that says it all."""
+def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, int] | None) -> OracleError:
+    """The error that says it all, and shows the sizes asked for where they fail."""
     lang, bound = language(), allowed.value
     problems = [c for c in done if c.problem is not None]
     problem = next((c for c in problems if c.problem and c.problem.last), problems[0] if problems else None)
@@ -140,7 +140,7 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
         raised = {c.problem and c.problem.values.get("raised") for c in done}
         facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError}}
         return OracleError("\n".join(lines), facts)
-    first = failing[0]
+    first = next((c for c in failing if c.sizes == show), failing[0])
     wrong = [~(np.abs(c.got - c.expected) <= bound) for c in failing]
     worst = max(largest(c.got - c.expected) for c in failing)
     blank = tell_blank(lang, failing)
@@ -158,13 +158,12 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
     if smallest is not None:
         lines.append("  " + tell(lang, "smallest : {queries} queries, {keys} keys", queries=smallest[0],
                                  keys=smallest[1]))  # fmt: skip
-    if ids_of(diagnosis) != ["unknown"]:
-        window = "" if s.window is None else f" --window {s.window}"
-        command = (
-            f"kvsim explain {ids_of(diagnosis)[0]} --heads {s.heads} --kv-heads {s.kv_heads}{window}"
-            f" --queries {first.sizes[0]} --keys {first.sizes[1]} --seed {s.seed}"
-        )
-        lines.append("  " + tell(lang, "reproduce: {command}", command=command))
+    if diagnosis.candidates:
+        options = {"heads": s.heads, "kv-heads": s.kv_heads, "window": s.window, "queries": first.sizes[0],
+                   "keys": first.sizes[1], "d-head": s.d_head if s.d_head != 8 else None,
+                   "batch": s.batch if s.batch != 2 else None, "rotated": s.rotated, "cases": s.cases or None,
+                   "seed": s.seed}  # fmt: skip
+        lines.append(tell_command(lang, diagnosis, options, same=s.dtype == "float64"))
     facts = {"diagnosis": ids_of(diagnosis), "max_abs_diff": worst, "allowed": bound, "smallest": list(smallest or ()),
              "failing": [list(c.sizes) for c in failing]}  # fmt: skip
     return OracleError("\n".join(lines), facts)
@@ -174,14 +173,15 @@ def assert_attention(
     function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
     d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
     array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, allowed: float | None = None,
-    rotated: bool = False, seconds: float = SECONDS,
+    rotated: bool = False, seconds: float = SECONDS, show: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Is `function(q, k, v)` (with `window=W` where a window is asked) causal attention? q and k come rotated; the T
     queries are the last T of the S positions.
 
     Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of NumPy
-    arrays in `dtype`; `rotated` turns q and k by their positions before. A call may take `seconds`. OracleError: no,
-    and the mistake's name. UsageError: a layout or sizes that make no sense.
+    arrays in `dtype`; `rotated` turns q and k by their positions before. A call may take `seconds`. `show`: the
+    (queries, keys) whose failure is shown. OracleError: no, and the mistake's name. UsageError: a layout or sizes that
+    make no sense.
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
@@ -194,15 +194,16 @@ def assert_attention(
     shape = read_layout(layout)
     s = Setting(
         limited(function, seconds), shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
-        batch if shape.batched else 1, format_name(dtype), array, seed, rotated,
+        batch if shape.batched else 1, format_name(dtype), array, seed, rotated, cases,
     )  # fmt: skip
     generator = np.random.default_rng(seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(cases)]
     long = () if window is None else ((window + 2, 2 * window + 3), (window + 3, window + 3))
-    done = compare_all(s, [(t, n) for t, n in (*SIZES, *long, *more)])
+    sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    done = compare_all(s, sizes if show is None or show in sizes else [*sizes, show])
     came = [c.dtype for c in done if c.got is not None]
     name = coarser(came[0], s.dtype) if came else s.dtype
     own = 0.0 if allowed is not None else own_error(done, window, name)
     bound = allow(name, own, max(largest(c.expected) for c in done), allowed)
     if any(c.problem is not None or c.fails(bound.value) for c in done):
-        raise fail(s, done, bound)
+        raise fail(s, done, bound, show)

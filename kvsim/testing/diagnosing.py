@@ -41,6 +41,7 @@ class Candidate:
     mistake: Mistake
     failing: int  # of those that failed
     all: int  # of those and of the others
+    reading: int  # which of the mistake's readings, from 1
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,16 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
     failing = sorted((i for i in compared if votes[i].fails), key=lambda i: votes[i].got.size)
     found = []
     for mistake, classes in suspects.readings():
-        best = (0, 0)
-        for cls in classes if failing else ():
+        best = (0, 0, 0)
+        for number, cls in enumerate(classes if failing else (), start=1):
             first = suspects.run(mistake, cls, failing[:3])
             if not any(_explains(votes[i], output) for i, output in first.items()):
                 continue
             outputs = first | suspects.run(mistake, cls, [i for i in compared if i not in first])
             same = {i for i, output in outputs.items() if _explains(votes[i], output)}
-            best = max(best, (len(same), len(same & set(failing))))
+            best = max(best, (len(same), len(same & set(failing)), -number))
         if best[1] > 0 and 2 * best[1] >= len(failing):
-            found.append(Candidate(mistake, best[1], best[0]))
+            found.append(Candidate(mistake, best[1], best[0], -best[2]))
     most = max((c.all for c in found), default=0)
     return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared))
 

@@ -36,6 +36,7 @@ class Check(NamedTuple):
     allowed: Allowed
     done: list[Compared]
     seed: int
+    cases: int = 0
 
 
 def run_feed(make: Make, step: Step, text: Chunks, reference: Reference) -> Given:
@@ -74,7 +75,9 @@ def run_check(
     came = [c.given.dtype for c in done if c.given.logits is not None]
     name = dtype or (coarser(came[0], reference.dtype) if came else reference.dtype)
     own = 0.0 if given is not None else reference.own_error(texts, name)
-    return Check(make, step, reference, allow(name, own, max(largest(c.expected) for c in done), given), done, seed)
+    return Check(
+        make, step, reference, allow(name, own, max(largest(c.expected) for c in done), given), done, seed, cases
+    )
 
 
 def smallest_failing(check: Check) -> Feed | None:

@@ -7,11 +7,11 @@ import numpy as np
 
 from kvsim.errors import UsageError
 from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose
-from kvsim.testing.failing import OracleError, ids_of, short, tell_allowed, tell_diagnosis
+from kvsim.testing.failing import OracleError, ids_of, short, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.feeding import Check, Compared, Make, Step, blank, run_check, run_feed, smallest_failing
 from kvsim.testing.foreign import Problem, first_blank, largest, run_text
 from kvsim.testing.limits import SECONDS, limited
-from kvsim.testing.model_weights import ModelWeights
+from kvsim.testing.model_weights import ModelWeights, Sizes
 from kvsim.testing.picture import LEGEND, draw
 from kvsim.testing.programme import chunks, feeds, text_of
 from kvsim.testing.references import Reference
@@ -72,14 +72,17 @@ def tell_first(lang: str, check: Check, compared: Compared) -> str:
     )  # fmt: skip
 
 
-def tell_command(check: Check, ids: list[str]) -> str:
-    """What shows the mistake by itself."""
-    config = check.reference.config
+def command_of(check: Check) -> tuple[dict[str, Any], bool]:
+    """The options of `kvsim explain`, and whether they make the same weights and texts."""
+    config, given = check.reference.config, check.reference.given
     window = next((k.window for k in config.layers if k.window is not None), None)
-    words = [f"kvsim explain {ids[0]} --heads {config.n_heads} --kv-heads {config.n_kv_heads}"]
-    if window is not None:
-        words.append(f"--window {window}")
-    return " ".join([*words, f"--seed {check.seed}"])
+    options: dict[str, Any] = {"heads": config.n_heads, "kv-heads": config.n_kv_heads, "window": window}
+    options |= {"layers": config.n_layers if config.n_layers != Sizes.layers else None,
+                "d-head": config.d_head if config.d_head != Sizes.d_head else None,
+                "cases": check.cases or None, "seed": check.seed}  # fmt: skip
+    sizes = Sizes(config.n_layers, config.n_heads, config.n_kv_heads, config.d_head, window)
+    same = given is not None and (given.config, given.seed, given.dtype) == (sizes, check.seed, "float64")
+    return options, same
 
 
 def tell_blank(lang: str, check: Check) -> list[str]:
@@ -136,8 +139,8 @@ def fail(check: Check, lang: str) -> OracleError:
         lines.append("  " + tell(lang, "after other texts: the same feed passed when it came first"))
     smallest = smallest_failing(check)
     lines.append("  " + tell(lang, "smallest : feed {feed}", feed=list(smallest or ())))
-    if ids_of(diagnosis) != ["unknown"]:
-        lines.append("  " + tell(lang, "reproduce: {command}", command=tell_command(check, ids_of(diagnosis))))
+    if diagnosis is not None and diagnosis.candidates:
+        lines.append(tell_command(lang, diagnosis, *command_of(check)))
     facts = {
         "diagnosis": ids_of(diagnosis), "smallest": list(smallest or ()), "max_abs_diff": worst, "allowed": allowed,
         "policy": check.reference.policy, "failing": [list(c.feed) for c in failing],

@@ -1,5 +1,6 @@
 """The commands verify, explain and tolerance, and the exercises: as they are handed out, and as they are solved."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,7 @@ def attention(q, k, v):
     ("attention = 3\n", 2, "has no function or class attention, but -", "没有名为 attention"),
     ("def attention(q, k, v): pass\nattention.layout = 'x y'", 2, "a layout has the letters t, h and d", "布局"),
     ("class attention:\n    def __init__(self): raise SystemExit(0)\n", 1, "raised SystemExit: 0", "SystemExit: 0"),
-    ("def attention(q, k, v): raise RuntimeError('a\\x1b[31mb')", 1, "raised RuntimeError", "抛出了 RuntimeError"),
+    ("def attention(q, k, v): raise RuntimeError('a\\x07b')", 1, "raised RuntimeError", "抛出了 RuntimeError"),
 ])  # fmt: skip
 def test_code_that_cannot_be_checked(text, code, english, chinese, tmp_path, capsys):
     target = write(tmp_path, text) + ":attention"
@@ -128,8 +129,15 @@ def test_code_that_cannot_be_checked(text, code, english, chinese, tmp_path, cap
         out, err = capsys.readouterr()
         assert said in (err if code in (2, 4) else out)
         assert "Traceback" not in out + err
-        assert "\x1b" not in out + err
+        assert "\x07" not in out + err
         assert len((out + err).splitlines()) <= 2
+
+
+def test_threads_that_are_left_behind_are_not_waited_for(tmp_path):
+    text = "import threading, time\nthreading.Thread(target=lambda: time.sleep(50)).start()\n" + CACHE
+    started = time.monotonic()
+    assert verify(write(tmp_path, text) + ":KVCache").ended == FINE
+    assert time.monotonic() - started < 40
 
 
 def test_what_the_code_prints_is_told_apart(tmp_path, capsys):
