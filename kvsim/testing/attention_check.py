@@ -16,7 +16,7 @@ from kvsim.testing.layouts import read_layout
 from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.picture import labels
 from kvsim.testing.readout import tell_read_out
-from kvsim.testing.references import Allowed, allow, coarser
+from kvsim.testing.references import Allowed, allow, coarser, refuse_all
 from kvsim.testing.rounding import exact, format_name, rounding
 from kvsim.testing.sentences import language, tell
 
@@ -163,7 +163,7 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, in
                    "keys": first.sizes[1], "d-head": s.d_head if s.d_head != 8 else None,
                    "batch": s.batch if s.batch != 2 else None, "rotated": s.rotated, "cases": s.cases or None,
                    "seed": s.seed}  # fmt: skip
-        lines.append(tell_command(lang, diagnosis, options, same=s.dtype == "float64"))
+        lines.append(tell_command(lang, diagnosis, options))
     facts = {"diagnosis": ids_of(diagnosis), "max_abs_diff": worst, "allowed": bound, "smallest": list(smallest or ()),
              "failing": [list(c.sizes) for c in failing]}  # fmt: skip
     return OracleError("\n".join(lines), facts)
@@ -204,6 +204,8 @@ def assert_attention(
     came = [c.dtype for c in done if c.got is not None]
     name = coarser(came[0], s.dtype) if came else s.dtype
     own = 0.0 if allowed is not None else own_error(done, window, name)
-    bound = allow(name, own, max(largest(c.expected) for c in done), allowed)
+    top = max(largest(c.expected) for c in done)
+    bound = allow(name, own, top, allowed)
+    refuse_all(bound, top)
     if any(c.problem is not None or c.fails(bound.value) for c in done):
         raise fail(s, done, bound, show)

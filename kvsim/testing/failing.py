@@ -61,7 +61,9 @@ def tell_command(lang: str, diagnosis: Diagnosis, options: dict[str, Any], same:
     best = diagnosis.candidates[0]
     words = [f"kvsim explain {best.mistake.id}"]
     for name, value in (options | {"reading": best.reading if best.reading > 1 else None}).items():
-        words += [f"--{name}" if value is True else f"--{name} {value}"] if value not in (None, False) else []
+        words += (
+            [f"--{name}" if value is True else f"--{name} {value}"] if value is not None and value is not False else []
+        )
     template = "reproduce: {command}" if same else "alike    : {command}"
     return "  " + tell(lang, template, command=" ".join(words))
 

@@ -8,7 +8,8 @@ import numpy as np
 from kvsim.testing.diagnosing import Chunks, equal
 from kvsim.testing.foreign import Given, Problem, first_blank, largest, placed, run_text
 from kvsim.testing.programme import Feed, feeds, small_feeds, text_of
-from kvsim.testing.references import Allowed, Reference, allow, coarser
+from kvsim.testing.references import Allowed, Reference, allow, coarser, refuse_all
+from kvsim.testing.rounding import format_name
 
 Make = Callable[..., Any]
 Step = Callable[[Any, list[int]], Any]
@@ -73,11 +74,12 @@ def run_check(
         if mixed := other_dtype(done):
             done[-1] = done[-1]._replace(given=Given(None, "float64", mixed))
     came = [c.given.dtype for c in done if c.given.logits is not None]
-    name = dtype or (coarser(came[0], reference.dtype) if came else reference.dtype)
+    name = format_name(dtype) if dtype else (coarser(came[0], reference.dtype) if came else reference.dtype)
     own = 0.0 if given is not None else reference.own_error(texts, name)
-    return Check(
-        make, step, reference, allow(name, own, max(largest(c.expected) for c in done), given), done, seed, cases
-    )
+    top = max(largest(c.expected) for c in done)
+    allowed = allow(name, own, top, given)
+    refuse_all(allowed, top)
+    return Check(make, step, reference, allowed, done, seed, cases)
 
 
 def smallest_failing(check: Check) -> Feed | None:

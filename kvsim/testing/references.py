@@ -35,6 +35,16 @@ def allow(dtype: str, own: float, largest: float, given: float | None = None) ->
     return Allowed(dtype, own, FLOOR * FORMATS[dtype].eps * largest, given)
 
 
+def refuse_all(allowed: Allowed, largest: float) -> None:
+    """UsageError: the bound is as large as the numbers themselves, so that a check could not fail."""
+    if allowed.given is None and allowed.value >= largest:
+        raise UsageError(
+            "rounding to {dtype} may change right results by {allowed}, and the largest of them is {largest}: nothing"
+            " can be told; give allowed=, or check in another format", dtype=allowed.dtype,
+            allowed=f"{allowed.value:.2g}", largest=f"{largest:.2g}",
+        )  # fmt: skip
+
+
 def coarser(one: str, other: str) -> str:
     """Of two formats the one with fewer bits."""
     return min(one, other, key=lambda name: FORMATS[name].bits)

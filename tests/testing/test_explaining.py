@@ -75,9 +75,9 @@ def test_decoders(mistake, number, cls, capsys):
     assert (f"--reading {number}" in text) == (number > 1)
 
 
-@pytest.mark.parametrize("more", [{"seed": 1}, {"d_model": 32}, {"dtype": "float32"}])
+@pytest.mark.parametrize("more", [{"seed": 1}, {"d_model": 32}, {"rope": "pairs"}])
 def test_what_cannot_be_made_again_is_not_promised(more):
-    """Weights of another seed than the texts, of other sizes, or rounded."""
+    """Weights of another seed than the texts, of other sizes, or of another kind."""
     mistake = BANK["mask_top_left"]
     text = fail(mistake, mistake.variants[0], testing.weights(**more))
     assert "reproduce:" not in text
