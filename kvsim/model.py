@@ -236,35 +236,37 @@ class Model:
             raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
-        rows: list[Rows] = []
         ids: list[int] = []
+        steps: list[tuple[Cache, Span, int, Array | None]] = []  # and where a sequence's tokens begin in `ids`
         for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
             pos = cache.admit(len(ids) - start)
             if self.config.learned_positions and pos.stop > self.config.max_context:
                 self._refuse_length(self.config.max_context, pos.stop)
-            rows.append(Rows(slice(start, len(ids)), pos, tuple(cache.layers), tuple(cache.cross), source))
-        if not rows:
+            steps.append((cache, pos, start, source))
+        if not steps:
             return []
-        check_room([(cache, row.pos) for (_, cache, _), row in zip(sequences, rows, strict=True)])
+        check_room([(cache, pos) for cache, pos, _, _ in steps])
         try:
-            out = self._repeat(sequences[0][1], rows[0].pos, ids[0]) if len(ids) == 1 else None
+            out = None
+            if len(ids) == 1 and self._replays is not None:
+                out = self._replays.run(self.config, self.weights, *steps[0][:2], ids[0])
             if out is None:
+                rows = [
+                    Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
+                    for cache, pos, start, source in steps
+                ]
                 out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
-            for _, cache, _ in sequences:
+            for cache, _, _, _ in steps:
                 cache.rewind()
             raise
-        for (_, cache, _), row in zip(sequences, rows, strict=True):
-            cache.commit(row.pos, ids[row.rows])
-        return [out[n : n + 1, :] if logits == "last" else out[row.rows, :] for n, row in enumerate(rows)]
-
-    def _repeat(self, cache: Cache, pos: Span, token: int) -> Array | None:
-        """Logits [1, V] of a step of one token that came before and was recorded; None for any other."""
-        if self._replays is None:
-            return None
-        return self._replays.run(self.config, self.weights, cache, pos, token)
+        for cache, pos, start, _ in steps:
+            cache.commit(pos, ids[start : start + pos.size])
+        if logits == "last":
+            return [out[n : n + 1, :] for n in range(len(steps))]
+        return [out[start : start + pos.size, :] for _, pos, start, _ in steps]
 
     def prepare(self, cache: Cache) -> None:
         """Let the next step of one token through a cache of this kind be recorded, if such steps are alike: for who

@@ -85,7 +85,7 @@ def name_call(call):
 def measure_program(model, run, repeats):
     """Milliseconds by name of a recorded step, medians over `repeats` runs, and of the whole run."""
     whole = clock(run, repeats)
-    ((program,),) = model._replays.programs.values()
+    (program,) = model._replays.programs
     before, found = program._runs, []
     for _ in range(repeats):
         watch = Stopwatch()

@@ -16,6 +16,7 @@ class Cache:
     leave what a fresh run would have left, or refuse with the reason."""
 
     pool: Any = None  # where its rows stand beside those of other caches, if they do
+    fitted: tuple[Any, ...] = (None, None, ())  # what `kvsim.replay` found to fit it in its last step
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, layers: list[LayerCache], capacity: int | None, lossless: bool

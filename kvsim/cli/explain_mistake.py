@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from kvsim.cli.options import Number, common
-from kvsim.errors import UsageError
 from kvsim.views.language import Say, language_of
 
 
@@ -29,27 +28,33 @@ def command(say: Say) -> click.Command:
     @click.option("--window", type=Number(int), help=say("The model's window."))
     @click.option("--queries", type=Number(int), help=say("Show the attention function by itself."))
     @click.option("--keys", type=Number(int), help=say("The same."))
+    @click.option("--d-head", type=Number(int), default=8, show_default=True, help=say("Size of a head."))
+    @click.option("--layers", type=Number(int), default=2, show_default=True, help=say("Layers."))
+    @click.option("--batch", type=Number(int), default=2, show_default=True, help=say("Texts at once (attention)."))
+    @click.option("--rotated", is_flag=True, help=say("Queries and keys are rotated first (attention)."))
+    @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
+    @click.option("--reading", type=Number(int), default=1, show_default=True, help=say("Which form of the mistake."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
     @common(say)
     def explain(
-        mistake: str | None, heads: int, kv_heads: int, window: int | None, queries: int | None, keys: int | None,
-        seed: int,
+        mistake: str | None, queries: int | None, keys: int | None, **sizes: Any,
     ) -> int:  # fmt: skip
         import os
 
         from kvsim.testing.bank import BANK, find_mistake
-        from kvsim.testing.explaining import show_mistake
+        from kvsim.testing.explaining import Asked, show_mistake
         from kvsim.views.oracle import tell_bank, tell_mistake
 
         language = language_of(say)
         if mistake is None:
             click.echo(tell_bank(BANK.values(), language))
             return 0
-        if seed < 0:
-            raise UsageError("--seed is at least 0, got {seed}", seed=seed)
         os.environ["KVSIM_LANG"] = language
         found = find_mistake(mistake)
-        shown = show_mistake(found, heads, kv_heads, window, queries is not None or keys is not None, seed)
+        show = None
+        if queries is not None or keys is not None:
+            show = (min(3, keys or 7) if queries is None else queries, max(7, queries or 3) if keys is None else keys)
+        shown = show_mistake(found, Asked(show=show, **sizes))
         click.echo(tell_mistake(found, shown, language, say))
         return 0
 

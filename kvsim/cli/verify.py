@@ -34,6 +34,7 @@ def command(say: Say) -> click.Command:
             )
         os.environ["KVSIM_LANG"] = language_of(say)
         ended, text, printed = check(target, seed, seconds)
+        text = "\n".join(printable(line) for line in text.split("\n"))
         if printed:
             note(say("the code printed: {text}").format(text=printable(printed.strip())[:300]))
         if ended == FINE:
@@ -43,7 +44,7 @@ def command(say: Say) -> click.Command:
             click.echo(say("{target}: not started yet: {text}").format(target=target, text=text))
             return 0
         if ended == BROKEN:
-            text = say("{target}: cannot be checked: {text}").format(target=target, text=printable(text))
+            text = say("{target}: cannot be checked: {text}").format(target=target, text=text)
         click.echo(text)
         return 1
 

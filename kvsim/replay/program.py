@@ -12,7 +12,7 @@ import numpy as np
 
 from kvsim.arrays import Array
 from kvsim.counting.repeated import Repeated
-from kvsim.counting.symbolic import Poly, value_at
+from kvsim.counting.symbolic import Poly
 from kvsim.errors import KvsimError
 from kvsim.replay.recording import Call, Recorded, Shown
 from kvsim.spans import Span, View
@@ -27,10 +27,10 @@ def parts_of(x: Any) -> list[Any]:
     return [x.start, x.stop, x.step] if type(x) is slice else [x]
 
 
-def expected_view(view: View, pos: Span) -> View:
-    """What a layer shows at `pos`, without its arrays: `view` has forms in t."""
+def expected_view(view: View, pos: Span) -> tuple[Any, ...]:
+    """What a layer shows at `pos`, beside its arrays: `view` has forms in t."""
     start: Any = view.key_pos[0]
-    return view._replace(key_pos=Span(value_at(start, pos.start), pos.stop), query_pos=pos)
+    return (Span(start if type(start) is int else start(pos.start), pos.stop), pos, *view[4:])
 
 
 def as_encoded(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
@@ -56,7 +56,12 @@ class Program:
         made = [(call, self._make(call)) for call in tape]
         self.called = [call for call, run in made if run is not None]  # what runs, one by one
         self._runs = [run for _, run in made if run is not None]
+        self._nothing = [None] * len(self._registers)
         self._result = result
+
+    def __deepcopy__(self, _: Any) -> "Program":
+        """Whoever copies a cache has no copy of this: its calls are bound to its arrays."""
+        return self
 
     @property
     def runs(self) -> bool:
@@ -68,7 +73,7 @@ class Program:
         if not self.lo <= pos.start <= self.hi or len(layers) != len(self.views):
             return False
         pairs = zip(layers, self.views, strict=True)
-        return all(layer.preview(pos) == expected_view(view, pos) for layer, view in pairs)
+        return all(layer.preview(pos)[2:] == expected_view(view, pos) for layer, view in pairs)
 
     def run(self, token: int, pos: Span, layers: Sequence[Any]) -> Array:
         """Logits [1, V] of the one token at `pos`, whose rows the caches `layers` take."""
@@ -81,7 +86,7 @@ class Program:
             return made.copy() if id(self._result) in self._fixed else made
         finally:
             self._layers = ()
-            self._registers[:] = [None] * len(self._registers)  # nothing of a cache is held on to
+            self._registers[:] = self._nothing  # of a cache is held on to
 
     # Where values stand
 
@@ -189,11 +194,11 @@ class Program:
         def run() -> None:
             shown: View = self._layers[layer].update(keys, values, self._pos, as_encoded)
             expected = expected_view(view, self._pos)
-            if shown[2:] != expected[2:]:
+            if shown[2:] != expected:
                 raise KvsimError(
                     "a cache shows {got} where {expected} was recorded: its preview and its update must agree",
                     got=shown[2:],
-                    expected=expected[2:],
+                    expected=expected,
                 )
             registers[to_keys], registers[to_values] = shown.keys, shown.values
 

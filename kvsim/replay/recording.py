@@ -140,7 +140,8 @@ class Tape:
     def namespace(self, library: Any) -> SimpleNamespace:
         """The array library `library` as a tape's own; dtypes are their names."""
         own: dict[str, Any] = {name: self._function(name, getattr(library, name)) for name in FUNCTIONS - {"finfo"}}
-        own |= {"asarray": self._asarray, "astype": self._astype, "arange": self._arange, "finfo": meta.NAMESPACE.finfo}
+        own |= {"asarray": self._asarray, "astype": self._astype, "arange": self._arange, "concat": self._concat}
+        own["finfo"] = meta.NAMESPACE.finfo
         return SimpleNamespace(**own, **{name: name for name in DTYPES | OPTIONAL if name in meta.BITS})
 
     def _function(self, name: str, function: Any) -> Callable[..., Recorded]:
@@ -153,6 +154,10 @@ class Tape:
         if type(stop - start) is int and stop - start == 1:
             return self.note(place, lambda *_: MetaArray((1,), dtype), "out", start, stop)
         return self.note(np.arange, meta.NAMESPACE.arange, "new", start, stop, dtype=dtype)
+
+    def _concat(self, arrays: Any, axis: int = 0) -> Recorded:
+        grows = any(type(size) is Poly for x in arrays for size in x.shape)
+        return self.note(np.concatenate, meta.NAMESPACE.concat, "new" if grows else "out", arrays, axis=axis)
 
     def _astype(self, x: Recorded, dtype: str, copy: bool = True) -> Recorded:
         if x.dtype == dtype and not copy:

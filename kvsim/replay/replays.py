@@ -3,7 +3,6 @@
 from collections import Counter
 from threading import local
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from kvsim.arrays import Array
 from kvsim.caches.base import LayerCache
@@ -49,8 +48,6 @@ class Replays(local):
         self.programs: list[Program] = []  # the one that was looked up last comes first
         self.waited: Counter[tuple[type, ...]] = Counter()
         self.refused: dict[tuple[type, ...], Exception] = {}  # what could not be recorded, and why
-        # For each cache the program of its last step, and the layers that fitted it.
-        self.fitted: WeakKeyDictionary[Cache, tuple[Program, tuple[LayerCache, ...]]] = WeakKeyDictionary()
 
     def __reduce__(self) -> Any:
         """A copy of the model records its own."""
@@ -62,8 +59,9 @@ class Replays(local):
 
     def find(self, cache: Cache, layers: tuple[LayerCache, ...], pos: Span) -> "Program | None":
         """What a step of one token at `pos` through `cache` does; None until it has come often enough."""
-        program, fitted = self.fitted.get(cache, (None, ()))
-        if program is not None and fitted == layers and program.lo <= pos.start <= program.hi:
+        program: Program | None
+        owner, program, fitted = cache.fitted
+        if program and owner is self.programs and fitted == layers and program.lo <= pos.start <= program.hi:
             return program
         if not all(tells(layer, pos) for layer in layers):
             return None
@@ -73,8 +71,9 @@ class Replays(local):
         else:
             self.programs.remove(program)
         if program is not None:
-            self.programs = [program, *self.programs[: KEPT - 1]]
-            self.fitted[cache] = program, layers
+            self.programs.insert(0, program)
+            del self.programs[KEPT:]
+            cache.fitted = self.programs, program, layers
         return program
 
     def record(self, layers: tuple[LayerCache, ...], pos: Span) -> "Program | None":

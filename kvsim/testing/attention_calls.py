@@ -30,6 +30,7 @@ class Setting:
     array: Callable[[Any], Any]
     seed: int
     rotated: bool = False  # are q and k turned by their positions first?
+    cases: int = 0  # sizes at random
 
 
 class Inputs(NamedTuple):
@@ -81,15 +82,23 @@ def attend(one: Attending, inputs: Inputs, window: int | None) -> Any:
     return np.stack(made)
 
 
+def numbers(x: Any) -> Any:
+    """A copy of an array; None where it cannot be read."""
+    try:
+        return to_host(x)[0]
+    except UnreadableError:
+        return None
+
+
 def ask(s: Setting, inputs: Inputs) -> tuple[Any, str]:
     """What the function gives, [B, T, H, D], and its dtype. UnreadableError: no such array."""
     kind = s.dtype if hasattr(np, s.dtype) else "float32"
-    arrays = [s.layout.put(x).astype(kind) for x in inputs]
-    kept = [x.copy() for x in arrays]
+    arrays = [call(s.array, s.layout.put(x).astype(kind)) for x in inputs]
+    kept = [numbers(x) for x in arrays]
     words = {} if s.window is None else {"window": s.window}
-    got, dtype = to_host(call(s.function, *(s.array(x) for x in arrays), **words))
+    got, dtype = to_host(call(s.function, *arrays, **words))
     for name, x, before in zip("qkv", arrays, kept, strict=True):
-        if not np.array_equal(x, before):
+        if before is not None and not np.array_equal(numbers(x), before):
             raise UnreadableError("attention changed its input {name}", name=name)
     b, t, h, d = inputs.q.shape
     expected = s.out.shape(b, t, h, d)

@@ -10,12 +10,13 @@ from kvsim.testing.attending import Attending
 from kvsim.testing.attention_calls import Inputs, Setting, ask, attend, make_inputs, right
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.diagnosing import Vote, diagnose, equal
-from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
+from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest
 from kvsim.testing.layouts import read_layout
+from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.picture import labels
 from kvsim.testing.readout import tell_read_out
-from kvsim.testing.references import Allowed, allow, coarser
+from kvsim.testing.references import Allowed, allow, coarser, refuse_all
 from kvsim.testing.rounding import exact, format_name, rounding
 from kvsim.testing.sentences import language, tell
 
@@ -43,6 +44,20 @@ def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Compared:
     except UnreadableError as error:
         return Compared(sizes, inputs, None, expected, s.dtype, error.problem)
     return Compared(sizes, inputs, got, expected, dtype)
+
+
+def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Compared]:
+    """Each of the sizes, until something does not return."""
+    done: list[Compared] = []
+    for i, pair in enumerate(sizes):
+        done.append(compare(s, i, pair))
+        if (problem := done[-1].problem) is not None and problem.last:
+            break
+        if done[-1].got is not None and done[-1].dtype != (first := done[0].dtype) and done[0].got is not None:
+            mixed = Problem("attention gave {got} after it gave {before}, expected one dtype",
+                            {"got": done[-1].dtype, "before": first})  # fmt: skip
+            done[-1] = done[-1]._replace(got=None, problem=mixed)
+    return done
 
 
 def own_error(done: list[Compared], window: int | None, dtype: str) -> float:
@@ -85,12 +100,28 @@ def tell_first(lang: str, c: Compared, allowed: float) -> str:
     )  # fmt: skip
 
 
+def tell_blank(lang: str, failing: list[Compared]) -> list[str]:
+    """Numbers that are not finite: no matter of rounding."""
+    for c in failing:
+        if (place := first_blank(c.got)) is not None:
+            return [tell(
+                lang,
+                "the result holds {value} at {place} ({queries} queries, {keys} keys), where the reference is finite: a"
+                " query that sees nothing, or an overflow",
+                value=c.got[place], place=list(place), queries=c.sizes[0], keys=c.sizes[1],
+            )]  # fmt: skip
+    return []
+
+
 def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
     """The fewest keys, then the fewest queries, with which it fails."""
     for n in range(1, 8):
         for t in range(1, n + 1):
-            if compare(s, 1000 + 10 * n + t, (t, n)).fails(allowed):
+            compared = compare(s, 1000 + 10 * n + t, (t, n))
+            if compared.fails(allowed):
                 return t, n
+            if compared.problem is not None and compared.problem.last:
+                return None
     return None
 
 
@@ -99,35 +130,32 @@ def feed_of(n_queries: int, n_keys: int) -> list[int]:
     return [n_keys] if n_queries == n_keys else [n_keys - n_queries, n_queries]
 
 
-def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
-    """The error that says it all."""
+def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, int] | None) -> OracleError:
+    """The error that says it all, and shows the sizes asked for where they fail."""
     lang, bound = language(), allowed.value
-    problem = next((c for c in done if c.problem is not None), None)
+    problems = [c for c in done if c.problem is not None]
+    problem = next((c for c in problems if c.problem and c.problem.last), problems[0] if problems else None)
     lines = []
     if problem is not None and problem.problem is not None:
         what = tell(lang, problem.problem.template, **problem.problem.values)
         t, n = problem.sizes
         lines.append(tell(lang, "{what} ({queries} queries, {keys} keys)", what=what, queries=t, keys=n))
     failing = [c for c in done if c.fails(bound)]
-    if not failing:
-        return OracleError("\n".join(lines), {"problem": lines, "diagnosis": []})
-    first = failing[0]
+    if not failing or (problem is not None and problem.problem is not None and problem.problem.last):
+        raised = {c.problem and c.problem.values.get("raised") for c in done}
+        facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError}}
+        return OracleError("\n".join(lines), facts)
+    first = next((c for c in failing if c.sizes == show), failing[0])
     wrong = [~(np.abs(c.got - c.expected) <= bound) for c in failing]
     worst = max(largest(c.got - c.expected) for c in failing)
-    lines.append(tell(
+    blank = tell_blank(lang, failing)
+    lines += blank or [tell(
         lang,
         "attention output differs from the reference: {count} of {total} values, max |diff| {worst} ({allowed})",
         count=sum(int(w.sum()) for w in wrong), total=sum(w.size for w in wrong), worst=f"{worst:.3g}",
         allowed=tell_allowed(lang, allowed),
-    ))  # fmt: skip
+    )]  # fmt: skip
     lines.append(tell_first(lang, first, bound))
-    if (place := first_blank(first.got)) is not None:
-        lines.append("  " + tell(
-            lang,
-            "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
-            " nothing, or an overflow",
-            value=first.got[place], place=list(place), feed=list(first.sizes),
-        ))  # fmt: skip
     lines += tell_read_out(lang, s, first.inputs, bound)
     diagnosis = diagnose([Vote(c.expected, c.got, bound) for c in done], AttentionSuspects(done, s.window))
     lines += tell_diagnosis(lang, diagnosis)
@@ -135,13 +163,12 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed) -> OracleError:
     if smallest is not None:
         lines.append("  " + tell(lang, "smallest : feed {feed} (queries: {queries}, keys: {keys})",
                                  feed=feed_of(*smallest), queries=smallest[0], keys=smallest[1]))  # fmt: skip
-    if ids_of(diagnosis) != ["unknown"]:
-        window = "" if s.window is None else f" --window {s.window}"
-        command = (
-            f"kvsim explain {ids_of(diagnosis)[0]} --heads {s.heads} --kv-heads {s.kv_heads}{window}"
-            f" --queries {first.sizes[0]} --keys {first.sizes[1]} --seed {s.seed}"
-        )
-        lines.append("  " + tell(lang, "reproduce: {command}", command=command))
+    if diagnosis.candidates:
+        options = {"heads": s.heads, "kv-heads": s.kv_heads, "window": s.window, "queries": first.sizes[0],
+                   "keys": first.sizes[1], "d-head": s.d_head if s.d_head != 8 else None,
+                   "batch": s.batch if s.batch != 2 else None, "rotated": s.rotated, "cases": s.cases or None,
+                   "seed": s.seed}  # fmt: skip
+        lines.append(tell_command(lang, diagnosis, options))
     facts = {"diagnosis": ids_of(diagnosis), "max_abs_diff": worst, "allowed": bound, "smallest": list(smallest or ()),
              "failing": [list(c.sizes) for c in failing]}  # fmt: skip
     return OracleError("\n".join(lines), facts)
@@ -151,14 +178,15 @@ def assert_attention(
     function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
     d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
     array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, allowed: float | None = None,
-    rotated: bool = False,
+    rotated: bool = False, seconds: float = SECONDS, show: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Is `function(q, k, v)` (with `window=W` where a window is asked) causal attention? q and k come rotated; the T
     queries are the last T of the S positions.
 
     Layouts are of the letters b t h d; the output has q's, unless `out` says another. `array` makes the inputs of NumPy
-    arrays in `dtype`; `rotated` turns q and k by their positions before. OracleError: no, and the mistake's name.
-    UsageError: a layout or sizes that make no sense.
+    arrays in `dtype`; `rotated` turns q and k by their positions before. A call may take `seconds`. `show`: the
+    (queries, keys) whose failure is shown. OracleError: no, and the mistake's name. UsageError: a layout or sizes that
+    make no sense.
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
@@ -170,16 +198,19 @@ def assert_attention(
         )
     shape = read_layout(layout)
     s = Setting(
-        function, shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
-        batch if shape.batched else 1, format_name(dtype), array, seed, rotated,
+        limited(function, seconds), shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
+        batch if shape.batched else 1, format_name(dtype), array, seed, rotated, cases,
     )  # fmt: skip
     generator = np.random.default_rng(seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(cases)]
     long = () if window is None else ((window + 2, 2 * window + 3), (window + 3, window + 3))
-    done = [compare(s, i, (sizes[0], sizes[1])) for i, sizes in enumerate((*SIZES, *long, *more))]
+    sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    done = compare_all(s, sizes if show is None or show in sizes else [*sizes, show])
     came = [c.dtype for c in done if c.got is not None]
     name = coarser(came[0], s.dtype) if came else s.dtype
     own = 0.0 if allowed is not None else own_error(done, window, name)
-    bound = allow(name, own, max(largest(c.expected) for c in done), allowed)
+    top = max(largest(c.expected) for c in done)
+    bound = allow(name, own, top, allowed)
+    refuse_all(bound, top)
     if any(c.problem is not None or c.fails(bound.value) for c in done):
-        raise fail(s, done, bound)
+        raise fail(s, done, bound, show)

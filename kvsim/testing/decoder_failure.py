@@ -5,29 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.boundaries import choose_text
-from kvsim.testing.decoder_runs import Check, Compared
-from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose, equal
-from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_diagnosis
+from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose
+from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_command, tell_diagnosis
+from kvsim.testing.feeding import Check, Compared, smallest_failing
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest, run_text
 from kvsim.testing.layers import first_differing, see_layers
+from kvsim.testing.model_weights import Sizes
 from kvsim.testing.picture import LEGEND, draw
-from kvsim.testing.programme import Feed, chunks, small_feeds
+from kvsim.testing.programme import chunks
 from kvsim.testing.sentences import tell
-
-SMALLEST = 6  # tokens of the longest text that is tried when a failure is made small
-
-
-def smallest_failing(check: Check) -> Feed | None:
-    """The shortest text, in the fewest chunks, that fails."""
-    vocab = check.reference.config.vocab_size
-    for number, feed in enumerate(small_feeds(min(SMALLEST, check.reference.config.max_context))):
-        text = choose_text(check.reference, feed, 1000 + number, check.seed, check.margins)
-        given = run_text(check.make, check.step, text, vocab)
-        if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return feed
-    failing = [c.feed for c in check.done if c.fails(check.allowed.value)]
-    return min(failing, key=lambda feed: (sum(feed), len(feed), feed), default=None)
 
 
 def find_diagnosis(check: Check) -> Diagnosis | None:
@@ -50,7 +36,8 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
         after = run(chunks(other, compared.feed))
         if before is None or after is None:
             return None
-        columns.append(~(np.abs(after - before).max(axis=1) <= allowed))
+        with np.errstate(invalid="ignore"):
+            columns.append(~(np.abs(after - before).max(axis=1) <= allowed))
     return np.stack(columns, axis=1)
 
 
@@ -115,21 +102,24 @@ def _place(compared: Compared, step: int, row: int, channel: int, got: Any, expe
     }  # fmt: skip
 
 
-def tell_command(check: Check, ids: list[str]) -> str:
-    """What shows the mistake by itself."""
-    config = check.reference.config
+def command_of(check: Check) -> tuple[dict[str, Any], bool]:
+    """The options of `kvsim explain`, and whether they make the same weights and texts."""
+    config, given = check.reference.config, check.reference.given
     window = next((k.window for k in config.layers if k.window is not None), None)
-    words = [f"kvsim explain {ids[0]} --heads {config.n_heads} --kv-heads {config.n_kv_heads}"]
-    if window is not None:
-        words.append(f"--window {window}")
-    return " ".join([*words, f"--seed {check.seed}"])
+    options: dict[str, Any] = {"heads": config.n_heads, "kv-heads": config.n_kv_heads, "window": window}
+    options |= {"layers": config.n_layers if config.n_layers != Sizes.layers else None,
+                "d-head": config.d_head if config.d_head != Sizes.d_head else None,
+                "cases": check.cases or None, "seed": check.seed}  # fmt: skip
+    sizes = Sizes(config.n_layers, config.n_heads, config.n_kv_heads, config.d_head, window)
+    same = given is not None and (given.config, given.seed) == (sizes, check.seed)
+    return options, same
 
 
 def tell_blank(lang: str, check: Check) -> list[str]:
     """Numbers that are not finite."""
     for compared in check.done:
         if compared.given.logits is not None and (place := first_blank(compared.given.logits)) is not None:
-            return ["  " + tell(
+            return [tell(
                 lang,
                 "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
                 " nothing, or an overflow",
@@ -150,8 +140,12 @@ def fail(check: Check, lang: str) -> OracleError:
     allowed, failing = check.allowed.value, [c for c in check.done if c.fails(check.allowed.value)]
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
     lines = [tell_problem(lang, problems[0])] if problems else []
-    if not failing:
-        return OracleError("\n".join(lines), {"problem": lines, "diagnosis": []})
+    if not failing or any(problem.last for problem in problems):
+        lines = [tell_problem(lang, problem) for problem in problems if problem.last] or lines
+        raised = {problem.values.get("raised") for problem in problems}
+        facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError} and not any(
+            c.given.logits is not None for c in check.done)}  # fmt: skip
+        return OracleError("\n".join(lines), facts)
     wrong = [~(np.abs(c.given.logits - c.expected) <= allowed) for c in failing]
     worst = max(largest(c.given.logits - c.expected) for c in failing)
     template = (
@@ -160,14 +154,14 @@ def fail(check: Check, lang: str) -> OracleError:
     )
     if check.reference.policy != "dynamic":
         template = template.replace("logits differ", "logits under {policy} differ")
-    lines.append(tell(
+    lines += tell_blank(lang, check) or [tell(
         lang, template, policy=check.reference.policy, count=sum(int(w.sum()) for w in wrong),
         total=sum(w.size for w in wrong), failing=len(failing), feeds=len(check.done), worst=f"{worst:.3g}",
         allowed=tell_allowed(lang, check.allowed),
-    ))  # fmt: skip
+    )]  # fmt: skip
     first = failing[0]
     alone = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # what was fed before matters
-    lines += [tell_first(lang, check, first), *tell_layer(lang, check, first), *tell_blank(lang, check)]
+    lines += [tell_first(lang, check, first), *tell_layer(lang, check, first)]
     lines += [] if alone else tell_dependence(lang, check, first)
     diagnosis = find_diagnosis(check)
     lines += tell_diagnosis(lang, diagnosis, check.reference.covered)
@@ -175,8 +169,8 @@ def fail(check: Check, lang: str) -> OracleError:
         lines.append("  " + tell(lang, "after other texts: the same feed passed when it came first"))
     smallest = smallest_failing(check)
     lines.append("  " + tell(lang, "smallest : feed {feed}", feed=list(smallest or ())))
-    if ids_of(diagnosis) != ["unknown"]:
-        lines.append("  " + tell(lang, "reproduce: {command}", command=tell_command(check, ids_of(diagnosis))))
+    if diagnosis is not None and diagnosis.candidates:
+        lines.append(tell_command(lang, diagnosis, *command_of(check)))
     facts = {
         "diagnosis": ids_of(diagnosis), "smallest": list(smallest or ()), "max_abs_diff": worst, "allowed": allowed,
         "policy": check.reference.policy, "failing": [list(c.feed) for c in failing],

@@ -42,6 +42,7 @@ class Candidate:
     failing: int  # of those that failed
     all: int  # of those and of the others
     values: int  # that these failing ones gave
+    reading: int  # which of the mistake's readings, from 1
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,18 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
     failing = sorted((i for i in compared if votes[i].fails), key=lambda i: votes[i].got.size)
     found = []
     for mistake, classes in suspects.readings():
-        best = (0, 0, 0)
-        for cls in classes if failing else ():
+        best = (0, 0, 0, 0)
+        for number, cls in enumerate(classes if failing else (), start=1):
             first = suspects.run(mistake, cls, failing[:3])
             if not any(_explains(votes[i], output) for i, output in first.items()):
                 continue
             outputs = first | suspects.run(mistake, cls, [i for i in compared if i not in first])
             same = {i for i, output in outputs.items() if _explains(votes[i], output)}
             wrong = [i for i in failing if i in same]
-            best = max(best, (len(same), len(wrong), sum(votes[i].got.size for i in wrong)))
+            best = max(best, (len(same), len(wrong), -number, sum(votes[i].got.size for i in wrong)))
         enough = best[0] == len(compared) if blank else 2 * best[1] >= len(failing)
         if best[1] > 0 and enough:
-            found.append(Candidate(mistake, best[1], best[0], best[2]))
+            found.append(Candidate(mistake, failing=best[1], all=best[0], values=best[3], reading=-best[2]))
     most = max((c.all for c in found), default=0)
     return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared), blank)
 

@@ -62,5 +62,17 @@ def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True)
     return lines
 
 
+def tell_command(lang: str, diagnosis: Diagnosis, options: dict[str, Any], same: bool = True) -> str:
+    """What shows the mistake by itself: the very numbers, or the same on other weights."""
+    best = diagnosis.candidates[0]
+    words = [f"kvsim explain {best.mistake.id}"]
+    for name, value in (options | {"reading": best.reading if best.reading > 1 else None}).items():
+        words += (
+            [f"--{name}" if value is True else f"--{name} {value}"] if value is not None and value is not False else []
+        )
+    template = "reproduce: {command}" if same else "alike    : {command}"
+    return "  " + tell(lang, template, command=" ".join(words))
+
+
 def ids_of(diagnosis: Diagnosis | None) -> list[str]:
     return list(diagnosis.ids) if diagnosis and diagnosis.ids else ["unknown"]

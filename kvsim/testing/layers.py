@@ -12,8 +12,8 @@ import numpy as np
 
 from kvsim.config import Config
 from kvsim.testing.decoder import Decoder
-from kvsim.testing.decoder_runs import Check, Compared
 from kvsim.testing.diagnosing import Chunks
+from kvsim.testing.feeding import Check, Compared
 from kvsim.testing.foreign import UnreadableError, call, largest, to_host
 from kvsim.testing.references import Allowed, Reference, allow, changed
 from kvsim.testing.rounding import Rounding, exact, rounding

@@ -72,13 +72,16 @@ class Sizes:
 class ModelWeights(dict[str, Any]):
     """Arrays by their Hugging Face names (matrices [out, in]), and what they are of in `config`."""
 
-    def __init__(self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64") -> None:
+    def __init__(
+        self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64", seed: int | None = None
+    ) -> None:  # fmt: skip
         super().__init__(arrays)
         self.config, self.dtype = config, dtype
+        self.seed = seed  # None: not made by `make_weights`
 
     def with_window(self, window: int | None) -> "ModelWeights":
         """The same arrays, of a model with that window."""
-        return ModelWeights(replace(self.config, window=window), dict(self), self.dtype)
+        return ModelWeights(replace(self.config, window=window), dict(self), self.dtype, self.seed)
 
     def to_weights(self) -> Weights:
         """As kvsim's own model takes them, in float64."""
@@ -126,4 +129,4 @@ def make_weights(
         return x
 
     build_weights(config.to_config(), make)
-    return ModelWeights(config, arrays, name)
+    return ModelWeights(config, arrays, name, seed)

@@ -1,6 +1,7 @@
 """The fixture `kv_oracle`: the functions of `kvsim.testing` with the options of this pytest run."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,21 @@ class Oracle:
             raise
 
     def _write(self, error: OracleError) -> None:
+        """A file for the test; one that cannot be written is a note on the error, which stays."""
         if self.report is None:
             return
-        self.report.mkdir(parents=True, exist_ok=True)
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.name)
         told = {"schema": "kvsim.oracle/1", "test": self.name, "seed": self.seed, "text": str(error), **error.facts}
         text = json.dumps(told, ensure_ascii=False, indent=1, default=str)
-        (self.report / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        try:
+            self.report.mkdir(parents=True, exist_ok=True)
+            (self.report / file_name(self.name)).write_text(text + "\n", encoding="utf-8")
+        except OSError as failure:
+            error.add_note(f"--kv-report: {failure}")
+
+
+def file_name(test: str) -> str:
+    """Of the report of a test: its name without what files cannot be called, and short. Where that may be another
+    test's too, a sum of the whole name tells them apart."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in test.replace("::", "__"))
+    same = len(plain.encode()) <= 150 and "[" not in test
+    return f"{plain}.json" if same else f"{plain[:40]}-{sha256(test.encode()).hexdigest()[:12]}.json"

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import UsageError
+from kvsim.testing.attention_calls import numbers
 from kvsim.testing.bank import find_mistake
 from kvsim.testing.failing import OracleError
 from kvsim.testing.foreign import UnreadableError, call, to_host
+from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.rounding import FORMATS, format_name
 from kvsim.testing.sentences import language, tell
 
@@ -56,26 +58,38 @@ def name_it(x: Any, got: Any, bits: int, axis: str, group: int, symmetric: bool,
     return "quantised_scale_axis" if (np.abs(lost) <= step / 2 + slack * top + 1e-12).all() else None
 
 
+def read_back(quantise: Any, dequantise: Any, x: Any, array: Callable[[Any], Any] | None) -> Any:
+    """The rows, quantised and read back, in float64. UnreadableError: that cannot be done."""
+    given = x.copy() if array is None else call(array, x.copy())
+    before = numbers(given)
+    packed = call(quantise, given)
+    if before is not None and not np.array_equal(numbers(given), before):
+        raise UnreadableError("quantise changed its input")
+    return to_host(call(dequantise, packed))[0]
+
+
 def assert_quantiser(
     quantise: Callable[[Any], Any], dequantise: Callable[[Any], Any], *, bits: int = 8, axis: str = "channel",
     group: int = 64, symmetric: bool = True, scale_dtype: str = "float16", array: Callable[[Any], Any] | None = None,
-    seed: int = 0,
+    seed: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Are rows [tokens, channels] read back with an error of at most half a step everywhere, zero rows and outliers
     included, and does quantising them again change nothing?
 
     `axis` "channel": each channel has a scale for every `group` tokens; "token": each token for every `group`
     channels. A step is the group's max|x| / (2^(bits-1) - 1), or (max - min) / (2^bits - 1) if not `symmetric`.
-    `scale_dtype`: what scales are kept in; its rounding is allowed for. OracleError: no, and the mistake's name.
+    `scale_dtype`: what scales are kept in; its rounding is allowed for. A call may take `seconds`. OracleError: no,
+    and the mistake's name.
     """
     __tracebackhide__ = True
     if axis not in AXES or bits < 2 or group < 1:
         raise UsageError("axis is channel or token, bits at least 2, group at least 1: got {axis}, {bits}, {group}",
                          axis=repr(axis), bits=bits, group=group)  # fmt: skip
+    quantise, dequantise = limited(quantise, seconds), limited(dequantise, seconds)
     lang, slack = language(), FORMATS[format_name(scale_dtype)].eps
     for case, x in make_cases(group, seed).items():
         try:
-            back, _ = to_host(call(dequantise, call(quantise, x.copy() if array is None else array(x.copy()))))
+            back = read_back(quantise, dequantise, x, array)
         except UnreadableError as error:
             raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
         if back.shape != x.shape:
@@ -85,7 +99,6 @@ def assert_quantiser(
             )  # fmt: skip
         if not np.isfinite(back).all():
             raise OracleError(tell(lang, "{case}: the result holds NaN or infinity", case=case), {"diagnosis": []})
-        again = to_host(call(dequantise, call(quantise, back.copy() if array is None else array(back.copy()))))[0]
         step, top = steps_of(x, bits, axis, group, symmetric)
         lost = np.abs(back - x)
         wrong = lost > step / 2 + slack * top + 1e-12
@@ -99,6 +112,10 @@ def assert_quantiser(
                           got=f"{lost[place] / step[place]:.3f}", place=list(place), allowed="0.5")
             )  # fmt: skip
             raise _named(lang, line, name_it(x, back, bits, axis, group, symmetric, slack))
+        try:
+            again = read_back(quantise, dequantise, back, array)
+        except UnreadableError as error:
+            raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
         moved = np.abs(again - back)
         if (moved > 2 * slack * top + 1e-12).any():
             place = tuple(int(i) for i in np.argwhere(moved > 2 * slack * top + 1e-12)[0])

@@ -8,18 +8,30 @@ import numpy as np
 from kvsim.testing.failing import OracleError, tell_allowed
 from kvsim.testing.foreign import UnreadableError, call, largest, to_host
 from kvsim.testing.layouts import read_layout
+from kvsim.testing.limits import SECONDS, limited
 from kvsim.testing.programme import chunks, feeds, text_of
 from kvsim.testing.references import Reference, allow
 from kvsim.testing.sentences import language, tell
 
 
+def read_rows(given: Any, n_layers: int) -> list[Any]:
+    """Keys and values of each layer, as `to_host` reads them. UnreadableError: no such pairs."""
+    layers = list(given) if isinstance(given, list | tuple) else []
+    if len(layers) != n_layers or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in layers):
+        raise UnreadableError("rows gave {got}, expected (keys, values) for each of {layers} layers",
+                              got=type(given).__name__, layers=n_layers)  # fmt: skip
+    return [tuple(to_host(part) for part in pair) for pair in layers]
+
+
 def assert_cache_rows(
     make: Callable[[], Any], step: Callable[[Any, list[int]], Any], rows: Callable[[Any], list[tuple[Any, Any]]],
     reference: Any, *, layout: str = "h t d", policy: str = "dynamic", seed: int = 0, allowed: float | None = None,
+    seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Does the cache hold kvsim's rows? `rows(state)` gives (keys, values) for each layer, in `layout`, in the order of
     their positions; keys as kvsim keeps them: rotated (under sinks not). OracleError: no."""
     __tracebackhide__ = True
+    make, step, rows = (limited(function, seconds) for function in (make, step, rows))
     lang, exact, shape = language(), Reference(reference, policy), read_layout(layout)
     config, model = exact.config, exact.model()
     for number, feed in enumerate(feeds(config, policy, 0, seed)[:3]):
@@ -30,7 +42,7 @@ def assert_cache_rows(
             for chunk in text:
                 call(step, state, list(chunk))
                 model(chunk, cache)
-            held = [tuple(to_host(part) for part in layer) for layer in call(rows, state)]
+            held = read_rows(call(rows, state), config.n_layers)
         except UnreadableError as error:
             raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
         ids = [i for chunk in text for i in chunk]

@@ -11,6 +11,7 @@ from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 from kvsim.testing.decoder import Decoder, covers
 from kvsim.testing.diagnosing import Chunks
+from kvsim.testing.foreign import UnreadableError, to_host
 from kvsim.testing.model_weights import ModelWeights
 from kvsim.testing.rounding import FORMATS, Rounding, format_name, rounding
 from kvsim.weights import Weights
@@ -35,6 +36,16 @@ def allow(dtype: str, own: float, largest: float, given: float | None = None) ->
     return Allowed(dtype, own, FLOOR * FORMATS[dtype].eps * largest, given)
 
 
+def refuse_all(allowed: Allowed, largest: float) -> None:
+    """UsageError: the bound is as large as the numbers themselves, so that a check could not fail."""
+    if allowed.given is None and allowed.value >= largest:
+        raise UsageError(
+            "rounding to {dtype} may change right results by {allowed}, and the largest of them is {largest}: nothing"
+            " can be told; give allowed=, or check in another format", dtype=allowed.dtype,
+            allowed=f"{allowed.value:.2g}", largest=f"{largest:.2g}",
+        )  # fmt: skip
+
+
 def coarser(one: str, other: str) -> str:
     """Of two formats the one with fewer bits."""
     return min(one, other, key=lambda name: FORMATS[name].bits)
@@ -57,15 +68,19 @@ class Reference:
 
     def __init__(self, given: Any, policy: str = "dynamic") -> None:
         self.policy = policy
+        self.given: ModelWeights | None = None
+        self.kept: dict[str, Any] = {}
         self.dtype = "float64"  # of the weights
         if isinstance(given, ModelWeights):
             self.config: Config = given.config.to_config()
             self.weights: Weights = given.to_weights()
+            self.given = given
+            self.kept = {name: to_host(x)[0] for name, x in given.items()}
             self.dtype = given.dtype
         elif isinstance(given, Model):
-            to_host = given.ops.backend.to_host
+            fetch = given.ops.backend.to_host
             self.config = given.config
-            self.weights = changed(given.weights, lambda x: np.asarray(to_host(x), np.float64))
+            self.weights = changed(given.weights, lambda x: np.asarray(fetch(x), np.float64))
             self.dtype = given.dtype if given.dtype in FORMATS else "float64"
         else:
             raise UsageError(
@@ -76,6 +91,18 @@ class Reference:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
         self.covered = covers(self.config, policy)
+
+    def altered(self) -> str | None:
+        """The first of the weights given that is not what it was."""
+        given: dict[str, Any] = self.given or {}
+        for name, kept in self.kept.items():
+            try:
+                now = to_host(given[name])[0]
+            except (KeyError, UnreadableError):
+                return name
+            if not np.array_equal(now, kept):
+                return name
+        return None
 
     def model(self, dtype: str = "float64") -> Model:
         """kvsim's own, on NumPy."""

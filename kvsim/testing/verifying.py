@@ -1,47 +1,62 @@
 """`kvsim verify FILE.py:NAME`: somebody's function or class, checked in a process of its own.
 
-A function is attention; a class that has `update` is a cache for the small decoder; any other class is a decoder made
-from weights. `python -m kvsim.testing.verifying` is that process: it writes what it found to a file.
+A function is attention; a class that has `update` is a cache for the small decoder; one that has `quantise` and
+`dequantise` is a quantiser; any other class is a decoder made from weights. `python -m kvsim.testing.verifying` is that
+process: it writes what it found to a file.
 """
 
+import contextlib
+import faulthandler
 import inspect
 import json
-import subprocess
+import os
 import sys
 import tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kvsim.errors import FileError, UsageError
+from kvsim.testing.apart import run_apart
 from kvsim.testing.attention_check import assert_attention
 from kvsim.testing.decoder import POLICIES, Decoder
 from kvsim.testing.failing import OracleError
-from kvsim.testing.foreign import told
+from kvsim.testing.foreign import UnreadableError, call, to_host, told
 from kvsim.testing.model_weights import ModelWeights, make_weights
+from kvsim.testing.quantisers import assert_quantiser
 from kvsim.testing.rows import Rows
+from kvsim.testing.sentences import language, tell
 from kvsim.testing.splitting import assert_split_invariant
 
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
+UNREADABLE, REFUSED = "unreadable", "refused"  # the file, or what is asked of it: raised as errors
+
+
+class Found(NamedTuple):
+    """How it ended (FINE, WRONG, NOT_STARTED, BROKEN), what is to be said, and what the code itself printed."""
+
+    ended: str
+    text: str
+    printed: str = ""
 
 
 class ForeignRows(Rows):
     """A cache of somebody else's: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and gives all
     that are held, the newest last."""
 
-    cache: Any = None
-
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        held = self.decoder.foreign.update(self.layer, np.stack(keys, axis=1), np.stack(values, axis=1))  # type: ignore[attr-defined]
-        all_keys, all_values = (np.asarray(x, np.float64) for x in held)
-        g, _, k = all_keys.shape
-        if all_keys.shape != all_values.shape or (g, k) != keys[0].shape:
-            raise ValueError(
-                f"update gave keys {all_keys.shape} and values {all_values.shape}, expected"
-                f" ({keys[0].shape[0]}, rows, {keys[0].shape[1]})"
-            )
+        update = self.decoder.foreign.update  # type: ignore[attr-defined]
+        held = call(update, self.layer, np.stack(keys, axis=1), np.stack(values, axis=1))
+        if not isinstance(held, list | tuple) or len(held) != 2:
+            raise UnreadableError("update gave {got}, expected keys and values", got=type(held).__name__)
+        all_keys, all_values = (to_host(x)[0] for x in held)
+        g, k = keys[0].shape
+        shapes = [list(x.shape) for x in (all_keys, all_values)]
+        if shapes[0] != shapes[1] or all_keys.ndim != 3 or shapes[0][::2] != [g, k]:
+            raise UnreadableError("update gave keys and values of shapes {got}, expected [{g}, rows, {k}] each",
+                                  got=shapes, g=g, k=k)  # fmt: skip
         self.keys, self.values = list(all_keys.transpose(1, 0, 2)), list(all_values.transpose(1, 0, 2))
         count, stop = len(self.keys), start + len(keys)
         self.positions = list(range(stop - count, stop))
@@ -61,20 +76,31 @@ def check(thing: Any, seed: int) -> None:
     """The checks that fit it."""
     if inspect.isclass(thing) and hasattr(thing, "update"):
         weights = make_weights(seed=seed)
-        assert_split_invariant(lambda: WithCache(weights, thing()), lambda d, ids: d.forward(ids), weights, seed=seed)
+        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, seed=seed)
+    elif inspect.isclass(thing) and hasattr(thing, "quantise") and hasattr(thing, "dequantise"):
+        asked = {name: getattr(thing, name) for name in ("bits", "axis", "group", "symmetric") if hasattr(thing, name)}
+        one: Any = thing()
+        assert_quantiser(one.quantise, one.dequantise, seed=seed, **asked)
     elif inspect.isclass(thing):
-        windowed = len(inspect.signature(thing).parameters) >= 1
-        weights = make_weights(seed=seed)
-        step = "forward" if hasattr(thing, "forward") else "__call__"
-        assert_split_invariant(
-            thing if windowed else lambda _: thing(), lambda d, ids: getattr(d, step)(ids), weights, seed=seed,
-            windows=(None, 4) if getattr(thing, "has_window", False) else (None,),
-        )  # fmt: skip
+        check_decoder(thing, make_weights(seed=seed), seed)
     else:
         names = inspect.signature(thing).parameters
         layout = getattr(thing, "layout", "b t h d")
         for window in (None, 4) if "window" in names else (None,):
             assert_attention(thing, layout, heads=4, kv_heads=2, window=window, seed=seed)
+
+
+def forward(decoder: Any, ids: list[int]) -> Any:
+    """One step of a class that has `forward`, or is called."""
+    return decoder.forward(ids) if hasattr(decoder, "forward") else decoder(ids)
+
+
+def check_decoder(thing: Any, weights: ModelWeights, seed: int) -> None:
+    """A class that is made from weights, if it takes any, and has `forward` or is called."""
+    takes_weights = len(inspect.signature(thing).parameters) >= 1
+    windows = (None, 4) if getattr(thing, "has_window", False) else (None,)
+    make = thing if takes_weights else lambda _: call(thing)
+    assert_split_invariant(make, forward, weights, windows=windows, seed=seed)
 
 
 def split_target(target: str) -> tuple[Path, str]:
@@ -87,59 +113,98 @@ def split_target(target: str) -> tuple[Path, str]:
     return Path(path), name
 
 
-def verify(target: str, seed: int = 0, seconds: float = 60.0) -> tuple[str, str, str]:
-    """How it ended (FINE, WRONG, NOT_STARTED, BROKEN), what is to be said, and what the code itself printed. It runs
-    apart, without input, for so many seconds at most.
+def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
+    """Check it in a process apart, without input, for so many seconds at most.
 
-    UsageError: it says nothing that can be checked."""
+    UsageError: it says nothing that can be checked. FileError: the file cannot be read as Python."""
     path, name = split_target(target)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), str(out)]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False,
-                encoding="utf-8", errors="replace",
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return BROKEN, f"{target}: > {seconds:g} s", ""
-        printed = done.stdout
-        if not out.exists():
-            last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-            return BROKEN, f"{target}: {last}", printed
-        found = json.loads(out.read_text(encoding="utf-8"))
-    return found["ended"], found["text"], printed
+        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), str(seconds), str(out)]
+        done = run_apart(command, seconds)
+        found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        place = find_place(path, stack_file(out))
+    if not found:
+        return Found(BROKEN, tell_end(done.code, seconds, place), done.out)
+    if found["ended"] == UNREADABLE:
+        raise FileError("{path} cannot be imported: {error}", path=path, error=found["text"])
+    if found["ended"] == REFUSED:
+        raise UsageError(found["template"], **found["values"])
+    return Found(found["ended"], found["text"], done.out)
 
 
-def run_here(path: Path, name: str, seed: int) -> tuple[str, str]:
-    """In the process apart."""
+def stack_file(out: Path) -> Path:
+    """Where the process writes what it is at, shortly before its time is over."""
+    return out.with_suffix(".stack")
+
+
+def find_place(path: Path, stack: Path) -> str:
+    """The innermost line of the file that was being run: "line 3 in attention"."""
+    own = f'File "{path.absolute()}"'
+    written = stack.read_text(encoding="utf-8", errors="replace").splitlines() if stack.exists() else []
+    return next((line.partition('", ')[2] for line in written if own in line), "")
+
+
+def tell_end(code: int | None, seconds: float, place: str) -> str:
+    """Why nothing was found out."""
+    lang = language()
+    if code is None:
+        when = tell(lang, "it did not end within {seconds} s", seconds=f"{seconds:g}")
+        return f"{when} ({place})" if place else when
+    return tell(lang, "it ended its own process, with exit code {code}", code=code)
+
+
+def load(path: Path) -> Any:
+    """The module. Any exception that the code raises: SyntaxError, SystemExit ..."""
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.parent))
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_here(path: Path, name: str, seed: int) -> dict[str, Any]:
+    """In the process apart: {"ended", "text"}, or the template and values of a UsageError."""
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, name):
-            return BROKEN, f"{path}: no {name}"
-        check(getattr(module, name), seed)
+        module = load(path)
+    except (Exception, SystemExit) as error:
+        return {"ended": UNREADABLE, "text": told(error)}
+    try:
+        thing = getattr(module, name, None)
+        if not callable(thing):
+            known = [n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == path.stem]
+            raise UsageError("{path} has no function or class {name}, but {known}", path=str(path), name=name,
+                             known=", ".join(known) or "-")  # fmt: skip
+        check(thing, seed)
     except NotImplementedError as error:
-        return NOT_STARTED, told(error)
+        return {"ended": NOT_STARTED, "text": told(error)}
     except OracleError as error:
-        text = str(error)
-        return (NOT_STARTED if "raised NotImplementedError" in text.splitlines()[0] else WRONG), text
-    except SystemExit as error:
-        return BROKEN, told(error)
-    except Exception as error:
-        return BROKEN, told(error)
-    return FINE, ""
+        return {"ended": NOT_STARTED if error.facts.get("unwritten") else WRONG, "text": str(error)}
+    except UsageError as error:
+        values = {key: str(value) for key, value in error.values.items()}
+        return {"ended": REFUSED, "template": error.template, "values": values}
+    except (Exception, SystemExit) as error:
+        return {"ended": BROKEN, "text": told(error)}
+    return {"ended": FINE, "text": ""}
 
 
 def main(arguments: list[str]) -> None:
-    path, name, seed, out = arguments
-    ended, text = run_here(Path(path), name, int(seed))
-    Path(out).write_text(json.dumps({"ended": ended, "text": text}), encoding="utf-8")
+    """Threads that the code has left behind are not waited for."""
+    path, name, seed, seconds, out = arguments
+    with stack_file(Path(out)).open("w") as stack:
+        faulthandler.dump_traceback_later(0.9 * float(seconds), file=stack)
+        found = run_here(Path(path), name, int(seed))
+        faulthandler.cancel_dump_traceback_later()
+    whole = Path(out).with_suffix(".part")
+    whole.write_text(json.dumps(found), encoding="utf-8")
+    whole.replace(out)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

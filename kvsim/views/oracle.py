@@ -48,4 +48,10 @@ def tell_tolerance(found: Any, say: Say) -> str:
             own=significant(allowed.own), floor=significant(allowed.floor), value=significant(allowed.value)
         )
     )
+    if allowed.value >= found.largest:
+        lines.append(
+            say("as large as the logits themselves: a check of logits in {dtype} could not fail").format(
+                dtype=found.dtype
+            )
+        )
     return "\n".join(lines)

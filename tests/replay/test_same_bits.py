@@ -37,7 +37,7 @@ def test_every_family_gives_the_same_bits_and_events(name, dtype):
         for i in IDS:
             assert_same_step(recorded, plain, [i], cache, other)
         if is_alike(config):
-            program, layers = recorded._replays.fitted[cache]
+            _, program, layers = cache.fitted
             assert program in programs_of(recorded)
             assert layers == tuple(cache.layers)
 

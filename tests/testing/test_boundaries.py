@@ -34,7 +34,7 @@ def test_a_right_decoder_passes_in_float32(seeds):
 
 @pytest.mark.parametrize("seed", ON_A_BOUNDARY)
 def test_with_the_first_texts_it_would_not(seed, monkeypatch):
-    monkeypatch.setattr("kvsim.testing.decoder_runs.margins_of", lambda *arguments: {})
+    monkeypatch.setattr("kvsim.testing.feeding.margins_of", lambda *arguments: {})
     with pytest.raises(OracleError):
         check(Int8, "float32", seed, **SMALL)
 
@@ -100,10 +100,10 @@ def test_the_smallest_feed_is_looked_for_in_such_texts_too(monkeypatch):
     kept = []
 
     def choose(reference, feed, number, seed, margins):
-        kept.append(margins)
+        kept.extend([margins] if number >= 1000 else [])  # the numbers of the texts that make a failure small
         return choose_text(reference, feed, number, seed, margins)
 
-    monkeypatch.setattr("kvsim.testing.decoder_failure.choose_text", choose)
+    monkeypatch.setattr("kvsim.testing.feeding.choose_text", choose)
     with pytest.raises(OracleError):
         check(Truncates, "float32", 0, **SMALL)
     assert kept

@@ -1,7 +1,6 @@
 """The pytest plugin, in runs of its own: options, the fixture, reports; and that it loads nothing."""
 
-import json
-import os
+import re
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -10,57 +9,70 @@ from pathlib import Path
 
 import pytest
 
+from tests.testing import plugin_runs
+
 ROOT = Path(__file__).parent.parent.parent
-TESTS = """
-import numpy as np
-from tests.testing.strangers import Stranger, Recomputes, TopLeft
-
-def step(m, ids):
-    return m.forward(ids)
-
-def test_right(kv_oracle):
-    weights = kv_oracle.weights(layers=2, heads=4, kv_heads=2, window=4)
-    kv_oracle.assert_split_invariant(make=lambda: Stranger(weights), step=step, reference=weights)
-    kv_oracle.assert_cost(make=lambda: Stranger(kv_oracle.made), step=step, feed=[1] * 7, projected_rows=21)
+HERE = {"path": [ROOT]}
+OWN = [] if any(e.name == "kvsim" for e in entry_points(group="pytest11")) else ["-p", "kvsim.pytest_plugin"]
+WRONG = """
+from strangers import Stranger, TopLeft
 
 def test_wrong(kv_oracle):
     weights = kv_oracle.weights(window=4)
-    kv_oracle.assert_split_invariant(lambda: TopLeft(weights), step)
-
-def test_dear(kv_oracle):
-    weights = kv_oracle.weights()
-    kv_oracle.assert_cost(lambda: Recomputes(weights), step, [1] * 7, score_cells=28, projected_rows=21)
-
-def test_options(kv_oracle):
-    assert (kv_oracle.seed, kv_oracle.cases) == (5, 2)
+    kv_oracle.assert_split_invariant(lambda: TopLeft(weights), lambda m, ids: m.forward(ids))
 """
 
 
-def run(folder, *arguments):
-    (folder / "test_mine.py").write_text(TESTS, encoding="utf-8")
-    own = [] if any(e.name == "kvsim" for e in entry_points(group="pytest11")) else ["-p", "kvsim.pytest_plugin"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", *own, *arguments,
-               str(folder / "test_mine.py")]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "KVSIM_LANG": "en"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False,
-                          encoding="utf-8")  # fmt: skip
+def run(folder, suite, *arguments):
+    return plugin_runs.run(folder, suite, *OWN, *arguments, **HERE)
 
 
 @pytest.mark.parametrize("more", [[], ["-p", "xdist", "-n", "2"]], ids=["alone", "xdist"])
-def test_the_fixture(tmp_path, more):
+def test_the_fixture_and_every_option(tmp_path, more):
     if more:
         pytest.importorskip("xdist")
-    done = run(tmp_path, "--kv-seed", "5", "--kv-cases", "2", "--kv-report", str(tmp_path / "report"), *more)
-    assert "2 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    plugin_runs.check_suite(tmp_path, *OWN, *more, **HERE)
+
+
+def headline(done):
+    """The first line of a failing check, and how many feeds it says there were."""
+    line = next(line for line in done.stdout.splitlines() if "logits differ" in line)
+    return line, int(re.search(r"of (\d+) feeds", line)[1])
+
+
+def test_seed_and_cases_do_what_they_say(tmp_path):
+    """Other weights and texts, more feeds, and the seed in the line that reproduces it. Nothing is written unasked."""
+    plain, other = run(tmp_path, WRONG), run(tmp_path, WRONG, "--kv-seed=7", "--kv-cases", "3")
+    assert headline(plain)[0] == headline(run(tmp_path, WRONG, "--kv-seed=0", "--kv-cases=0"))[0]
+    assert headline(plain)[1] < headline(other)[1] <= headline(plain)[1] + 3
+    assert headline(plain)[0].rpartition("max")[2] != headline(other)[0].rpartition("max")[2]
+    assert ("--seed 0" in plain.stdout, "--seed 7" in other.stdout) == (True, True)
+    assert {file.name for file in tmp_path.iterdir()} <= {"strangers.py", "test_mine.py", "__pycache__"}
+
+
+def test_what_passes_is_not_reported(tmp_path):
+    done = run(tmp_path, WRONG.replace("TopLeft(weights)", "Stranger(weights)"), "--kv-report=told")
+    assert "1 passed" in done.stdout
+    assert list(tmp_path.glob("told/*")) == []
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--kv-seed=-1"], "--kv-seed: expected a whole number from 0 on, got -1"),
+    (["--kv-seed=x"], "--kv-seed: expected a whole number from 0 on, got x"),
+    (["--kv-cases=1.5"], "--kv-cases: expected a whole number from 0 on, got 1.5"),
+    (["--kv-report=test_mine.py"], "--kv-report: expected a folder, got the file test_mine.py"),
+])  # fmt: skip
+def test_options_that_make_no_sense(arguments, said, tmp_path):
+    done = run(tmp_path, WRONG, *arguments)
+    assert done.returncode == 4
+    assert said in done.stderr
+
+
+def test_a_report_that_cannot_be_written_hides_nothing(tmp_path):
+    (tmp_path / "deep").write_text("", encoding="utf-8")
+    done = run(tmp_path, WRONG, "--kv-report=deep/report")
     assert "diagnosis: [mask_top_left]" in done.stdout
-    assert "this is no cache" in done.stdout
-    assert "splitting.py" not in done.stdout  # where the library raises is nobody's business
-    reports = sorted((tmp_path / "report").glob("*.json"))
-    assert len(reports) == 2
-    told = [json.loads(file.read_text(encoding="utf-8")) for file in reports]
-    assert {t["test"] for t in told} == {"test_mine.py::test_wrong", "test_mine.py::test_dear"}
-    wrong = next(t for t in told if t["test"].endswith("wrong"))
-    assert (wrong["diagnosis"], wrong["smallest"], wrong["seed"]) == (["mask_top_left"], [1, 1], 5)
+    assert "OracleError" in done.stdout
 
 
 def test_it_loads_nothing():

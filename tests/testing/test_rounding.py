@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim import testing
+from kvsim.cli import run
 from kvsim.errors import UsageError
 from kvsim.testing.programme import LONGEST, feeds, pieces, text_of
 from kvsim.testing.references import Reference
@@ -74,6 +75,21 @@ def test_the_own_error_is_of_the_order_of_the_dtype(dtype):
     reference = Reference(testing.weights(dtype=dtype))
     own = reference.own_error([text_of((3, 3, 1), 0, 31)], dtype)
     assert FORMATS[dtype].eps / 4 < own < 60 * FORMATS[dtype].eps
+
+
+def test_a_format_in_which_nothing_could_fail_is_refused(capsys):
+    """Eight steps of fp8 are as much as the largest number: zeros would pass."""
+    weights = testing.weights(dtype="fp8")
+    zeros = lambda _, ids: np.zeros((len(ids), weights.config.vocab))  # noqa: E731
+    with pytest.raises(UsageError, match="rounding to float8_e4m3fn may change right results by"):
+        testing.assert_split_invariant(lambda: None, zeros, weights, dtype="fp8")
+    with pytest.raises(testing.OracleError, match="logits differ"):
+        testing.assert_split_invariant(lambda: None, zeros, weights, allowed=1.0)
+    with pytest.raises(UsageError, match="rounding to float8_e4m3fn"):
+        testing.assert_attention(lambda q, k, v: q * 0, dtype="fp8")
+    for dtype, said in (("fp8", True), ("bf16", False)):
+        assert run(["tolerance", "--dtype", dtype, "--context", "16", "--lang", "en"]) == 0
+        assert ("could not fail" in capsys.readouterr().out) == said
 
 
 def test_a_model_can_be_the_reference():

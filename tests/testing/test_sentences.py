@@ -10,7 +10,7 @@ import kvsim
 from kvsim.testing.sentences import chinese, tell
 
 FOLDER = Path(kvsim.__file__).parent / "testing"
-CALLS = {"tell": 1, "UnreadableError": 0}
+CALLS = {"tell": 1, "UnreadableError": 0, "Problem": 0, "lose": 1}
 
 
 def templates():
@@ -20,8 +20,9 @@ def templates():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in chinese():
                 found.add(node.value)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
-                at = CALLS[node.func.id]
+            name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if name in CALLS:
+                at = CALLS[name]
                 if len(node.args) > at and isinstance(node.args[at], ast.Constant):
                     found.add(node.args[at].value)
     return found
