@@ -2,7 +2,8 @@
 
 PYTEST and KVSIM are folders with what `pip install --target` put there; the Python that runs this must have neither.
 One test that does nothing is run by turns without and with kvsim on the path, its modules not yet loaded; the medians
-of processor time are compared. pytest reads the list of files of every package with a plugin: that is in it.
+of processor time are compared. pytest reads the list of files of every package with a plugin: that is in it. Printed
+and not held: a time depends on the machine, and what the plugin imports is held by tests/testing/test_plugin.py.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ALLOWED = 5.0  # ms
+AIM = 5.0  # ms
 
 
 def milliseconds(test, folder=None):
@@ -48,10 +49,9 @@ def main(pytest, kvsim, runs="50"):
     without, with_it = (statistics.median(times) for times in zip(*pairs, strict=True))
     added = with_it - without
     print(
-        f"a run that does nothing: {without:.1f} ms, with kvsim {with_it:.1f} ms: {added:+.2f} ms, allowed {ALLOWED} ms"
+        f"a run that does nothing: {without:.1f} ms, with kvsim {with_it:.1f} ms: {added:+.2f} ms, below {AIM} ms wanted"
     )
-    return 0 if added < ALLOWED else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])
