@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from kvsim.cli.options import Number, common
+from kvsim.cli.options import Number, common, json_option
 from kvsim.views.language import Say, language_of
 
 
@@ -35,19 +35,22 @@ def command(say: Say) -> click.Command:
     @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
     @click.option("--reading", type=Number(int), default=1, show_default=True, help=say("Which form of the mistake."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
+    @json_option(say, "explain")
     @common(say)
     def explain(
-        mistake: str | None, queries: int | None, keys: int | None, **sizes: Any,
+        mistake: str | None, queries: int | None, keys: int | None, as_json: bool, **sizes: Any,
     ) -> int:  # fmt: skip
         import os
 
         from kvsim.testing.bank import BANK, find_mistake
         from kvsim.testing.explaining import Asked, show_mistake
         from kvsim.views.oracle import tell_bank, tell_mistake
+        from kvsim.views.oracle_json import explain_dict, to_json
 
         language = language_of(say)
         if mistake is None:
-            click.echo(tell_bank(BANK.values(), language))
+            known = BANK.values()
+            click.echo(to_json(explain_dict(known, language)) if as_json else tell_bank(known, language))
             return 0
         os.environ["KVSIM_LANG"] = language
         found = find_mistake(mistake)
@@ -55,7 +58,8 @@ def command(say: Say) -> click.Command:
         if queries is not None or keys is not None:
             show = (min(3, keys or 7) if queries is None else queries, max(7, queries or 3) if keys is None else keys)
         shown = show_mistake(found, Asked(show=show, **sizes))
-        click.echo(tell_mistake(found, shown, language, say))
+        told = to_json(explain_dict([found], language, shown)) if as_json else tell_mistake(found, shown, language, say)
+        click.echo(told)
         return 0
 
     return explain

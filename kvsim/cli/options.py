@@ -95,14 +95,19 @@ def running(say: Say) -> Callable[[Decorated], Decorated]:
 
 def shown(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
     """--json, in the schema of that name, and --ascii: how a table is shown."""
-    told = say("Print one JSON object (its schema: kvsim schema {name}).").format(name=schema)
     drawn = say("Draw with ASCII characters; the text itself stays as it is.")
 
     def decorate(function: Decorated) -> Decorated:
         function = click.option("--ascii", "ascii_only", is_flag=True, help=drawn)(function)
-        return click.option("--json", "as_json", is_flag=True, help=told)(function)
+        return json_option(say, schema)(function)
 
     return decorate
+
+
+def json_option(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
+    """--json by itself: for what is shown as text."""
+    told = say("Print one JSON object (its schema: kvsim schema {name}).").format(name=schema)
+    return click.option("--json", "as_json", is_flag=True, help=told)
 
 
 # What `kvsim.cli.main` found before it made the streams UTF-8.

@@ -8,7 +8,20 @@ from kvsim.cli.options import common, known, one_of
 from kvsim.views.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-NAMES = ("caches", "chat", "claims", "compare", "cost", "memory", "plan", "trace", "vectors")
+NAMES = (
+    "caches",
+    "chat",
+    "claims",
+    "compare",
+    "cost",
+    "explain",
+    "memory",
+    "plan",
+    "tolerance",
+    "trace",
+    "vectors",
+    "verify",
+)
 SCHEMAS = {name: f"{name}-1.json" for name in NAMES}
 
 

@@ -2,7 +2,7 @@
 
 import click
 
-from kvsim.cli.options import Bar, Number, common, known
+from kvsim.cli.options import Bar, Number, common, json_option, known
 from kvsim.errors import UsageError
 from kvsim.views.language import Say
 
@@ -24,10 +24,14 @@ def command(say: Say) -> click.Command:
     @click.option("--kv-heads", type=Number(int), default=2, show_default=True, help=say("Key/value heads."))
     @click.option("--d-head", type=Number(int), default=8, show_default=True, help=say("Size of a head."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
+    @json_option(say, "tolerance")
     @common(say)
-    def tolerance(dtype: str, context: int, layers: int, heads: int, kv_heads: int, d_head: int, seed: int) -> int:
+    def tolerance(
+        dtype: str, context: int, layers: int, heads: int, kv_heads: int, d_head: int, seed: int, as_json: bool,
+    ) -> int:  # fmt: skip
         from kvsim.testing.tolerances import measure_tolerance
         from kvsim.views.oracle import tell_tolerance
+        from kvsim.views.oracle_json import to_json, tolerance_dict
 
         if context < 1 or seed < 0:
             raise UsageError(
@@ -37,7 +41,7 @@ def command(say: Say) -> click.Command:
             found = measure_tolerance(
                 dtype, context, seed, bar, layers=layers, heads=heads, kv_heads=kv_heads, d_head=d_head
             )
-        click.echo(tell_tolerance(found, say))
+        click.echo(to_json(tolerance_dict(found, seed)) if as_json else tell_tolerance(found, say))
         return 0
 
     return tolerance

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from kvsim.cli.options import Number, common, note
+from kvsim.cli.options import Number, common, json_option, note
 from kvsim.errors import UsageError
 from kvsim.views.language import Say, language_of
 from kvsim.views.printable import printable
@@ -23,20 +23,25 @@ def command(say: Say) -> click.Command:
     @click.argument("target", metavar="FILE.py:NAME")
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
     @click.option("--seconds", type=Number(float), default=60.0, show_default=True, help=say("How long it may take."))
+    @json_option(say, "verify")
     @common(say)
-    def verify(target: str, seed: int, seconds: float) -> int:
+    def verify(target: str, seed: int, seconds: float, as_json: bool) -> int:
         from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
         from kvsim.testing.verifying import verify as check
+        from kvsim.views.oracle_json import to_json, verify_dict
 
         if seed < 0 or not seconds > 0:
             raise UsageError(
                 "--seed is at least 0 and --seconds above 0, got {seed} and {seconds}", seed=seed, seconds=seconds
             )
         os.environ["KVSIM_LANG"] = language_of(say)
-        ended, text, printed = check(target, seed, seconds)
-        text = "\n".join(printable(line) for line in text.split("\n"))
-        if printed:
-            note(say("the code printed: {text}").format(text=printable(printed.strip())[:300]))
+        found = check(target, seed, seconds)
+        ended, text = found.ended, "\n".join(printable(line) for line in found.text.split("\n"))
+        if found.printed:
+            note(say("the code printed: {text}").format(text=printable(found.printed.strip())[:300]))
+        if as_json:
+            click.echo(to_json(verify_dict(target, seed, found._replace(text=text))))
+            return 0 if ended in (FINE, NOT_STARTED) else 1
         if ended == FINE:
             click.echo(say("{target}: right").format(target=target))
             return 0

@@ -147,7 +147,7 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, in
         return OracleError("\n".join(lines), facts)
     first = next((c for c in failing if c.sizes == show), failing[0])
     wrong = [~(np.abs(c.got - c.expected) <= bound) for c in failing]
-    worst = max(largest(c.got - c.expected) for c in failing)
+    worst, problem_told = largest(np.concatenate([(c.got - c.expected).ravel() for c in failing])), list(lines)
     blank = tell_blank(lang, failing)
     lines += blank or [tell(
         lang,
@@ -170,7 +170,7 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, in
                    "seed": s.seed}  # fmt: skip
         lines.append(tell_command(lang, diagnosis, options))
     facts = {"diagnosis": ids_of(diagnosis), "max_abs_diff": worst, "allowed": bound, "smallest": list(smallest or ()),
-             "failing": [list(c.sizes) for c in failing]}  # fmt: skip
+             "failing": [list(c.sizes) for c in failing], "problem": problem_told}  # fmt: skip
     return OracleError("\n".join(lines), facts)
 
 

@@ -147,7 +147,7 @@ def fail(check: Check, lang: str) -> OracleError:
             c.given.logits is not None for c in check.done)}  # fmt: skip
         return OracleError("\n".join(lines), facts)
     wrong = [~(np.abs(c.given.logits - c.expected) <= allowed) for c in failing]
-    worst = max(largest(c.given.logits - c.expected) for c in failing)
+    worst = largest(np.concatenate([(c.given.logits - c.expected).ravel() for c in failing]))
     template = (
         "logits differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max |diff| {worst}"
         " ({allowed})"
@@ -174,6 +174,6 @@ def fail(check: Check, lang: str) -> OracleError:
     facts = {
         "diagnosis": ids_of(diagnosis), "smallest": list(smallest or ()), "max_abs_diff": worst, "allowed": allowed,
         "policy": check.reference.policy, "failing": [list(c.feed) for c in failing],
-        "problem": [tell_problem("en", p) for p in problems],
+        "problem": [tell_problem(lang, p) for p in problems],
     }  # fmt: skip
     return OracleError("\n".join(lines), facts)

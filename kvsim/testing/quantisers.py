@@ -91,14 +91,14 @@ def assert_quantiser(
         try:
             back = read_back(quantise, dequantise, x, array)
         except UnreadableError as error:
-            raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
+            raise _unreadable(tell(lang, error.problem.template, **error.problem.values)) from error
         if back.shape != x.shape:
-            raise OracleError(
-                tell(lang, "{case}: the result has shape {got}, expected {expected}", case=case, got=list(back.shape),
-                     expected=list(x.shape)), {"diagnosis": []},
-            )  # fmt: skip
+            raise _unreadable(tell(
+                lang, "{case}: the result has shape {got}, expected {expected}", case=case, got=list(back.shape),
+                expected=list(x.shape),
+            ))  # fmt: skip
         if not np.isfinite(back).all():
-            raise OracleError(tell(lang, "{case}: the result holds NaN or infinity", case=case), {"diagnosis": []})
+            raise _unreadable(tell(lang, "{case}: the result holds NaN or infinity", case=case))
         step, top = steps_of(x, bits, axis, group, symmetric)
         lost = np.abs(back - x)
         wrong = lost > step / 2 + slack * top + 1e-12
@@ -115,7 +115,7 @@ def assert_quantiser(
         try:
             again = read_back(quantise, dequantise, back, array)
         except UnreadableError as error:
-            raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
+            raise _unreadable(tell(lang, error.problem.template, **error.problem.values)) from error
         moved = np.abs(again - back)
         if (moved > 2 * slack * top + 1e-12).any():
             place = tuple(int(i) for i in np.argwhere(moved > 2 * slack * top + 1e-12)[0])
@@ -123,6 +123,11 @@ def assert_quantiser(
             line = tell(lang, "{case}: quantising what was read back changes it by {got} steps", case=case,
                         got=f"{steps:.3g}")  # fmt: skip
             raise _named(lang, line, None)
+
+
+def _unreadable(line: str) -> OracleError:
+    """Nothing to compare: no mistake could be tried."""
+    return OracleError(line, {"problem": [line], "diagnosis": []})
 
 
 def _named(lang: str, line: str, id: str | None) -> OracleError:

@@ -12,8 +12,10 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,16 +32,20 @@ from kvsim.testing.rows import Rows
 from kvsim.testing.sentences import language, tell
 from kvsim.testing.splitting import assert_split_invariant
 
+ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantiser"
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
 UNREADABLE, REFUSED = "unreadable", "refused"  # the file, or what is asked of it: raised as errors
 
 
 class Found(NamedTuple):
-    """How it ended (FINE, WRONG, NOT_STARTED, BROKEN), what is to be said, and what the code itself printed."""
+    """How it ended (FINE, WRONG, NOT_STARTED, BROKEN), what is to be said, what the code itself printed, what it was
+    taken for (None: it ended before that was known), and the facts of an OracleError."""
 
     ended: str
     text: str
     printed: str = ""
+    kind: str | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 class ForeignRows(Rows):
@@ -72,16 +78,25 @@ class WithCache(Decoder):
         super().__init__(weights.config.to_config(), weights.to_weights())
 
 
-def check(thing: Any, seed: int) -> None:
+def kind_of(thing: Any) -> str:
+    """What it is taken for."""
+    if not inspect.isclass(thing):
+        return ATTENTION
+    if hasattr(thing, "update"):
+        return CACHE
+    return QUANTISER if hasattr(thing, "quantise") and hasattr(thing, "dequantise") else DECODER
+
+
+def check(thing: Any, kind: str, seed: int) -> None:
     """The checks that fit it."""
-    if inspect.isclass(thing) and hasattr(thing, "update"):
+    if kind == CACHE:
         weights = make_weights(seed=seed)
         assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, seed=seed)
-    elif inspect.isclass(thing) and hasattr(thing, "quantise") and hasattr(thing, "dequantise"):
+    elif kind == QUANTISER:
         asked = {name: getattr(thing, name) for name in ("bits", "axis", "group", "symmetric") if hasattr(thing, name)}
         one: Any = thing()
         assert_quantiser(one.quantise, one.dequantise, seed=seed, **asked)
-    elif inspect.isclass(thing):
+    elif kind == DECODER:
         check_decoder(thing, make_weights(seed=seed), seed)
     else:
         names = inspect.signature(thing).parameters
@@ -124,18 +139,24 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
         done = run_apart(command, seconds)
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         place = find_place(path, stack_file(out))
+        kind = (kind_file(out).read_text(encoding="utf-8") if kind_file(out).exists() else "") or None
     if not found:
-        return Found(BROKEN, tell_end(done.code, seconds, place), done.out)
+        return Found(BROKEN, tell_end(done.code, seconds, place), done.out, kind)
     if found["ended"] == UNREADABLE:
         raise FileError("{path} cannot be imported: {error}", path=path, error=found["text"])
     if found["ended"] == REFUSED:
         raise UsageError(found["template"], **found["values"])
-    return Found(found["ended"], found["text"], done.out)
+    return Found(found["ended"], found["text"], done.out, kind, found.get("facts", {}))
 
 
 def stack_file(out: Path) -> Path:
     """Where the process writes what it is at, shortly before its time is over."""
     return out.with_suffix(".stack")
+
+
+def kind_file(out: Path) -> Path:
+    """Where the process writes what it takes the thing for, before anything of it is called: it may not come back."""
+    return out.with_suffix(".kind")
 
 
 def find_place(path: Path, stack: Path) -> str:
@@ -166,8 +187,9 @@ def load(path: Path) -> Any:
     return module
 
 
-def run_here(path: Path, name: str, seed: int) -> dict[str, Any]:
-    """In the process apart: {"ended", "text"}, or the template and values of a UsageError."""
+def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) -> dict[str, Any]:
+    """In the process apart: {"ended", "text"} and the facts of an OracleError, or the template and values of a
+    UsageError."""
     try:
         module = load(path)
     except (Exception, SystemExit) as error:
@@ -178,11 +200,14 @@ def run_here(path: Path, name: str, seed: int) -> dict[str, Any]:
             known = [n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == path.stem]
             raise UsageError("{path} has no function or class {name}, but {known}", path=str(path), name=name,
                              known=", ".join(known) or "-")  # fmt: skip
-        check(thing, seed)
+        kind = kind_of(thing)
+        note_kind(kind)
+        check(thing, kind, seed)
     except NotImplementedError as error:
         return {"ended": NOT_STARTED, "text": told(error)}
     except OracleError as error:
-        return {"ended": NOT_STARTED if error.facts.get("unwritten") else WRONG, "text": str(error)}
+        ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
+        return {"ended": ended, "text": str(error), "facts": error.facts}
     except UsageError as error:
         values = {key: str(value) for key, value in error.values.items()}
         return {"ended": REFUSED, "template": error.template, "values": values}
@@ -196,7 +221,7 @@ def main(arguments: list[str]) -> None:
     path, name, seed, seconds, out = arguments
     with stack_file(Path(out)).open("w") as stack:
         faulthandler.dump_traceback_later(0.9 * float(seconds), file=stack)
-        found = run_here(Path(path), name, int(seed))
+        found = run_here(Path(path), name, int(seed), kind_file(Path(out)).write_text)
         faulthandler.cancel_dump_traceback_later()
     whole = Path(out).with_suffix(".part")
     whole.write_text(json.dumps(found), encoding="utf-8")

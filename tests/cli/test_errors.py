@@ -142,7 +142,7 @@ def check(argv, code, said, capsys):
         (
             ["schema", "bench"],
             2,
-            "unknown value 'bench' of NAME: use one of caches, chat, claims, compare, cost, memory",
+            "unknown value 'bench' of NAME: use one of caches, chat, claims, compare, cost, explain, memory",
         ),
         (["schema"], 2, "NAME is missing"),
     ],

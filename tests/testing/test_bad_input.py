@@ -303,7 +303,7 @@ class it:
 ])  # fmt: skip
 def test_under_verify(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
-    ended, text, _ = verify(f"{tmp_path / 'mine.py'}:it")
+    ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it")
     assert ended == WRONG
     assert re.search(said, text.splitlines()[0]), text
     assert not any(word in text for word in MISMATCH), text
@@ -315,7 +315,7 @@ def test_under_verify(kind, line, said, tmp_path):
 ])  # fmt: skip
 def test_what_only_a_process_apart_survives(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
-    ended, text, _ = verify(f"{tmp_path / 'mine.py'}:it", seconds=4.0 if "while" in line else 60.0)
+    ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it", seconds=4.0 if "while" in line else 60.0)
     assert ended == BROKEN
     assert re.fullmatch(said + ".*", text), text
 

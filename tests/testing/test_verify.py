@@ -80,16 +80,16 @@ def test_the_first_exercise_solved(tmp_path, capsys):
 ])  # fmt: skip
 def test_the_first_exercise_wrong(before, after, id, tmp_path):
     assert before in CACHE
-    ended, text, _ = verify(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)) + ":KVCache")
+    ended, text, *_ = verify(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)) + ":KVCache")
     assert ended == WRONG
     assert f"[{id}]" in text
 
 
 def test_the_second_exercise(tmp_path):
-    ended, text, _ = verify(f"{EXERCISES / 'tutorial_loop.py'}:TutorialLoop")
+    ended, text, *_ = verify(f"{EXERCISES / 'tutorial_loop.py'}:TutorialLoop")
     assert (ended, "[unknown]" in text) == (WRONG, True)
     chained = LOOP.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
-    ended, text, _ = verify(write(tmp_path, chained) + ":TutorialLoop")
+    ended, text, *_ = verify(write(tmp_path, chained) + ":TutorialLoop")
     assert ended == WRONG
     assert "[decode_does_not_append]" in text
     both = APPENDED.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
