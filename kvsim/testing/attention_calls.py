@@ -9,7 +9,7 @@ import numpy as np
 from kvsim.testing.attending import Attending, Look
 from kvsim.testing.attention import attention
 from kvsim.testing.decoder import turns
-from kvsim.testing.foreign import UnreadableError, call, to_host
+from kvsim.testing.foreign import ShapeError, UnreadableError, call, to_host
 from kvsim.testing.layouts import Layout
 from kvsim.testing.rounding import rounding
 
@@ -103,7 +103,7 @@ def ask(s: Setting, inputs: Inputs) -> tuple[Any, str]:
     b, t, h, d = inputs.q.shape
     expected = s.out.shape(b, t, h, d)
     if got.shape != expected:
-        raise UnreadableError(
+        raise ShapeError(
             "attention gave an array of shape {got}, expected {expected}", got=list(got.shape), expected=list(expected)
         )
     return s.out.take(got, (b, t, h, d)), dtype

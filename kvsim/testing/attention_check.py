@@ -196,6 +196,9 @@ def assert_attention(
             heads=heads,
             kv_heads=kv_heads,
         )
+    if show is not None and not 1 <= show[0] <= show[1]:
+        raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
+                         queries=show[0], keys=show[1])  # fmt: skip
     shape = read_layout(layout)
     s = Setting(
         limited(function, seconds), shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose
-from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_command, tell_diagnosis
+from kvsim.testing.failing import OracleError, ids_of, short, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.feeding import Check, Compared, smallest_failing
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest, run_text
 from kvsim.testing.layers import first_differing, see_layers
@@ -53,6 +53,22 @@ def tell_dependence(lang: str, check: Check, compared: Compared) -> list[str]:
     names = [str(i) for i in range(len(got))]
     title = tell(lang, "who depends on whom (feed {feed}, one token changed at a time)", feed=list(compared.feed))
     return ["", f"  {title}   {tell(lang, LEGEND)}", *draw(lang, got, expected, names, names), ""]
+
+
+def tell_unsteady(lang: str, check: Check, compared: Compared) -> list[str]:
+    """That the same text gives other logits when it is fed again: no picture and no diagnosis then."""
+    again = run_text(check.make, check.step, compared.text, check.reference.config.vocab_size).logits
+    if again is None or first_blank(again) is not None or first_blank(compared.given.logits) is not None:
+        return []
+    apart = largest(again - compared.given.logits)
+    if apart <= check.allowed.value:
+        return []
+    return ["  " + tell(
+        lang,
+        "not the same twice: fed the same text again, the logits differ by {apart}: dropout, noise, or a cache that is"
+        " not reset",
+        apart=short(apart),
+    )]  # fmt: skip
 
 
 def tell_first(lang: str, check: Check, compared: Compared) -> str:
@@ -162,9 +178,10 @@ def fail(check: Check, lang: str) -> OracleError:
     first = failing[0]
     alone = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # what was fed before matters
     lines += [tell_first(lang, check, first), *tell_layer(lang, check, first)]
-    lines += [] if alone else tell_dependence(lang, check, first)
+    unsteady = [] if alone else tell_unsteady(lang, check, first)
+    lines += unsteady or ([] if alone else tell_dependence(lang, check, first))
     diagnosis = find_diagnosis(check)
-    lines += tell_diagnosis(lang, diagnosis, check.reference.covered)
+    lines += tell_diagnosis(lang, diagnosis, check.reference.covered, unsteady=bool(unsteady))
     if alone:
         lines.append("  " + tell(lang, "after other texts: the same feed passed when it came first"))
     smallest = smallest_failing(check)

@@ -47,12 +47,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The mistakes that explain most, best first; none: unknown."""
+    """The mistakes that explain everything; none: unknown."""
 
     candidates: tuple[Candidate, ...]
     n_failing: int
     n_all: int
     blank: bool = False  # no failing feed gave a finite number: only the places of NaN were compared
+    nearest: Candidate | None = None  # where nothing explains everything: what comes closest, and is contradicted
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -90,12 +91,13 @@ def as_window(config: Config, policy: str) -> tuple[Config, str]:
 
 
 def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
-    """Who gives what was got. A mistake is named where it explains at least half of the failing feeds; of several,
-    those that explain most feeds, the passing ones too. Who explains none of the three shortest failing feeds is not
-    asked about the others.
+    """Who gives what was got. A mistake is named where it explains every feed, those that passed, too: one feed that
+    it does not explain shows another mistake. Where none does, the one that explains most of the feeds, and at least
+    half of those that fail, is `nearest`. Who explains none of the three shortest failing feeds is not asked about the
+    others.
 
     A feed that gave nothing finite says nothing beside others that did. Where none of the failing feeds did, the places
-    of NaN are all there is: a mistake must then give them on every feed."""
+    of NaN are all there is."""
     given = [i for i, v in enumerate(votes) if v.got is not None]
     finite = [i for i in given if np.isfinite(votes[i].got).any()]
     blank = any(votes[i].fails for i in given) and not any(votes[i].fails for i in finite)
@@ -112,11 +114,11 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
             same = {i for i, output in outputs.items() if _explains(votes[i], output)}
             wrong = [i for i in failing if i in same]
             best = max(best, (len(same), len(wrong), -number, sum(votes[i].got.size for i in wrong)))
-        enough = best[0] == len(compared) if blank else 2 * best[1] >= len(failing)
-        if best[1] > 0 and enough:
+        if 2 * best[1] >= len(failing) > 0:
             found.append(Candidate(mistake, failing=best[1], all=best[0], values=best[3], reading=-best[2]))
-    most = max((c.all for c in found), default=0)
-    return Diagnosis(tuple(c for c in found if c.all == most), len(failing), len(compared), blank)
+    named = tuple(c for c in found if c.all == len(compared))
+    nearest = None if named or blank else max(found, key=lambda c: (c.all, c.failing), default=None)
+    return Diagnosis(named, len(failing), len(compared), blank, nearest)
 
 
 def _explains(vote: Vote, output: Any) -> bool:

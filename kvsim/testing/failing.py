@@ -17,6 +17,13 @@ BLANK_EVIDENCE = (
 )
 
 
+UNSTEADY = "what does not give the same twice cannot be compared with a mistake"
+NEAREST = (
+    "nearest  : {id} gives the same in {matched} of {failing} failing feeds and {others} of {passing} others: it is not"
+    " that one, or not alone"
+)
+
+
 class OracleError(AssertionError):
     """What a failed check raises. `facts` has what the text says; `facts["diagnosis"]` the ids, ["unknown"] if none."""
 
@@ -41,16 +48,21 @@ def tell_allowed(lang: str, allowed: Allowed) -> str:
     )  # fmt: skip
 
 
-def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True) -> list[str]:
-    """The diagnosis line, and its evidence."""
+def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True, unsteady: bool = False) -> list[str]:
+    """The diagnosis line, and its evidence. `unsteady`: the code does not give the same twice."""
     head = "  " + tell(lang, "diagnosis: ")
     if diagnosis is None or not diagnosis.candidates:
         why = "no single mistake of the bank gives this output (two at once are often not named)"
+        if unsteady:
+            return [
+                f"{head}[unknown] {tell(lang, 'what does not give the same twice cannot be compared with a mistake')}"
+            ]
         if not covered:
             why = "the independent decoder does not cover this model, so no mistakes could be tried"
         elif diagnosis is None or diagnosis.blank:
             why = "nothing finite to compare, and no mistake of the bank gives NaN in these places"
-        return [f"{head}[unknown] {tell(lang, why)}"]
+        lines = [f"{head}[unknown] {tell(lang, why)}"]
+        return lines + ([] if diagnosis is None else tell_nearest(lang, diagnosis))
     named = [f"[{c.mistake.id}] {c.mistake.sentence(lang)}" for c in diagnosis.candidates]
     lines = [head + f" {tell(lang, 'or')} ".join(named)]
     best = diagnosis.candidates[0]
@@ -60,6 +72,16 @@ def tell_diagnosis(lang: str, diagnosis: Diagnosis | None, covered: bool = True)
         passing=diagnosis.n_all - diagnosis.n_failing,
     ))  # fmt: skip
     return lines
+
+
+def tell_nearest(lang: str, diagnosis: Diagnosis) -> list[str]:
+    """What comes closest to an unknown mistake, and that it is not the same."""
+    if diagnosis.nearest is None:
+        return []
+    return ["  " + tell(
+        lang, NEAREST, id=diagnosis.nearest.mistake.id, matched=diagnosis.nearest.failing, failing=diagnosis.n_failing,
+        others=diagnosis.nearest.all - diagnosis.nearest.failing, passing=diagnosis.n_all - diagnosis.n_failing,
+    )]  # fmt: skip
 
 
 def tell_command(lang: str, diagnosis: Diagnosis, options: dict[str, Any], same: bool = True) -> str:

@@ -1,14 +1,16 @@
 """Decoders under test, fed in every way that shows a mistake: what came, and what was expected."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.errors import UsageError
 from kvsim.testing.boundaries import Margins, choose_text, margins_of
 from kvsim.testing.diagnosing import Chunks, equal
 from kvsim.testing.foreign import Given, Problem, first_blank, largest, placed, run_text
-from kvsim.testing.programme import Feed, feeds, small_feeds
+from kvsim.testing.programme import LONGEST, Feed, feeds, small_feeds, unseen
 from kvsim.testing.references import Allowed, Reference, allow, coarser, refuse_all
 from kvsim.testing.rounding import format_name
 
@@ -61,12 +63,31 @@ def other_dtype(done: list[Compared]) -> Problem | None:
     return placed(mixed, done[-1].text, 1)
 
 
+def refuse_unseen(reference: Reference) -> None:
+    """UsageError: a policy, or the window of weights, that shows in no feed and so would not be checked. A model that
+    somebody loaded has the window that it has: a warning."""
+    needed = unseen(reference.config, reference.policy)
+    if needed is None:
+        return
+    error = UsageError(
+        "the window, or the policy {policy}, shows only in texts of {needed} tokens, and feeds have up to {longest}: it"
+        " would not be checked; ask for a smaller one",
+        policy=reference.policy,
+        needed=needed,
+        longest=min(LONGEST, reference.config.max_context),
+    )
+    if reference.given is not None or reference.policy != "dynamic":
+        raise error
+    warnings.warn(str(error), stacklevel=4)
+
+
 def run_check(
     make: Make, step: Step, reference: Reference, cases: int, seed: int, given: float | None, dtype: str | None,
     layers: Callable[[Any], Any] | None = None,
 ) -> Check:  # fmt: skip
     """Feed everything, then decide what rounding may do."""
     config = reference.config
+    refuse_unseen(reference)
     chosen = feeds(config, reference.policy, cases, seed)
     numbers = [*range(len(chosen) - 1), 0]
     format = format_name(dtype) if dtype else None

@@ -39,6 +39,12 @@ class UnreadableError(Exception):
         self.problem = Problem(template, values, self.last)
 
 
+class ShapeError(UnreadableError):
+    """An array of another shape: what has the right one by chance in another feed says nothing."""
+
+    last = True
+
+
 class EndlessError(UnreadableError):
     """No result in time: whoever is called again may take as long again."""
 
@@ -140,7 +146,7 @@ def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], tex
             if fed != chunk:
                 raise UnreadableError("step changed the list of ids that it was given: it gave {ids} back", ids=fed)
             if logits.shape != (len(chunk), vocab):
-                raise UnreadableError("step gave an array of shape {got}, expected [T, V] = {expected}",
+                raise ShapeError("step gave an array of shape {got}, expected [T, V] = {expected}",
                                  got=list(logits.shape), expected=[len(chunk), vocab])  # fmt: skip
             if dtype != dtypes[0]:
                 raise UnreadableError("step gave {got} after it gave {before}, expected one dtype", got=dtype,

@@ -9,6 +9,7 @@ from kvsim.errors import UsageError
 from kvsim.testing.decoder import read_policy
 
 LONGEST = 64  # tokens of one feed
+LONG = 34  # of one that is drawn
 Feed = tuple[int, ...]  # sizes of its chunks
 
 
@@ -37,8 +38,11 @@ def pieces(total: int, size: int) -> Feed:
 
 def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
     """Chunks of several tokens after others (masks and orders show there), the whole text at once, token by token, a
-    prompt and its decode steps; `cases` more at random; the first once more (a cache that is not reset shows)."""
+    prompt and its decode steps; `cases` more at random, of up to 34 tokens (where rows are moved to a larger array, or
+    positions end, shows there); the first once more (a cache that is not reset shows)."""
     n = min(reach(config, policy), LONGEST - 4, config.max_context - 4)
+    windows = [kind.window for kind in config.layers if kind.window is not None]
+    twice = 2 * max(windows, default=0) + 1  # tells a window that is far too long from none
     part = min(n - 1, (LONGEST - 1) // 2)
     chosen = [
         (part, part, 1),
@@ -50,11 +54,20 @@ def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0
         (1, 2),
         (2, 3, 1),
     ]
+    if windows and twice + 4 <= min(LONGEST, config.max_context):
+        chosen.append((twice, 1, 1, 1, 1))
     generator = np.random.default_rng(seed)
+    most = max(n + 3, min(LONG, config.max_context))
     for _ in range(cases):
-        cuts = [int(c) for c in generator.integers(0, 2, n + 2)]
-        chosen.append(cut(n + 3, cuts))
+        total = int(generator.integers(n + 3, most + 1))
+        chosen.append(cut(total, [int(c) for c in generator.integers(0, 2, total - 1)]))
     return [*dict.fromkeys(chosen), chosen[0]]
+
+
+def unseen(config: Config, policy: str) -> int | None:
+    """How many tokens a feed would have to have, where the window or the policy shows in none; None where it does."""
+    needed = 0 if policy.startswith("int8") else reach(config, policy)  # int8: kvsim.testing.boundaries refuses
+    return None if needed < min(LONGEST, config.max_context) else needed + 1
 
 
 def cut(total: int, bits: list[int]) -> Feed:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.caches import parse_spec
 from kvsim.errors import UsageError
 from kvsim.testing.decoder_failure import fail, tell_problem
 from kvsim.testing.failing import OracleError, short
@@ -26,9 +27,12 @@ def assert_policy(
 
     `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed; each call may take `seconds`.
     `layers(state)`, where there is one, shows what each layer gave in the last step, [T, D] each, the first layer first
-    and no more than are visible: a failure then names the first that differs. Under int8, texts are such that float32's
-    rounding decides no code: see `kvsim.testing.boundaries`. OracleError: no, and the mistake's name; UsageError: a
-    reference or a policy that makes no sense.
+    and no more than are visible: a failure then names the first that differs. `dtype`: the least precise that the
+    decoder computes in anywhere, where its logits have another (transformers' Llama takes norms in float32). Under
+    int8, texts are such that float32's rounding decides no code: see `kvsim.testing.boundaries`.
+
+    OracleError: no, and the mistake's name. UsageError: a reference or a policy that makes no sense, or that would not
+    be checked.
     """
     __tracebackhide__ = True
     make, step = limited(make, seconds), limited(step, seconds)
@@ -56,6 +60,9 @@ def assert_split_invariant(
         return
     if not isinstance(reference, ModelWeights):
         raise UsageError("windows= makes weights for each window: reference must be made by kvsim.testing.weights")
+    windows = list(windows)
+    if not windows:
+        raise UsageError("windows= is empty: nothing would be checked; give at least one window, or None for none")
     for window in windows:
         weights = reference.with_window(window)
         assert_policy(lambda weights=weights: make(weights), step, weights, "dynamic", **more)
@@ -71,6 +78,7 @@ def assert_close_to(
     OracleError: no. Raises as `assert_policy`.
     """
     __tracebackhide__ = True
+    parse_spec(policy)  # refuses what is none
     lang, exact, make, step = language(), Reference(reference), limited(make, seconds), limited(step, seconds)
     chosen = feeds(exact.config, policy, cases, seed)
     texts = [text_of(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]

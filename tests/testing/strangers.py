@@ -366,6 +366,27 @@ class WrongTheta(Stranger):  # expect: unknown
         return super().rope(x, np.asarray(positions) * 1.1)
 
 
+class TwoOfTheFuture(Stranger):  # expect: unknown
+    """No mask at all in texts of up to three tokens."""
+
+    def mask(self, t, s):
+        m = np.tril(np.ones((t, s), bool), s - t + 2)
+        return m if self.c.window is None else m & ~np.tril(np.ones((t, s), bool), s - t - self.c.window)
+
+
+class WindowTwiceAsLong(Stranger):  # expect: unknown
+    """No window in texts of up to eight tokens."""
+
+    def mask(self, t, s):
+        window = s if self.c.window is None else 2 * self.c.window
+        return np.tril(np.ones((t, s), bool), s - t) & ~np.tril(np.ones((t, s), bool), s - t - window)
+
+
+class NoWindowInPrefill(Stranger):  # expect: unknown
+    def mask(self, t, s):
+        return np.tril(np.ones((t, s), bool)) if t == s else super().mask(t, s)
+
+
 class PlusNorm(Stranger):  # expect: unknown
     """Gains as Gemma keeps them."""
 

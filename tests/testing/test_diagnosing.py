@@ -44,10 +44,18 @@ def test_equals_are_both_named():
     assert diagnose(votes([0, 0.0], [1, 2.0]), candidates(one=[1, 2.0], two=[1, 2.0])).ids == (ONE.id, TWO.id)
 
 
-def test_less_than_half_is_unknown():
+def test_one_feed_that_is_not_explained_is_another_mistake():
+    """Also one that passed, where the mistake would have failed. What explains half of the failing feeds is nearest."""
     four = votes([0.0] * 4, [1.0, 2.0, 3.0, 4.0])
-    assert diagnose(four, candidates(one=[1.0, 9, 9, 9])).ids == ()
-    assert diagnose(four, candidates(one=[1.0, 2, 9, 9])).ids == (ONE.id,)
+    few = diagnose(four, candidates(one=[1.0, 9, 9, 9]))
+    assert (few.ids, few.nearest) == ((), None)
+    half = diagnose(four, candidates(one=[1.0, 2, 9, 9]))
+    assert (half.ids, half.nearest.mistake.id, half.nearest.failing) == ((), ONE.id, 2)
+    assert diagnose(four, candidates(one=[1.0, 2, 3, 9])).ids == ()
+    assert diagnose(four, candidates(one=[1.0, 2, 3, 4])).ids == (ONE.id,)
+    passing = votes([0.0] * 3, [1.0, 0.0, 0.0])
+    assert diagnose(passing, candidates(one=[1.0, 0, 7])).ids == ()
+    assert diagnose(passing, candidates(one=[1.0, 0, 0])).ids == (ONE.id,)
 
 
 def test_what_changes_nothing_explains_nothing():
