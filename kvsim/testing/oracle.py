@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from kvsim.testing.attention import attention
 from kvsim.testing.attention_check import assert_attention
 from kvsim.testing.costs import assert_cost
 from kvsim.testing.failing import OracleError
@@ -20,6 +21,8 @@ class Oracle:
     def __init__(self, seed: int = 0, cases: int = 0, report: Path | None = None, name: str = "check") -> None:
         self.seed, self.cases, self.report, self.name = seed, cases, report, name
         self.made: ModelWeights | None = None
+
+    attention = staticmethod(attention)
 
     def weights(self, **sizes: Any) -> ModelWeights:
         """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4,

@@ -75,6 +75,17 @@ def test_a_report_that_cannot_be_written_hides_nothing(tmp_path):
     assert "OracleError" in done.stdout
 
 
+def test_the_fixture_has_the_functions_of_the_module():
+    """All but those that a test file needs before any test runs."""
+    from kvsim import testing
+    from kvsim.testing.oracle import Oracle
+
+    functions = {name for name in testing.__all__ if name.startswith("assert_")} | {"attention", "weights"}
+    assert functions <= set(dir(Oracle))
+    assert set(testing.__all__) - functions == {"Case", "ModelWeights", "OracleError", "cases"}
+    assert Oracle().attention is testing.attention
+
+
 def test_it_loads_nothing():
     script = (
         "import sys, pytest; before = set(sys.modules); import kvsim.pytest_plugin;"
