@@ -14,6 +14,7 @@ from kvsim.testing.failing import OracleError, ids_of, tell_allowed, tell_comman
 from kvsim.testing.foreign import Problem, UnreadableError, first_blank, largest
 from kvsim.testing.layouts import read_layout
 from kvsim.testing.limits import SECONDS, limited
+from kvsim.testing.model_weights import check_whole
 from kvsim.testing.picture import labels
 from kvsim.testing.readout import tell_read_out
 from kvsim.testing.references import Allowed, allow, coarser, refuse_all
@@ -190,6 +191,9 @@ def assert_attention(
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
+    for name, value, least in (("heads", heads, 1), ("kv_heads", kv_heads, 1), ("d_head", d_head, 1),
+                               ("batch", batch, 1), ("seed", seed, 0), ("cases", cases, 0)):  # fmt: skip
+        check_whole(name, value, least)
     if min(heads, kv_heads, d_head, batch, 1 if window is None else window) < 1 or heads % kv_heads:
         raise UsageError(
             "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from kvsim.testing.attention_check import assert_attention
+from kvsim.testing.model_weights import check_whole
 
 
 @dataclass(frozen=True)
@@ -39,5 +40,8 @@ def cases(
     window: Sequence[int | None] = (None,), d_head: Sequence[int] = (8,), dtype: Sequence[str] = ("float64",),
 ) -> list[Case]:  # fmt: skip
     """Every combination in which heads are a multiple of kv_heads. `rope`: are q and k rotated by their positions
-    before they are handed over, as in a model? (The function itself never rotates.)"""
+    before they are handed over, as in a model? (The function itself never rotates.) UsageError: a size below 1."""
+    for name, values in (("heads", heads), ("kv_heads", kv_heads), ("d_head", d_head)):
+        for value in values:
+            check_whole(name, value, 1)
     return [Case(*c) for c in product(rope, heads, kv_heads, window, d_head, dtype) if c[1] % c[2] == 0]

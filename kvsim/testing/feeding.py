@@ -10,6 +10,7 @@ from kvsim.errors import UsageError
 from kvsim.testing.boundaries import Margins, choose_text, margins_of
 from kvsim.testing.diagnosing import Chunks, equal
 from kvsim.testing.foreign import Given, Problem, first_blank, largest, placed, run_text
+from kvsim.testing.model_weights import check_whole
 from kvsim.testing.programme import LONGEST, Feed, feeds, small_feeds, unseen
 from kvsim.testing.references import Allowed, Reference, allow, coarser, refuse_all
 from kvsim.testing.rounding import format_name
@@ -87,6 +88,8 @@ def run_check(
 ) -> Check:  # fmt: skip
     """Feed everything, then decide what rounding may do."""
     config = reference.config
+    check_whole("seed", seed, 0)
+    check_whole("cases", cases, 0)
     refuse_unseen(reference)
     chosen = feeds(config, reference.policy, cases, seed)
     numbers = [*range(len(chosen) - 1), 0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from kvsim.blueprint import build_weights
 from kvsim.config import Config, LayerKind, Rope
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.foreign import UnreadableError, to_host
 from kvsim.testing.rounding import exact, format_name, rounding
 from kvsim.weights import Weights
@@ -24,6 +24,17 @@ OUTSIDE = {
     "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
+
+
+LEAST = {"vocab": 2, "context": 8}  # texts have up to 8 tokens where nothing asks for more
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """UsageError: no whole number, or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UsageError(
+            "{name} must be a whole number of at least {least}, got {got}", name=name, least=least, got=shortened(value)
+        )
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,10 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.rope not in (*ROPES, "learned", None):
             raise UsageError("unknown rope {got}: use half, pairs, learned or None", got=repr(self.rope))
-        numbers = (self.layers, self.heads, self.kv_heads, self.d_head, 1 if self.window is None else self.window)
-        if min(numbers) < 1 or self.heads % self.kv_heads or self.d_head % 2:
+        for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
+            if name != "window" or self.window is not None:
+                check_whole(name, getattr(self, name), LEAST.get(name, 1))
+        if self.heads % self.kv_heads or self.d_head % 2:
             raise UsageError(
                 "sizes are at least 1, heads a multiple of kv_heads and d_head even: got {heads} heads, {kv_heads}"
                 " kv_heads, d_head {d_head}, {layers} layers, window {window}",
@@ -117,6 +130,7 @@ def make_weights(
     where it goes on to `x.astype(ml_dtypes.bfloat16)` or `torch.from_numpy(x).bfloat16()`.
 
     UsageError: sizes that do not go together, or no such dtype."""
+    check_whole("seed", seed, 0)
     config, name = Sizes(**sizes), format_name(dtype)
     keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)

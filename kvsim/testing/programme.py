@@ -39,7 +39,7 @@ def pieces(total: int, size: int) -> Feed:
 def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
     """Chunks of several tokens after others (masks and orders show there), the whole text at once, token by token, a
     prompt and its decode steps; `cases` more at random, of up to 34 tokens (where rows are moved to a larger array, or
-    positions end, shows there); the first once more (a cache that is not reset shows)."""
+    positions end, shows there), but under int8; the first once more (a cache that is not reset shows)."""
     n = min(reach(config, policy), LONGEST - 4, config.max_context - 4)
     windows = [kind.window for kind in config.layers if kind.window is not None]
     twice = 2 * max(windows, default=0) + 1  # tells a window that is far too long from none
@@ -57,7 +57,8 @@ def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0
     if windows and twice + 4 <= min(LONGEST, config.max_context):
         chosen.append((twice, 1, 1, 1, 1))
     generator = np.random.default_rng(seed)
-    most = max(n + 3, min(LONG, config.max_context))
+    # Of a long text some number would always stand near a rounding boundary (kvsim.testing.boundaries).
+    most = n + 3 if policy.startswith("int8") else max(n + 3, min(LONG, config.max_context))
     for _ in range(cases):
         total = int(generator.integers(n + 3, most + 1))
         chosen.append(cut(total, [int(c) for c in generator.integers(0, 2, total - 1)]))

@@ -107,6 +107,8 @@ def check(thing: Any, kind: str, seed: int) -> None:
 
 def forward(decoder: Any, ids: list[int]) -> Any:
     """One step of a class that has `forward`, or is called."""
+    if not (hasattr(decoder, "forward") or callable(decoder)):
+        raise TypeError(f"a decoder has forward(ids), or is called with ids: {type(decoder).__name__} has neither")
     return decoder.forward(ids) if hasattr(decoder, "forward") else decoder(ids)
 
 

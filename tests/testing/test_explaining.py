@@ -102,7 +102,7 @@ def test_the_sizes_asked_for_are_shown(capsys):
     (["--reading", "0"], "mask_top_left has"),
     (["--heads", "4", "--kv-heads", "3"], "sizes are at least 1"),
     (["--heads", "x"], "--heads takes a whole number"),
-    (["--batch", "0", "--queries", "1"], "all sizes at least 1"),
+    (["--batch", "0", "--queries", "1"], "batch must be a whole number of at least 1"),
 ])  # fmt: skip
 def test_options_that_make_no_sense(options, said, capsys):
     for language in ("en", "zh"):

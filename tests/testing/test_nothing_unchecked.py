@@ -119,3 +119,25 @@ def test_a_wrong_shape_is_not_compared_where_another_size_makes_it_right(wrong):
 def test_queries_are_the_last_of_the_keys():
     with pytest.raises(UsageError, match="3 queries and 2 keys"):
         testing.assert_attention(lambda q, k, v: q, show=(3, 2))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda: testing.weights(seed=-1), lambda: testing.weights(heads="4"), lambda: testing.weights(vocab=1),
+        lambda: testing.weights(context=5), lambda: testing.weights(d_model=0), lambda: testing.weights(window=0),
+        lambda: testing.weights(layers=True), lambda: testing.cases(kv_heads=[0]),
+        lambda: testing.assert_attention(lambda q, k, v: q, seed=-1),
+        lambda: testing.assert_attention(lambda q, k, v: q, heads="4"),
+        lambda: testing.assert_split_invariant(lambda: 0, lambda m, ids: 0, testing.weights(), seed=-1),
+        lambda: testing.assert_split_invariant(lambda: 0, lambda m, ids: 0, testing.weights(), cases=-1),
+    ],
+)  # fmt: skip
+def test_sizes_that_make_no_sense_are_usage_errors(asked):
+    with pytest.raises(UsageError, match="must be a whole number of at least"):
+        asked()
+
+
+def test_a_text_fits_into_the_smallest_context():
+    weights = testing.weights(context=8)
+    testing.assert_split_invariant(lambda: Stranger(weights), step, weights, cases=2)
