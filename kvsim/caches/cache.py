@@ -108,6 +108,7 @@ class Cache:
         for layer in self.cross:
             layer.clear()
         self.source, self.seen, self.ids = None, 0, []
+        self.fitted = (None, None, ())  # which has the old layers
 
     def _drop_rows(self) -> None:
         """Hold no row any more."""

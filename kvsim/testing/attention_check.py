@@ -191,10 +191,13 @@ def assert_attention(
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
-    for name, value, least in (("heads", heads, 1), ("kv_heads", kv_heads, 1), ("d_head", d_head, 1),
-                               ("batch", batch, 1), ("seed", seed, 0), ("cases", cases, 0)):  # fmt: skip
-        check_whole(name, value, least)
-    if min(heads, kv_heads, d_head, batch, 1 if window is None else window) < 1 or heads % kv_heads:
+    sizes = {"heads": heads, "kv_heads": kv_heads, "d_head": d_head, "batch": batch}
+    sizes |= {} if window is None else {"window": window}
+    for name, value in sizes.items():
+        check_whole(name, value, 1)
+    for name, value in (("seed", seed), ("cases", cases)):
+        check_whole(name, value, 0)
+    if heads % kv_heads:
         raise UsageError(
             "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",
             heads=heads,

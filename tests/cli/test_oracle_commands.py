@@ -8,21 +8,9 @@ import pytest
 from kvsim.cli import run
 from kvsim.testing.bank import BANK, find_mistake
 from kvsim.testing.tolerances import measure_tolerance
+from tests.testing.test_verify import CACHE as KV_CACHE
 
-CACHE = """
-import numpy as np
-
-class it:
-    def __init__(self):
-        self.rows = {}
-
-    def update(self, layer, keys, values):
-        old = self.rows.get(layer)
-        if old is not None:
-            keys, values = (np.concatenate(pair, axis=1) for pair in zip(old, (keys, values)))
-        self.rows[layer] = keys, values
-        return keys, values
-"""
+CACHE = KV_CACHE.replace("KVCache", "it")
 ATTENTION = """
 import numpy as np
 

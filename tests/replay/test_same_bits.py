@@ -99,6 +99,10 @@ def test_logits_are_the_callers_own_and_no_row_of_a_cache_is_held():
     assert np.array_equal(first, kept)
     assert not np.shares_memory(first, second)
     rows = weakref.ref(cache.layers[0]._keys)
+    cache.clear()
+    assert rows() is None
+    model([7], cache)
+    rows = weakref.ref(cache.layers[0]._keys)
     del cache
     gc.collect()
     assert rows() is None
