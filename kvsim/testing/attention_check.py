@@ -191,9 +191,9 @@ def assert_attention(
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
-    sizes = {"heads": heads, "kv_heads": kv_heads, "d_head": d_head, "batch": batch}
-    sizes |= {} if window is None else {"window": window}
-    for name, value in sizes.items():
+    asked = {"heads": heads, "kv_heads": kv_heads, "d_head": d_head, "batch": batch}
+    asked |= {} if window is None else {"window": window}
+    for name, value in asked.items():
         check_whole(name, value, 1)
     for name, value in (("seed", seed), ("cases", cases)):
         check_whole(name, value, 0)
