@@ -9,9 +9,10 @@ from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
 from kvsim.caches.cache import Cache, check_room
-from kvsim.caches.pool import Pool
+from kvsim.caches.paged.pool import Pool
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
+from kvsim.counting.seen import Seen
 from kvsim.errors import UsageError, shortened
 from kvsim.inputs import check_ids, same_source
 from kvsim.ops import Ops
@@ -21,7 +22,6 @@ from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
-from kvsim.watching import Seen
 from kvsim.weights import Weights
 
 Logits = Literal["all", "last"]
@@ -34,14 +34,14 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     """The operations on `backend`: NumPy's own, which write over what is used up, where arrays are NumPy's."""
     if not backend.in_place:
         return Ops(backend, dtype)
-    from kvsim.fast_ops import FastOps
+    from kvsim.fast.numpy_ops import FastOps
 
     return FastOps(backend, dtype)
 
 
 def make_replays(ops: Ops, config: Config, weights: Weights) -> Any:
     """Where steps that come again are recorded: on NumPy's own arrays, where calls cost as much as what they do."""
-    from kvsim.fast_ops import FastOps
+    from kvsim.fast.numpy_ops import FastOps
 
     if not isinstance(ops, FastOps):
         return None

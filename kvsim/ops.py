@@ -15,7 +15,7 @@ from kvsim.arrays.erf import erf
 from kvsim.config import Pairs
 from kvsim.counting.events import KINDS, MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.watching import Seen
+from kvsim.counting.seen import Seen
 from kvsim.weights import Linear, Norm
 
 

@@ -22,44 +22,19 @@ FLOORS = {
         "config",
         "counting",
         "errors",
-        "fast_ops",
+        "fast",
         "files",
         "ops",
         "placement",
         "processors",
         "spans",
         "text",
-        "watching",
         "weights",
     ),
     2: ("caches", "transformer"),
-    3: (
-        "batches",
-        "beams",
-        "generation",
-        "inputs",
-        "loading",
-        "model",
-        "pieces",
-        "replay",
-        "runs",
-        "sampling",
-        "speculation",
-        "stopping",
-    ),
-    4: (
-        "benchmark",
-        "chats",
-        "comparison",
-        "conversation",
-        "costs",
-        "diagnosis",
-        "policy_comparison",
-        "policy_runs",
-        "traces",
-        "tracing",
-    ),
-    5: ("testing", "views"),
+    3: ("generation", "inputs", "loading", "model", "replay"),
+    4: ("benchmark", "comparisons", "costs", "doctor"),
+    5: ("i18n", "testing", "views"),
     6: ("__main__", "cli", "pytest_plugin"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -169,11 +144,11 @@ def reached_from(modules: list[str]) -> set[str]:
 def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
     """What the model is checked against has in common with it what a model is, and no line of how one is computed."""
     bank = [f"bank.{file.stem}" for file in (PACKAGE / "testing" / "bank").glob("*.py") if file.stem != "__init__"]
-    reached = reached_from([f"kvsim.testing.{name}" for name in ("attending", "decoder", "rows", "bank", *bank)])
+    reached = reached_from([f"kvsim.testing.{name}" for name in ("independent.attending", "independent.decoder", "independent.rows", "bank", *bank)])
     assert len(bank) >= 7
     assert {module.split(".")[1] for module in reached} <= {"config", "errors", "testing", "text", "weights"}
     own = {module.split(".")[2] for module in reached if module.startswith("kvsim.testing.")}
-    assert own == {"attending", "bank", "decoder", "rounding", "rows"}
+    assert own == {"bank", "independent"}
     assert "kvsim.transformer.attention" in reached_from(["kvsim.testing.attention"])  # such an import is found
 
 
@@ -206,7 +181,9 @@ def test_files_are_short(file: Path) -> None:
 def test_no_public_name_is_shadowed_by_a_module() -> None:
     """Import every submodule, then use every public name: `kvsim.trace` must still be a function."""
     for module in pkgutil.walk_packages([str(PACKAGE)], "kvsim."):
-        library = {"kvsim.arrays.cupy_products": "cupy", "kvsim.testing.torch_products": "torch"}.get(module.name)
+        library = {"kvsim.arrays.cupy_products": "cupy", "kvsim.testing.subject.torch_products": "torch"}.get(
+            module.name
+        )
         missing = library is not None and not importlib.util.find_spec(library)
         if not (missing or module.name.endswith("__main__")):
             importlib.import_module(module.name)

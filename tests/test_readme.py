@@ -76,7 +76,7 @@ def test_every_family_is_named():
 
 def test_how_many_claims_and_vectors_there_are():
     """The numbers that the text gives."""
-    from kvsim.costs.claims import list_claims
+    from kvsim.costs.claims.claim import list_claims
     from kvsim.costs.vectors import list_vectors
     from kvsim.testing.bank import BANK
 

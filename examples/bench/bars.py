@@ -14,11 +14,11 @@ import numpy as np
 from abstraction import GPT2
 
 import kvsim
-from kvsim.benchmark.machine import describe_machine
+from kvsim.benchmark.limits import describe_machine
 from kvsim.benchmark.peers import TransformersPeer
 from kvsim.benchmark.subjects import open_subject
-from kvsim.fast_ops import count_threads
-from kvsim.sampling import Sampler
+from kvsim.fast.numpy_ops import count_threads
+from kvsim.generation.sampling import Sampler
 
 PROMPT, NEW = 16, 128
 

@@ -16,10 +16,10 @@ from abstraction import GPT2
 from bars import bare_products
 
 from kvsim.caches.buffer import BufferLayer
+from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.replay.recording import Shown
-from kvsim.sampling import Sampler
 
 ATTENTION = ("scores", "context")
 OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "linears", "turn")

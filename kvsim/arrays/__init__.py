@@ -33,7 +33,7 @@ class Backend(NamedTuple):
     dtypes: tuple[str, ...]  # what it can compute in
     to_host: Callable[[Array], Any]  # a copy as a NumPy array
     holds_data: bool = True  # False: shapes and dtypes only
-    in_place: bool = False  # True: NumPy's own arrays, for `kvsim.fast_ops`
+    in_place: bool = False  # True: NumPy's own arrays, for `kvsim.fast.numpy_ops`
     fixed_order: bool = False  # True: every sum adds in one order, so that equal sums are equal bit for bit
     running: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered around all that computes
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.benchmark.decoding import make_ids
-from kvsim.benchmark.machine import Clock
+from kvsim.benchmark.limits import Clock
 from kvsim.blueprint import build_weights
 from kvsim.errors import BackendError, KvsimError, UsageError, shortened
 from kvsim.loading.families import get_family

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.dynamic import DynamicLayer
-from kvsim.caches.h2o import HeavyHittersLayer
-from kvsim.caches.knorm import ShortKeysLayer
+from kvsim.caches.evicting.h2o import HeavyHittersLayer
+from kvsim.caches.evicting.knorm import ShortKeysLayer
+from kvsim.caches.evicting.snapkv import SnapLayer
 from kvsim.caches.none import NoLayer
 from kvsim.caches.offload import OffloadLayer
-from kvsim.caches.paged import PagedLayer
-from kvsim.caches.pool import Pool
-from kvsim.caches.quantised import Fp8Layer, Int4Layer, Int8Layer
+from kvsim.caches.paged.layer import PagedLayer
+from kvsim.caches.paged.pool import Pool
+from kvsim.caches.quantised.layer import Fp8Layer, Int4Layer, Int8Layer
 from kvsim.caches.sinks import SinksLayer
-from kvsim.caches.snapkv import SnapLayer
 from kvsim.caches.static import StaticLayer
 from kvsim.caches.window import WindowLayer
 from kvsim.config import Config

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kvsim.cli.options import common, known, one_of
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 NAMES = (

@@ -1,5 +1,5 @@
 """Where matrices that meet the same rows are read to: one below the other in one array, so that one product can do
-for all of them (`kvsim.fast_ops`) and none is held twice."""
+for all of them (`kvsim.fast.numpy_ops`) and none is held twice."""
 
 from itertools import product
 from typing import Any

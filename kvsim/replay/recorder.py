@@ -7,7 +7,7 @@ from kvsim.caches.base import LayerCache
 from kvsim.config import Config
 from kvsim.counting.repeated import Repeated
 from kvsim.counting.symbolic import Poly, Split
-from kvsim.fast_ops import FastOps
+from kvsim.fast.numpy_ops import FastOps
 from kvsim.placement import move
 from kvsim.replay.program import Program
 from kvsim.replay.recording import RecordingLayer, RecordingOps, Tape

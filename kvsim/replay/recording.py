@@ -15,7 +15,7 @@ from kvsim.arrays import Array, Backend, meta
 from kvsim.arrays.contract import DTYPES, FUNCTIONS, OPTIONAL
 from kvsim.arrays.meta import MetaArray
 from kvsim.counting.symbolic import Poly
-from kvsim.fast_ops import FastOps, Joined, join
+from kvsim.fast.numpy_ops import FastOps, Joined, join
 from kvsim.spans import Span, View
 from kvsim.weights import Linear, Norm
 

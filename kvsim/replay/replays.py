@@ -8,7 +8,7 @@ from kvsim.arrays import Array
 from kvsim.caches.base import LayerCache
 from kvsim.caches.cache import Cache
 from kvsim.config import Config
-from kvsim.fast_ops import FastOps
+from kvsim.fast.numpy_ops import FastOps
 from kvsim.spans import Span
 from kvsim.transformer.rotary import depends_on_length
 from kvsim.weights import Weights

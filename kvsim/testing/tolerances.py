@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.decoder import Decoder
-from kvsim.testing.foreign import largest
-from kvsim.testing.model_weights import Sizes, make_weights
-from kvsim.testing.programme import chunks, pieces
-from kvsim.testing.references import Allowed, Reference, allow, changed
-from kvsim.testing.rounding import format_name, rounding
+from kvsim.testing.feeds.programme import chunks, pieces
+from kvsim.testing.feeds.references import Allowed, Reference, allow, changed
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.rounding import format_name, rounding
+from kvsim.testing.subject.calls import largest
+from kvsim.testing.subject.weights import Sizes, make_weights
 
 CHUNK = 64
 

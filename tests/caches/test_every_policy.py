@@ -5,8 +5,8 @@ import pytest
 
 import kvsim
 from kvsim.caches import POLICIES, parse_spec
-from kvsim.comparison import IDS, make, source_of
 from kvsim.config import BY_LENGTH
+from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
 from tests.models import PRIMES

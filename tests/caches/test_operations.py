@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kvsim.caches.cache import select
-from kvsim.comparison import IDS, make, source_of
+from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
 from tests.models import CLOSE, PRIMES, make_model

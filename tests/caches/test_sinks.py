@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.caches import parse_spec
-from kvsim.comparison import IDS, make, source_of
 from kvsim.config import Rope
+from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model

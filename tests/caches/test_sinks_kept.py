@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.caches.window import WindowLayer
-from kvsim.comparison import IDS
+from kvsim.doctor.against_numpy import IDS
 from kvsim.errors import UsageError
 from tests.caches.common import TURNING, assert_close
 from tests.models import PRIMES, cuts, make_model

@@ -14,14 +14,14 @@ import pytest
 import kvsim
 from kvsim.blueprint import build_weights
 from kvsim.cli import run as run_command
-from kvsim.costs.catalogue import read_catalogue
+from kvsim.costs.public.models import read_catalogue
 from kvsim.costs.vectors import MADE, list_subjects, list_vectors, to_line
 from kvsim.counting.ledger import total
 from kvsim.loading.config_file import choose_latent, make_config
 from kvsim.loading.facts import Facts
 from kvsim.loading.families import FAMILIES
 from tests.arrays.runs import ZOO
-from tests.costs.test_counter import shapes
+from tests.costs.work.test_counter import shapes
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "vectors-1.json").read_text(encoding="utf-8"))
 NAMES = [subject.name for subject in list_subjects()]

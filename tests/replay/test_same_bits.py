@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.arrays import get_backend
-from kvsim.comparison import IDS
+from kvsim.doctor.against_numpy import IDS
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model

@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 
 from kvsim.testing.bank import BANK
-from kvsim.testing.boundaries import choose_text, margins_of
-from kvsim.testing.decoder import Decoder
-from kvsim.testing.diagnosing import Suspects, Vote, diagnose, run_decoder
-from kvsim.testing.model_weights import make_weights
-from kvsim.testing.programme import feeds
-from kvsim.testing.references import Reference, allow, changed
-from kvsim.testing.rounding import rounding
+from kvsim.testing.feeds.boundaries import choose_text, margins_of
+from kvsim.testing.feeds.programme import feeds
+from kvsim.testing.feeds.references import Reference, allow, changed
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.rounding import rounding
+from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose, run_decoder
 
 WINDOW = {"dynamic": 4}
 

@@ -1,0 +1,263 @@
+"""`int8`, `int4`, `fp8`: older rows in fewer bits, the newest as they came. Lossy (KIVI, arXiv:2402.02750).
+
+Keys share a scale in each channel of each head over 64 tokens, values in each token over 64 channels: keys have
+channels that are large in every token, values do not.
+
+Of n rows the first 64 · floor((n - 128) / 64) are quantised, once: when the step that brings them is through. A step
+sees older rows as they are kept and its own as they came. So how a text is cut into steps decides how much rounding
+its queries meet, and the promise is the bound of that rounding (`kvsim.caches.quantised.codes`), not split invariance.
+"""
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import ClassVar
+
+from kvsim.arrays import Array
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, layer_shape
+from kvsim.caches.quantised.codes import Code, Packed, dequantise, follow, quantise
+from kvsim.caches.quantised.options import Options, fitting_groups, read_options
+from kvsim.config import Config
+from kvsim.errors import UsageError, Words
+from kvsim.ops import Ops
+from kvsim.spans import Span, View
+
+
+def count_elements(arrays: Iterable[Array]) -> int:
+    """How many numbers arrays hold."""
+    count: int = sum(math.prod(array.shape) for array in arrays)
+    return count
+
+
+class QuantisedLayer(LayerCache):
+    """Quantised rows in arrays of their exact size, which are never written again, and after them the newest in
+    arrays with room to grow. What is read is dequantised at every step: no copy of it is kept."""
+
+    paper = "arXiv:2402.02750"
+    lossless = False
+    name: ClassVar[str]
+    takes_zero: ClassVar[bool] = True
+
+    def __init__(self, ops: Ops, shape: Shape, options: Options) -> None:
+        super().__init__(ops, shape, options)
+        self.code = Code(self.name, options.zero)
+        self.rows = self.quantised = 0
+        self._keys, self._values = self._allocate(0)
+        groups = options.groups(shape)
+        empty = zip(groups, self._allocate(0), strict=True)
+        self._packed = [quantise(ops, self.code, group, rows) for group, rows in empty]
+
+    # The policy
+
+    @classmethod
+    def read_options(cls, name: str, text: str) -> Options:
+        return read_options(name, text, ("zero", "head") if cls.takes_zero else ("head",))
+
+    @classmethod
+    def print_options(cls, options: Options) -> str:
+        return str(options)
+
+    @classmethod
+    def is_lossless(cls, config: Config, options: Options) -> bool:
+        return all(kind.window is not None for kind in config.layers)  # of which none is this policy's
+
+    @classmethod
+    def row_bytes(cls, ops: Ops, shape: Shape, options: Options) -> Fraction:
+        """Of a row that is quantised: a byte for one or two elements, and its share of scales and zero points."""
+        code = Code(cls.name, options.zero)
+        sizes = zip((shape.d_key, shape.d_value), options.groups(shape), strict=True)
+        scales = sum((Fraction(size, groups.rows * groups.channels) for size, groups in sizes), Fraction(0))
+        payload = Fraction(shape.d_key + shape.d_value, code.per_byte)
+        return shape.n_heads * (payload + scales * (4 if options.zero else 2))
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: Options) -> None:
+        if not cls.is_lossless(config, options):
+            cls._check(spec, layer_shape(config), ops, options)
+
+    @classmethod
+    def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
+        """The same where there are layers that it holds."""
+        if not hasattr(ops.xp, "float16"):
+            raise UsageError(
+                "the cache {spec} keeps its scales in float16, which the backend {backend} does not have",
+                spec=spec,
+                backend=ops.backend.name,
+            )
+        group = options.channels(shape.d_value)
+        if shape.d_value % group:
+            raise UsageError(
+                "the cache {spec} shares scales of values between {group} channels, but a value has {channels}:"
+                " use a group of {fitting}, or head",
+                spec=spec,
+                group=group,
+                channels=shape.d_value,
+                fitting=", ".join(map(str, fitting_groups(shape.d_value))),
+            )
+
+    # What attention calls
+
+    def _make_room(self, needed: int) -> None:
+        """Room for so many rows that are not quantised: doubled, up to as many as there are in single steps."""
+        if needed <= self._keys.shape[1]:
+            return
+        old_keys, old_values = self._newest()
+        most = self.options.residual + self.options.group
+        keys, values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
+        keys[:, : old_keys.shape[1], :] = old_keys
+        values[:, : old_values.shape[1], :] = old_values
+        self._keys, self._values = keys, values  # now, and not before: who interrupts loses nothing
+
+    def _newest(self) -> tuple[Array, Array]:
+        """The rows that are not quantised."""
+        held = slice(0, self.rows - self.quantised)
+        return self._keys[:, held, :], self._values[:, held, :]
+
+    def preview(self, pos: Span) -> View:
+        return View(None, None, Span(0, pos.stop), pos)
+
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+        if pos.start < self.quantised:
+            raise UsageError(
+                "cannot write at {start}: the rows before {rows} are quantised, by a step that was interrupted while"
+                " it was kept: clear the cache",
+                start=pos.start,
+                rows=self.quantised,
+            )
+        self.rows = pos.start
+        place = slice(pos.start - self.quantised, pos.stop - self.quantised)
+        self._make_room(place.stop)
+        keys, values = encode(keys, values, pos)
+        self._keys[:, place, :] = keys
+        self._values[:, place, :] = values
+        self.rows = pos.stop
+        return View(self.keys, self.values, Span(0, pos.stop), pos)
+
+    def commit(self, pos: Span) -> None:
+        ops, count = self.ops, self.options.quantised(pos.stop) - self.quantised
+        if count <= 0:
+            return
+        old, left = slice(0, count), slice(count, self.rows - self.quantised)
+        packed, newest = [], self._allocate(self.options.residual + self.options.group)
+        parts = zip(self._packed, self.options.groups(self.shape), (self._keys, self._values), newest, strict=True)
+        for before, groups, rows, room in parts:
+            packed.append(follow(ops, before, quantise(ops, self.code, groups, rows[:, old, :])))
+            room[:, : left.stop - count, :] = rows[:, left, :]
+        self._packed, (self._keys, self._values), self.quantised = packed, newest, self.quantised + count
+
+    # What is held
+
+    def _read(self, which: int) -> Array:
+        """Keys (0) or values (1): the quantised rows as they are read, then the newest."""
+        newest = self._newest()[which]
+        if not self.quantised:
+            return newest
+        groups = self.options.groups(self.shape)[which]
+        return self.ops.xp.concat([dequantise(self.ops, self.code, groups, self._packed[which]), newest], axis=1)
+
+    @property
+    def keys(self) -> Array:
+        return self._read(0)
+
+    @property
+    def values(self) -> Array:
+        return self._read(1)
+
+    @property
+    def _payload_bytes(self) -> int:
+        """Of every format a byte an element."""
+        return count_elements(packed.payload for packed in self._packed)
+
+    @property
+    def logical_bytes(self) -> int:
+        return self._payload_bytes + array_bytes(self.ops, *self._newest())
+
+    @property
+    def allocated_bytes(self) -> int:
+        return self._payload_bytes + array_bytes(self.ops, self._keys, self._values)
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Scales and zero points, two bytes each."""
+        return 2 * count_elements(part for packed in self._packed for part in packed[1:] if part is not None)
+
+    # Operations
+
+    def check_crop(self, length: int) -> None:
+        if self.options.quantised(length) < self.quantised:
+            raise UsageError(
+                "cannot go back to {length} tokens: a fresh run would not have quantised the first {rows}, and what"
+                " was rounded off them is gone: keep at least {least}, or clear the cache",
+                length=length,
+                rows=self.quantised,
+                least=self.quantised + self.options.residual,
+            )
+
+    def crop(self, length: int) -> None:
+        self.rows = length
+
+    def state(self) -> State:
+        arrays = dict(zip(("keys", "values"), self._newest(), strict=True))
+        for name, packed in zip(("keys", "values"), self._packed, strict=True):
+            held = packed._asdict().items()
+            arrays |= {f"{name}.{part}": array for part, array in held if array is not None}
+        return State({"rows": self.rows, "quantised": self.quantised}, arrays)
+
+    def restore(self, state: State) -> None:
+        xp = self.ops.xp
+        copied = {name: xp.astype(array, array.dtype, copy=True) for name, array in state.arrays.items() if "." in name}
+        self._packed = [
+            Packed(copied[f"{name}.payload"], copied[f"{name}.scale"], copied.get(f"{name}.zero"))
+            for name in ("keys", "values")
+        ]
+        self.quantised = self.rows = state.numbers["quantised"]
+        self._make_room(state.numbers["rows"] - self.quantised)
+        self.rows = state.numbers["rows"]
+        newest = self._newest()
+        newest[0][...] = state.arrays["keys"]
+        newest[1][...] = state.arrays["values"]
+
+
+class Int8Layer(QuantisedLayer):
+    """-127 to 127, or 0 to 255 with zero points."""
+
+    name = example = "int8"
+    promise = Words("every row; all but the newest 128 or more rounded to 8-bit integers, in groups with a scale each")
+
+
+class Int4Layer(QuantisedLayer):
+    """-7 to 7, or 0 to 15 with zero points; two to a byte."""
+
+    name = example = "int4"
+    promise = Words("every row; all but the newest 128 or more rounded to 4-bit integers, in groups with a scale each")
+
+    @classmethod
+    def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
+        super()._check(spec, shape, ops, options)
+        if shape.d_key % 2 or shape.d_value % 2:
+            raise UsageError(
+                "the cache {spec} packs two numbers of a head to a byte: a key of {key} and a value of {value} numbers"
+                " do not go into whole bytes: use int8",
+                spec=spec,
+                key=shape.d_key,
+                value=shape.d_value,
+            )
+
+
+class Fp8Layer(QuantisedLayer):
+    """float8_e4m3fn, up to 448."""
+
+    name = example = "fp8"
+    promise = Words("every row; all but the newest 128 or more rounded to 8-bit floats, in groups with a scale each")
+    takes_zero = False
+
+    @classmethod
+    def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
+        super()._check(spec, shape, ops, options)
+        if not hasattr(ops.xp, "float8_e4m3fn"):
+            raise UsageError(
+                "the cache {spec} keeps numbers in float8_e4m3fn, which the backend {backend} does not have (numpy and"
+                " exact have it with pip install 'kvsim[quant]'): use int8",
+                spec=spec,
+                backend=ops.backend.name,
+            )

@@ -1,0 +1,150 @@
+"""What `kvsim.compare` found: numbers of several runs over the same tokens, and their JSON."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kvsim import __version__
+from kvsim.comparisons.trace_record import Counts
+from kvsim.text import Piece, find_unknown
+
+SCHEMA = "kvsim.compare/1"
+
+
+class Row(NamedTuple):
+    """One position of one run beside the reference."""
+
+    difference: float  # largest |difference| of a logit
+    divergence: float  # KL(reference || run), in nats
+    choice: int  # the id that it finds likeliest to follow
+    same: bool  # as the reference
+
+
+class Closeness(NamedTuple):
+    """Some positions of one run, told together."""
+
+    positions: int
+    same_choices: int  # of them
+    mean_divergence: float
+    largest_divergence: float
+    max_abs_diff: float
+
+    @classmethod
+    def of(cls, rows: tuple[Row, ...]) -> "Closeness":
+        """At least one row."""
+        divergences = [row.divergence for row in rows]
+        return cls(
+            len(rows),
+            sum(row.same for row in rows),
+            math.fsum(divergences) / len(rows),
+            max(divergences),
+            max(row.difference for row in rows),
+        )
+
+
+@dataclass(frozen=True)
+class PolicyRun:
+    """One cache's run over the tokens."""
+
+    cache: str
+    lossless: bool
+    logical_bytes: int  # of the rows that matter, at the end
+    allocated_bytes: int
+    metadata_bytes: int
+    counts: Counts  # of all steps
+    rows: tuple[Row, ...] = ()  # one a position; none of the reference
+    agrees: bool = True  # where it is lossless: is every step's difference within what rounding explains?
+
+    @property
+    def first_change(self) -> int | None:
+        """The position in the text, from 0, of the first token that it would choose otherwise; None: there is none."""
+        return next((i + 1 for i, row in enumerate(self.rows) if not row.same), None)
+
+
+@dataclass(frozen=True)
+class PolicyComparison:
+    """Several caches, and the reference that they are held against."""
+
+    text: str | None  # the prompt as it was given; None for ids
+    prompt: tuple[Piece, ...]
+    new: tuple[Piece, ...]  # the reference's choices
+    feed: str
+    model: dict[str, Any]  # name, layers, heads, kv_heads, d_head
+    backend: str
+    dtype: str
+    reference: PolicyRun
+    runs: tuple[PolicyRun, ...]
+    largest_logit: float  # max|logit| of the reference, over every position
+    by_length: str | None = None  # the kind of positions whose frequencies depend on the length, if so
+
+    @property
+    def unknown(self) -> list[str]:
+        """Pieces of the prompt that the model has never seen, each once."""
+        return find_unknown(self.prompt)
+
+    def all_of(self, run: PolicyRun) -> Closeness:
+        """Every position that was fed."""
+        return Closeness.of(run.rows)
+
+    def new_of(self, run: PolicyRun) -> Closeness:
+        """The positions whose logits choose the new tokens: the prompt's last one and those after it."""
+        return Closeness.of(run.rows[len(self.prompt) - 1 :])
+
+    def relative(self, difference: float) -> float:
+        """A difference as a part of max|logit|; of logits that are all zero, as it is."""
+        return difference / (self.largest_logit or 1.0)
+
+    @property
+    def agrees(self) -> bool:
+        """Is every lossless cache's difference rounding, or by design (`by_length`)?"""
+        return self.by_length is not None or all(run.agrees for run in self.runs if run.lossless)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `kvsim.compare/1` (see `kvsim schema compare`)."""
+        return {
+            "schema": SCHEMA,
+            "kvsim": __version__,
+            "text": self.text,
+            "prompt_ids": [piece.id for piece in self.prompt],
+            "new": [piece.text for piece in self.new],
+            "new_ids": [piece.id for piece in self.new],
+            "unknown": self.unknown,
+            "feed": self.feed,
+            "model": self.model,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "largest_logit": self.largest_logit,
+            "reference": _cost_dict(self.reference),
+            "policies": [self._run_dict(run) for run in self.runs],
+            "by_length": self.by_length,
+            "agrees": self.agrees,
+        }
+
+    def _run_dict(self, run: PolicyRun) -> dict[str, Any]:
+        return {
+            **_cost_dict(run),
+            "all": self._closeness_dict(self.all_of(run)),
+            "new": self._closeness_dict(self.new_of(run)),
+            "first_change": run.first_change,
+            "agrees": run.agrees if run.lossless else None,
+            "rows": [row._asdict() for row in run.rows],
+        }
+
+    def _closeness_dict(self, closeness: Closeness) -> dict[str, Any]:
+        return {**closeness._asdict(), "relative_diff": self.relative(closeness.max_abs_diff)}
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text, UTF-8 characters as they are, integers exact."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def _cost_dict(run: PolicyRun) -> dict[str, Any]:
+    return {
+        "cache": run.cache,
+        "lossless": run.lossless,
+        "logical_bytes": run.logical_bytes,
+        "allocated_bytes": run.allocated_bytes,
+        "metadata_bytes": run.metadata_bytes,
+        "counts": run.counts._asdict(),
+    }
