@@ -9,20 +9,20 @@ from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
 from kvsim.caches.cache import Cache, check_room
+from kvsim.caches.cross import same_source
 from kvsim.caches.paged.pool import Pool
+from kvsim.checks import check_ids
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.counting.seen import Seen
 from kvsim.errors import UsageError, shortened
-from kvsim.inputs import check_ids, same_source
 from kvsim.ops import Ops
-from kvsim.placement import arrays_of, check_shapes, move
 from kvsim.spans import Span
 from kvsim.text import Tokenizer
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
-from kvsim.weights import Weights
+from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
 
 Logits = Literal["all", "last"]
 # Queries that attention computes at a time. "blocked" computes little above the diagonal (latent
@@ -82,7 +82,7 @@ class Model:
         self.ops.query_block = ATTENTION[self.attention]
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
-            self.weights: Weights = move(self.ops, weights, {})
+            self.weights: Weights = map_arrays(weights, self.ops.to_device)
         self._replays = make_replays(self.ops, config, self.weights)
 
     @property
@@ -110,7 +110,7 @@ class Model:
 
         digest = sha256(repr(self.config).encode())
         with self.ops.running():
-            for array in arrays_of(self.weights):
+            for array in list_arrays(self.weights):
                 first = array[0, :64] if array.ndim == 2 else array[:64]
                 digest.update(self.ops.backend.to_host(first).tobytes())
         return digest.hexdigest()

@@ -152,6 +152,10 @@ class Ops:
 
     # Everything else
 
+    def to_device(self, array: Any) -> Array:
+        """A host array on the device, in the model's dtype."""
+        return self.xp.asarray(array, dtype=self.dtype, device=self.device)
+
     def ids(self, ids: list[int]) -> Array:
         """Host integers [T] as an index array on the device."""
         return self.xp.asarray(ids, dtype=self.xp.int64, device=self.device)

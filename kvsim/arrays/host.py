@@ -1,5 +1,6 @@
 """NumPy on the processor: its own array-API namespace since version 2."""
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,13 @@ from kvsim.arrays.contract import narrow
 from kvsim.errors import UsageError
 
 DTYPES = ("float32", "float64", "float16")
+
+
+def usable_processors() -> int:
+    """The number of processors that this process may use: a container or `taskset` may allow fewer than exist."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def refuse_device(backend: str, device: str | None) -> None:

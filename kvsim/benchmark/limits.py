@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kvsim.arrays import Backend
-from kvsim.processors import usable_processors
+from kvsim.arrays.host import usable_processors
 
 Clock = Callable[[Callable[[], Any]], float]  # seconds that a call takes
 

@@ -12,6 +12,17 @@ from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
 
+def same_source(ops: Ops, one: Any, other: Any) -> bool:
+    """Are two sources the same: equal ids, the same array, or an array of equal numbers?"""
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return isinstance(one, tuple) and one == other
+    if one is other or tuple(one.shape) != tuple(other.shape):
+        return one is other
+    xp = ops.xp
+    one, other = (xp.asarray(x, dtype=ops.dtype, device=ops.device) for x in (one, other))
+    return not bool(xp.any(xp.abs(one - other) > 0.0))
+
+
 class CrossLayer:
     """One layer's keys and values of the source, [G, S, K] each; empty until they are first read."""
 

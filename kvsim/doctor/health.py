@@ -11,8 +11,8 @@ from typing import Any
 
 from kvsim import __version__
 from kvsim.arrays import BACKENDS, get_backend
+from kvsim.arrays.host import usable_processors
 from kvsim.errors import BackendError, KvsimError
-from kvsim.processors import usable_processors
 
 PACKAGES = ("numpy", "click", "rich", "safetensors", "tokenizers", "array-api-compat", "cupy", "torch", "gguf")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.arrays import Array, Backend
+from kvsim.arrays.host import usable_processors
 from kvsim.config import Pairs
 from kvsim.ops import Ops
-from kvsim.processors import usable_processors
 from kvsim.weights import Linear, Norm
 
 BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache

@@ -179,8 +179,8 @@ def generate(
     "dynamic", "static:N"). The run ends early only at `stop`: an id, a text, or a list of these.
     Every step records its products (`count=False`: none), the head on all positions it was fed
     (`logits="last"`: on the last). Greedy unless `temperature` is above 0. `beams`: search with so many
-    (`kvsim.generation.beams`). `draft`: a model or "ngram:N" guesses `draft_tokens` at a time, which `model` reads in one
-    step (`kvsim.generation.speculation`): the same tokens in fewer steps.
+    (`kvsim.generation.beams`). `draft`: a model or "ngram:N" guesses `draft_tokens` at a time, which `model` reads in
+    one step (`kvsim.generation.speculation`): the same tokens in fewer steps.
 
     UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or the cache holds.
     """

@@ -8,13 +8,12 @@ from kvsim.config import Config
 from kvsim.counting.repeated import Repeated
 from kvsim.counting.symbolic import Poly, Split
 from kvsim.fast.numpy_ops import FastOps
-from kvsim.placement import move
 from kvsim.replay.program import Program
 from kvsim.replay.recording import RecordingLayer, RecordingOps, Tape
 from kvsim.spans import Span
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
-from kvsim.weights import Weights
+from kvsim.weights import Weights, map_arrays
 
 FOREVER = 1 << 40  # tokens
 
@@ -31,7 +30,9 @@ def record(ops: FastOps, config: Config, weights: Weights, layers: Sequence[Laye
         rows = Rows(slice(0, 1), Span(now, now + 1), caches)
         try:
             with recording.count() as ledger:
-                logits = decode(recording, config, move(recording, weights, {}), token, [rows], last_only=False)
+                logits = decode(
+                    recording, config, map_arrays(weights, recording.to_device), token, [rows], last_only=False
+                )
         except Split as split:
             lo, hi = (split.at, hi) if t >= split.at else (lo, split.at - 1)
             continue

@@ -9,7 +9,7 @@ import pytest
 
 import kvsim
 from kvsim.cli import COMMANDS, run
-from kvsim.cli.schema import SCHEMAS
+from kvsim.schemas import VERSIONS
 
 COMMAND = [sys.executable, "-m", "kvsim"]
 
@@ -83,7 +83,7 @@ def test_colour_follows_the_environment():
     assert b"\x1b[" not in kv("trace", "中", "--show", "cells", FORCE_COLOR="1", NO_COLOR="1").stdout
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_schema_is_printed(name, capsys):
     assert run(["schema", name]) == 0
     assert json.loads(capsys.readouterr().out)["$id"] == f"kvsim.{name}/1"

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvsim.caches.base import Shape, layer_shape
+from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.costs.bytes.parameters import BYTES, Parameters, measure_parameters
 from kvsim.costs.public.models import find_config
-from kvsim.costs.sizes import whole
 from kvsim.errors import UsageError, shortened
 
 GROUP, RESIDUAL, SCALE_BYTES = 64, 128, 2
@@ -248,9 +248,9 @@ def measure_memory(
         raise UsageError("the model {model} has no encoder", model=name)
     if config.encoder is not None and source is None:
         raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
-    positions = 0 if source is None else whole("source", source, 1)
-    batch, block = whole("batch", batch, 1), whole("block", block, 1)
-    asked = [whole("context", context, 1) for context in contexts]
+    positions = 0 if source is None else check_whole("source", source, 1, LARGEST)
+    batch, block = check_whole("batch", batch, 1, LARGEST), check_whole("block", block, 1, LARGEST)
+    asked = [check_whole("context", context, 1, LARGEST) for context in contexts]
     kept = read_format(dtype if cache_dtype is None else cache_dtype, dtype, layer_shape(config))
     rows = count_rows(config)
     held = tuple(measure_held(rows, kept, context, positions, batch, block) for context in asked)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvsim.caches.base import layer_shape
+from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.costs.bytes.growth import Growth, make_growth
 from kvsim.costs.bytes.memory import CACHE_DTYPES, count_rows, read_format
 from kvsim.costs.plans.shards import WEIGHT_BITS, WEIGHT_DTYPES, kv_heads_each, measure_weights, shard
 from kvsim.costs.public.devices import Device, find_device
 from kvsim.costs.public.models import find_config
-from kvsim.costs.sizes import whole
 from kvsim.errors import UsageError, shortened
 
 READINGS = ("gb", "gib", "usable")
@@ -166,12 +166,12 @@ def read_source(name: str, config: Config, source: int | None) -> int:
         raise UsageError("the model {model} has no encoder", model=name)
     if config.encoder is not None and source is None:
         raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
-    return 0 if source is None else whole("source", source, 1)
+    return 0 if source is None else check_whole("source", source, 1, LARGEST)
 
 
 def read_devices_count(value: Any) -> int:
     """How many devices share the model. UsageError: below 1, or more than anybody has."""
-    count = whole("devices", value, 1)
+    count = check_whole("devices", value, 1, LARGEST)
     if count > MOST_DEVICES:
         raise UsageError("devices is {got}: plans go up to {most}", got=count, most=MOST_DEVICES)
     return count
@@ -210,7 +210,7 @@ def plan(
     name, config = find_config(model)
     found = find_device(device)
     check_dtypes(dtype, cache_dtype)
-    context, count = whole("context", context, 1), read_devices_count(devices)
+    context, count = check_whole("context", context, 1, LARGEST), read_devices_count(devices)
     setup = Setup(config, found, count, dtype or default_dtype(found), cache_dtype, read_source(name, config, source))
     check_setup(setup)
     share = read_utilization(utilization)

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.costs.bytes.growth import Growth
 from kvsim.costs.plans.planning import (
@@ -31,7 +32,6 @@ from kvsim.costs.plans.planning import (
 )
 from kvsim.costs.public.devices import Device, find_device
 from kvsim.costs.public.models import find_config
-from kvsim.costs.sizes import whole
 from kvsim.errors import BackendError, FileError, UsageError, shortened
 from kvsim.loading.json_file import read_json
 
@@ -121,8 +121,8 @@ def make_grid(
         tuple(map(find_device, devices)),
         tuple(map(read_devices_count, parallel)),
         tuple(map(read_utilization, utilizations)),
-        tuple(whole("context", context, 1) for context in contexts),
-        tuple(whole("batch", batch, 1) for batch in batches),
+        tuple(check_whole("context", context, 1, LARGEST) for context in contexts),
+        tuple(check_whole("batch", batch, 1, LARGEST) for batch in batches),
     )
     if grid.points > MOST_POINTS:
         raise UsageError("a sweep of {got} points: sweeps go up to {most}", got=grid.points, most=MOST_POINTS)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from kvsim.costs.sizes import LARGEST
+from kvsim.checks import LARGEST
 from kvsim.costs.work.conventions import Convention
 from kvsim.costs.work.cost import Cost, cost
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from kvsim.arrays import get_backend
 from kvsim.caches import POLICIES, new_cache, parse_spec
+from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.costs.public.models import find_config
-from kvsim.costs.sizes import whole
 from kvsim.costs.work.forms import Forms, Sites
 from kvsim.counting.events import kind_of, layer_of
 from kvsim.counting.ledger import Totals
@@ -154,7 +154,7 @@ class Count(Counted):
 
     def step(self, number: int) -> CountedStep:
         """Step `number`, from 1. An encoder's work belongs to the first."""
-        number = whole("number", number, 0)
+        number = check_whole("number", number, 0, LARGEST)
         if not 1 <= number <= self.new:
             raise UsageError(
                 "there is no step {number}: this count has steps 1 to {last}", number=number, last=self.new
@@ -190,13 +190,13 @@ def count(
     UsageError: no such model or cache, sizes that make no sense. FileError: a config.json that cannot be used.
     """
     name, config = find_config(model)
-    prompt, new = whole("prompt", prompt, 1), whole("new", new, 1)
+    prompt, new = check_whole("prompt", prompt, 1, LARGEST), check_whole("new", new, 1, LARGEST)
     config = choose_latent(config, latent)
     if config.encoder is None and source is not None:
         raise UsageError("the model {model} has no encoder", model=name)
     if config.encoder is not None and source is None:
         raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
-    positions = 0 if source is None else whole("source", source, 1)
+    positions = 0 if source is None else check_whole("source", source, 1, LARGEST)
     get_backend("meta").dtype(dtype)
     last = prompt + new - 1  # tokens fed in all
     policy = parse_spec(cache).policy

@@ -13,12 +13,13 @@ import numpy as np
 
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.programme import Feed, text_of
-from kvsim.testing.feeds.references import Reference, changed
+from kvsim.testing.feeds.references import Reference
 from kvsim.testing.independent.decoder import POLICIES, Decoder, read_policy
 from kvsim.testing.independent.rounding import FORMATS, rounding
 from kvsim.testing.independent.rows import QuantisedRows, Rows
 from kvsim.testing.subject.calls import largest
 from kvsim.testing.verdict.diagnosing import Chunks
+from kvsim.weights import map_arrays
 
 DRAWS = 1000  # texts that are tried
 FINE = ("float64", "float32")  # in coarser formats codes differ anyway, and the reference's own error has that in it
@@ -76,7 +77,7 @@ def model_rows(reference: Reference, text: Chunks, dtype: str) -> dict[tuple[int
 def emulated_rows(reference: Reference, text: Chunks, dtype: str) -> dict[tuple[int, str], Any]:
     """The same by the independent decoder, every step's result kept in `dtype`."""
     keep = rounding(dtype)
-    decoder = Decoder(reference.config, changed(reference.weights, keep), "dynamic", keep)
+    decoder = Decoder(reference.config, map_arrays(reference.weights, keep), "dynamic", keep)
     for chunk in text:
         decoder.forward(chunk)
     held = [(i, "keys", rows.keys) for i, rows in enumerate(decoder.rows)]

@@ -1,7 +1,6 @@
 """The right answer: kvsim's own model in float64, and how far its own runs in other dtypes are from that."""
 
 import math
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +9,11 @@ from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 from kvsim.testing.independent.decoder import Decoder, covers
-from kvsim.testing.independent.rounding import FORMATS, Rounding, format_name, rounding
+from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
 from kvsim.testing.subject.weights import ModelWeights
 from kvsim.testing.verdict.diagnosing import Chunks
-from kvsim.weights import Weights
+from kvsim.weights import Weights, map_arrays
 
 FLOOR = 8  # eps of the largest number: what is allowed where the reference's own error happens to be small
 
@@ -51,15 +50,6 @@ def coarser(one: str, other: str) -> str:
     return min(one, other, key=lambda name: FORMATS[name].bits)
 
 
-def changed(weights: Any, change: Rounding) -> Any:
-    """The record with every array changed."""
-    if is_dataclass(weights) and not isinstance(weights, type):
-        return replace(weights, **{f.name: changed(getattr(weights, f.name), change) for f in fields(weights)})
-    if isinstance(weights, tuple):
-        return tuple(changed(part, change) for part in weights)
-    return None if weights is None else change(weights)
-
-
 class Reference:
     """A model to compare with, from weights under Hugging Face's names or from a kvsim model, with a cache's policy.
 
@@ -80,7 +70,7 @@ class Reference:
         elif isinstance(given, Model):
             fetch = given.ops.backend.to_host
             self.config = given.config
-            self.weights = changed(given.weights, lambda x: np.asarray(fetch(x), np.float64))
+            self.weights = map_arrays(given.weights, lambda x: np.asarray(fetch(x), np.float64))
             self.dtype = given.dtype if given.dtype in FORMATS else "float64"
         else:
             raise UsageError(
@@ -120,7 +110,7 @@ class Reference:
     def emulate(self, text: Chunks, dtype: str) -> Any:
         """The independent decoder with every step's result kept in `dtype`."""
         keep = rounding(dtype)
-        decoder = Decoder(self.config, changed(self.weights, keep), self.policy, keep)
+        decoder = Decoder(self.config, map_arrays(self.weights, keep), self.policy, keep)
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
 

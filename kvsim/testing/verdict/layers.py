@@ -12,12 +12,12 @@ import numpy as np
 
 from kvsim.config import Config
 from kvsim.testing.feeds.feeding import Check, Compared
-from kvsim.testing.feeds.references import Allowed, Reference, allow, changed
+from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import Rounding, exact, rounding
 from kvsim.testing.subject.calls import UnreadableError, call, largest, to_host
 from kvsim.testing.verdict.diagnosing import Chunks
-from kvsim.weights import Layer, Weights
+from kvsim.weights import Layer, Weights, map_arrays
 
 Layers = Callable[[Any], Any]
 
@@ -70,7 +70,7 @@ def expected_layers(reference: Reference, text: Chunks, dtype: str = "float64") 
 def emulated_layers(reference: Reference, text: Chunks, dtype: str) -> list[Any]:
     """[T, D] of each layer, by the independent decoder with every step's result kept in `dtype`."""
     keep = rounding(dtype)
-    decoder = LayersKept(reference.config, changed(reference.weights, keep), reference.policy, keep)
+    decoder = LayersKept(reference.config, map_arrays(reference.weights, keep), reference.policy, keep)
     with np.errstate(all="ignore"):
         for chunk in text:
             decoder.forward(chunk)

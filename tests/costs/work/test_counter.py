@@ -189,7 +189,7 @@ def test_a_context_beyond_the_models_is_counted():
         ({"model": "t5-small"}, "reads a source"),
         ({"model": "t5-small", "source": 0}, "source must be a whole number"),
         ({"latent": "folded"}, "unknown latent"),
-        ({"prompt": 10**19}, "counts go up to 1000000000000000000"),
+        ({"prompt": 10**19}, "must be at most 1000000000000000000"),
     ],
 )
 def test_bad_input(wrong, said):
