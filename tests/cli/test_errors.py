@@ -58,7 +58,7 @@ def check(argv, code, said, capsys):
         (["memory", "gpt2", "--context", "0"], 2, "context must be a whole number of at least 1, got 0"),
         (["memory", "gpt2", "--context", "10,,20"], 2, "--context takes whole numbers"),
         (["memory", "gpt2", "--context", "1" + 19 * "0"], 2, "--context takes whole numbers"),
-        (["memory", "gpt2", "--context", "9" * 19], 2, "counts go up to 1000000000000000000"),
+        (["memory", "gpt2", "--context", "9" * 19], 2, "must be at most 1000000000000000000"),
         (["memory", "gpt2", "--batch", "-4"], 2, "batch must be a whole number of at least 1, got -4"),
         (["memory", "gpt2", "--block", "0"], 2, "block must be a whole number of at least 1, got 0"),
         (["memory", "gpt2", "--dtype", "int8"], 2, "unknown dtype 'int8': use one of float64"),

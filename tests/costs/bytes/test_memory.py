@@ -248,7 +248,7 @@ def test_huge_is_exact():
         ({"contexts": [-5]}, "got -5"),
         ({"contexts": [4096.0]}, "got 4096.0"),
         ({"contexts": [True]}, "got True"),
-        ({"contexts": [10**18 + 1]}, "counts go up to 1000000000000000000"),
+        ({"contexts": [10**18 + 1]}, "must be at most 1000000000000000000"),
         ({"batch": 0}, "batch must be a whole number"),
         ({"block": 0}, "block must be a whole number"),
         ({"dtype": "int8"}, "unknown dtype 'int8': use one of float64"),
