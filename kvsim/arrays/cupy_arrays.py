@@ -1,4 +1,4 @@
-"""CuPy, through array-api-compat: one GPU. (Not yet run on one: see the README.)
+"""CuPy, through array-api-compat: one GPU. (Not yet run on one: see docs/en/backends.md.)
 
 An import proves nothing: CuPy loads the driver, the compiler and cuBLAS when each is first used. So opening
 the backend runs a small product and says which of them is missing.
@@ -19,7 +19,7 @@ def _import() -> tuple[Any, Any]:
         import cupy
     except ImportError as error:
         raise BackendError(
-            "the backend cupy needs CuPy: pip install 'kvsim[gpu]' for CUDA 12, or cupy-cuda13x or"
+            'the backend cupy needs CuPy: pip install ".[gpu]" in a clone of kvsim for CUDA 12, or cupy-cuda13x or'
             " cupy-rocm-7-0 ({error})",
             error=shortened(error),
         ) from error

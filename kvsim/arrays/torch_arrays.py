@@ -15,7 +15,8 @@ def _import() -> tuple[Any, Any]:
         import torch
     except ImportError as error:
         raise BackendError(
-            "the backend torch needs PyTorch: pip install 'kvsim[torch]' ({error})", error=shortened(error)
+            'the backend torch needs PyTorch: pip install ".[torch]" in a clone of kvsim ({error})',
+            error=shortened(error),
         ) from error
     try:
         import array_api_compat.torch as namespace

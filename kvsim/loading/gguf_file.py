@@ -69,7 +69,7 @@ class GGUF:
 
     def __init__(self, path: Path) -> None:
         if find_spec("gguf") is None:
-            raise FileError("{path} needs the extra gguf: pip install 'kvsim[gguf]'", path=path)
+            raise FileError('{path} needs the extra gguf: pip install ".[gguf,hf]" in a clone of kvsim', path=path)
         from gguf import GGUFReader
 
         self.path = path

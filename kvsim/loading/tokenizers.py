@@ -161,5 +161,8 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
     except (AttributeError, TypeError, KeyError) as error:
         raise FileError("{path} has not the fields of a tokenizer.json: make it anew", path=path) from error
     if find_spec("tokenizers") is None:
-        raise FileError("{path} is a tokenizer of a kind that needs the extra hf: pip install 'kvsim[hf]'", path=path)
+        raise FileError(
+            '{path} is a tokenizer of a kind that needs the extra hf: pip install ".[hf]" in a clone of kvsim',
+            path=path,
+        )
     return LibraryTokenizer.from_file(path)

@@ -257,7 +257,7 @@ class Fp8Layer(QuantisedLayer):
         if not hasattr(ops.xp, "float8_e4m3fn"):
             raise UsageError(
                 "the cache {spec} keeps numbers in float8_e4m3fn, which the backend {backend} does not have (numpy and"
-                " exact have it with pip install 'kvsim[quant]'): use int8",
+                ' exact have it after pip install ".[quant]" in a clone of kvsim): use int8',
                 spec=spec,
                 backend=ops.backend.name,
             )

@@ -21,7 +21,7 @@ def _connect(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError as error:
-        raise BackendError("--scheduler needs Dask: pip install 'kvsim[dask]'") from error
+        raise BackendError('--scheduler needs Dask: pip install ".[dask]" in a clone of kvsim') from error
     try:
         return Client(address, timeout=SILENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # nobody listens, or no such address

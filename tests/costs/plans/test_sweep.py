@@ -142,7 +142,7 @@ def test_csv():
 
 def test_a_scheduler_without_dask(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(BackendError, match=r"needs Dask: pip install 'kvsim\[dask\]'"):
+    with pytest.raises(BackendError, match=r'needs Dask: pip install "\.\[dask\]" in a clone'):
         list(run_sweep(make_grid(["gpt2"], ["a10"], [1]), "tcp://127.0.0.1:9"))
 
 
