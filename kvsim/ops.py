@@ -101,10 +101,6 @@ class Ops:
         for seen in self.watchers:
             seen.show(self._scope + name, x)
 
-    def scoped(self) -> bool:
-        """Are we within a scope?"""
-        return bool(self._scope)
-
     def _site(self, kind: str) -> str:
         """The full name of a site, made once: a step visits hundreds."""
         if kind not in KINDS:

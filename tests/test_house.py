@@ -41,7 +41,6 @@ FLOORS = {
         "loading",
         "model",
         "pieces",
-        "replay",
         "runs",
         "sampling",
         "speculation",
