@@ -6,15 +6,13 @@ Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from itertools import accumulate, pairwise
-from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kvsim.arrays import Array, Backend
+from kvsim.arrays import Array
 from kvsim.config import Pairs
 from kvsim.ops import Ops
 from kvsim.processors import usable_processors
@@ -59,43 +57,6 @@ def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> No
         done.result()
 
 
-class Joined(NamedTuple):
-    """Weights whose rows lie one below the other in one array (`kvsim.loading.joined`), and their biases likewise."""
-
-    parts: tuple[Array | None, ...]  # weights [out, in] and biases [out], as the model has them
-    across: Array | None  # [in, all of out]; None: they do not lie so
-    bias: Array | None  # [all of out]
-    columns: tuple[slice, ...]  # of the product, one for each part
-
-
-def arrays_in(ws: Sequence[Linear]) -> list[Array | None]:
-    """Their arrays, by which they are known again."""
-    return [x for w in ws for x in (w.weight, w.bias)]
-
-
-def find_whole(parts: Sequence[Array]) -> Array | None:
-    """The array that consists of these rows, one part after the other; None: there is none."""
-    whole, row = parts[0].base, 0
-    if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
-        return None
-    for part in parts:
-        alike = part.dtype == whole.dtype and part.shape[1:] == whole.shape[1:] and part.strides == whole.strides
-        if part.base is not whole or not alike or part.ctypes.data != whole[row:].ctypes.data:
-            return None
-        row += part.shape[0]
-    return whole if row == whole.shape[0] else None
-
-
-def join(ws: Sequence[Linear]) -> Joined:
-    """The weights as one, if they lie so: no copy, so that whoever changes a weight changes this."""
-    biases = [w.bias for w in ws if w.bias is not None]
-    whole, bias = find_whole([w.weight for w in ws]), find_whole(biases) if biases else None
-    if whole is None or len(biases) not in (0, len(ws)) or (biases and bias is None):
-        return Joined(tuple(arrays_in(ws)), None, None, ())
-    rows = [0, *accumulate(w.weight.shape[0] for w in ws)]
-    return Joined(tuple(arrays_in(ws)), whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
-
-
 def _softmax(scores: Array, out: Array) -> None:
     np.subtract(scores, largest_of(scores, axis=-1, keepdims=True), out=out)
     np.exp(out, out=out)
@@ -105,33 +66,11 @@ def _softmax(scores: Array, out: Array) -> None:
 class FastOps(Ops):
     """`Ops` on NumPy arrays."""
 
-    def __init__(self, backend: Backend, dtype: str) -> None:
-        super().__init__(backend, dtype)
-        self._joined: dict[int, Joined] = {}
-
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         y = self.matmul(kind, x, w.weight.mT)
         if w.bias is not None:
             y += w.bias
         return y
-
-    def joined(self, ws: Sequence[Linear]) -> Joined:
-        """The weights as one, found once."""
-        joined = self._joined.get(id(ws[0].weight))
-        if joined is None or not all(map(is_, joined.parts, arrays_in(ws))):
-            joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
-        return joined
-
-    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
-        """One product for all, where the weights lie one below the other; an event for each all the same."""
-        joined = self.joined(ws)
-        if joined.across is None:
-            return super().linears(kinds, x, ws)
-        widths = [w.weight.shape[0] for w in ws]
-        y = self.matmul("", x, joined.across, parts=tuple(zip(kinds, widths, strict=True)))
-        if joined.bias is not None:
-            y += joined.bias
-        return tuple([y[:, columns] for columns in joined.columns])
 
     def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
         axis = 1 if pairs == "halves" else 2  # where the two of a pair lie side by side

@@ -20,8 +20,8 @@ from kvsim.model import Model
 from kvsim.sampling import Sampler
 
 ATTENTION = ("scores", "context")
-OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "linears", "turn")
-NAMES = {"linear": "biases", "linears": "biases", "plus": "residual sums", "update": "writing the cache"}
+OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "turn")
+NAMES = {"linear": "biases", "plus": "residual sums", "update": "writing the cache"}
 
 
 class Stopwatch:
