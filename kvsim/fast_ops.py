@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.config import Pairs
 from kvsim.ops import Ops
 from kvsim.processors import usable_processors
 from kvsim.weights import Linear, Norm
@@ -72,18 +71,6 @@ class FastOps(Ops):
             y += w.bias
         return y
 
-    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        axis = 1 if pairs == "halves" else 2  # where the two of a pair lie side by side
-        cos, sin = (x[:, None, :] if axis == 1 else x[:, :, None] for x in (cos_TJ, sin_TJ))
-        return cos, self.xp.concat((-sin, sin), axis=axis)
-
-    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
-        cos, sin = angles
-        two = x.reshape(*x.shape[:-1], *sin.shape[1:])
-        y = two * cos
-        y += (two[..., ::-1, :] if pairs == "halves" else two[..., ::-1]) * sin
-        return y.reshape(x.shape)
-
     def plus(self, x: Array, y: Array) -> Array:
         if x.shape != y.shape:
             return x + y
@@ -102,44 +89,18 @@ class FastOps(Ops):
         return scores
 
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
-        if self.wide_dtype != self.dtype or x.ndim != 2:
+        """Of one row by numbers and not arrays: half of the calls, of which a step makes many."""
+        if self.wide_dtype != self.dtype or x.ndim != 2 or x.shape[0] != 1:
             return super().norm(kind, x, w, eps)
-        if x.shape[0] == 1:
-            return self.norm_row(x, kind, w.gain, w.bias, eps, np.empty_like(x))
-        size, gain, bias = x.shape[1], w.gain, w.bias
-        y = np.empty_like(x)
-
-        def work(start: int, stop: int) -> None:
-            block, out = x[start:stop], y[start:stop]
-            if kind == "layer":
-                mean = add_up(block, axis=1, keepdims=True)
-                mean /= size
-                block = np.subtract(block, mean, out=out)
-            scale = add_up(block * block, axis=1, keepdims=True)
-            scale /= size
-            scale += eps
-            np.divide(block, np.sqrt(scale, out=scale), out=out)
-            if gain is not None:
-                out *= gain
-            if bias is not None:
-                out += bias
-
-        in_blocks(work, x.shape[0], x.itemsize * size)
-        return y
-
-    @staticmethod
-    def norm_row(x: Array, kind: str, gain: Array | None, bias: Array | None, eps: float, out: Array) -> Array:
-        """One row, whose statistics are numbers and not arrays: half of the calls, of which a step makes many."""
         size = x.shape[1]
         if kind == "layer":
-            x = np.subtract(x, float(add_up(x[0])) / size, out=out)
-        scale = math.sqrt(float(add_up((x * x)[0])) / size + eps)
-        np.divide(x, scale, out=out)
-        if gain is not None:
-            np.multiply(out, gain, out=out)
-        if bias is not None:
-            np.add(out, bias, out=out)
-        return out
+            x = x - float(add_up(x[0])) / size
+        y = x / math.sqrt(float(add_up((x * x)[0])) / size + eps)
+        if w.gain is not None:
+            y *= w.gain
+        if w.bias is not None:
+            y += w.bias
+        return y
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
@@ -160,12 +121,8 @@ class FastOps(Ops):
         chosen = int(logits.argmax())  # the first NaN, if there is one
         return -1 if math.isnan(logits[chosen]) else chosen
 
-    def fast_activation(self, kind: str) -> Callable[[Any], None] | None:
-        """The activation `kind`, over what it is given, if it has been made fast."""
-        return getattr(self, f"_fast_{kind}", None)
-
     def activate(self, kind: str, x: Array) -> Array:
-        function = self.fast_activation(kind)
+        function: Callable[[Any], None] | None = getattr(self, f"_fast_{kind}", None)
         if function is not None and x.shape[0] == 1 and self.wide_dtype == self.dtype:
             function(x)
             return x

@@ -162,14 +162,10 @@ class Ops:
         needs the scores any more."""
         return self.xp.where(allowed, scores, -math.inf)
 
-    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        """What `turn` needs to turn `pairs` by J angles at each of T positions."""
-        return cos_TJ, sin_TJ
-
-    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
+    def turn(self, pairs: Pairs, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
         """x [..., T, 2J] with each of its J pairs turned: (element j, element J + j) for "halves", (2j, 2j + 1) for
         "adjacent" (arXiv:2104.09864)."""
-        xp, (cos_TJ, sin_TJ) = self.xp, angles
+        xp = self.xp
         halves = pairs == "halves"
         size = x.shape[-1] // 2
         left, right = (x[..., :size], x[..., size:]) if halves else (x[..., ::2], x[..., 1::2])
