@@ -27,7 +27,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("arrays", "blueprint"),
     ("ops",),
     ("caches", "fast", "transformer"),
-    ("replay",),
     ("model",),
     ("generation", "loading", "testing"),
     ("comparisons", "doctor", "pytest_plugin"),
