@@ -116,8 +116,9 @@ class Ops:
         """
         product = self.xp.matmul(a, b)
         if self.ledgers:
-            *batch, m, n = product.shape
-            count, k = math.prod(batch), a.shape[-1]
+            shape = product.shape
+            m, n, k = shape[-2], shape[-1], a.shape[-1]
+            count = 1 if len(shape) == 2 else math.prod(shape[:-2])
             macs = useful = count * m * k * n
             if admitted is not None:
                 useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
