@@ -12,6 +12,7 @@ class Repeated:
 
     def __init__(self, events: Iterable[MatMul]) -> None:
         self._events = list(events)
+        self.calls = len(self._events)
         self._growing = [i for i, event in enumerate(self._events) if any(isinstance(x, Poly) for x in event)]
         macs: Any = sum(event.macs for event in self._events)
         self._macs = macs.coefficients if isinstance(macs, Poly) else (macs,)

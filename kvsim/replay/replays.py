@@ -94,7 +94,7 @@ class Replays(local):
     def run(self, config: Config, weights: Weights, cache: Cache, pos: Span, token: int) -> Array | None:
         """Logits [1, V] of a step that has a program, and its events; None for one that has none."""
         ops = self.ops
-        if ops.watchers or ops.scoped() or not cache.keeps:
+        if ops.here.watchers or ops.scoped() or not cache.keeps:
             return None
         if config is not self.config or weights is not self.weights:
             self.start(config, weights)
@@ -103,6 +103,9 @@ class Replays(local):
         if program is None or program.runs:
             return None
         logits = program.run(token, pos, layers)
-        for ledger in ops.ledgers:
-            ledger.repeat(program.events, pos.start)
+        log = ops.here.tally[0]
+        if log is None:
+            ops.here.uncounted += program.events.calls
+        else:
+            log.append((program.events, pos.start))
         return logits
