@@ -14,6 +14,8 @@ from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
+SQUARES = ("scores", "capped", "masked", "probs")  # places whose arrays have a row for every query
+
 
 class LayerCache(Protocol):
     """All that attention knows of a cache: it takes the new rows and answers with what is visible."""
@@ -136,8 +138,8 @@ def attend_sequence(
     window = narrower(kind.window, view.window)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
-    # In an encoder nothing is masked; and who watches is shown whole squares.
-    size = ops.query_block if config.causal and not ops.watchers else None
+    # In an encoder nothing is masked; and whoever watches a square is shown all of it.
+    size = None if not config.causal or ops.is_watched(*SQUARES) else ops.query_block
     for rows, part in in_blocks(view, window, size):
         mask = positions.mask(part.query_pos, part.key_pos, window)
         bias_GRTS = positions.bias(part.query_pos, part.key_pos)
