@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul, make_event
@@ -56,13 +56,15 @@ class Ledger:
     It may be read at any time, from any thread, open or closed.
     """
 
+    # Until it is opened; not set for each, since counting may cost a step one part in twenty.
+    _log: Sequence[Any] = ()  # of the thread; the entries from `_start` to `_stop` are this ledger's
+    _start = 0
+    _stop: int | None = 0
+    _others: Others | None = None  # what other threads run meanwhile
+    _elsewhere = (0, 0)  # what they ran, once it is closed
+
     def __init__(self, events: Iterable[MatMul] = (), *, warns: bool = False) -> None:
         self._made: tuple[int, list[MatMul]] = (0, list(events))  # entries of the log made into events, and these
-        self._log: list[Any] = []  # of the thread; the entries from `_start` to `_stop` are this ledger's
-        self._start = 0
-        self._stop: int | None = 0
-        self._others: Others | None = None  # what other threads run meanwhile
-        self._elsewhere = (0, 0)  # what they ran, once it is closed
         self._warns = warns
 
     def open(self, log: list[Any], others: Others) -> None:
