@@ -32,7 +32,7 @@ class KvsimError(Exception):
 
 
 def _make(kind: type[KvsimError], template: str, values: dict[str, object]) -> KvsimError:
-    """An error that was pickled or copied."""
+    """Rebuild an error that was pickled or copied."""
     return kind(template, **values)
 
 
@@ -55,4 +55,4 @@ class FileError(KvsimError, ValueError):
 
 
 class OtherThreadsWarning(UserWarning):
-    """A ledger that is read lacks products which other threads ran while it was open."""
+    """Warning: a ledger lacks products that other threads ran while it was open."""

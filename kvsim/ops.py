@@ -20,7 +20,7 @@ from kvsim.weights import Linear, Norm
 
 
 def _itself(ops: "Ops") -> "Ops":
-    """What a copy is pickled as: the operations that it is a copy of."""
+    """The argument: a copy is pickled as the operations that it is a copy of."""
     return ops
 
 
@@ -37,13 +37,13 @@ class Ops:
         self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
         self.query_block: int | None = None  # queries that attention computes at a time; None: all, full squares
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
-        self.copy_of: Ops | None = None  # the model's own, of which a cache that was copied has this copy
+        self.copy_of: Ops | None = None  # the model's operations, if this is the copy held by a copied cache
         self.root = Place()
         self._records = Records(self.root, [])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Ops":
-        """A copy that no thread counts or watches. A cache that is copied alone has one, and is still its model's; a
-        model that is copied owns it (`Model.__setstate__`), with the caches copied together with it in any order."""
+        """A copy without open ledgers or watchers. A cache that is copied alone holds such a copy and still belongs
+        to its model; a copied model owns its copy (`Model.__setstate__`), as do the caches copied together with it."""
         if self.copy_of is not None:
             return deepcopy(self.copy_of, memo)
         made: Ops = copy(self)
@@ -51,53 +51,54 @@ class Ops:
         return made
 
     def __reduce__(self) -> Any:
-        """Backend, dtype and options; what belongs to threads (open ledgers, watchers, scopes) stays here."""
+        """Backend, dtype and options; the state of threads (open ledgers, watchers, scopes) is not pickled."""
         if self.copy_of is not None:
             return _itself, (self.copy_of,)
         options = {"query_block": self.query_block, "wide_dtype": self.wide_dtype}
         return type(self), (self.backend, self.dtype_name), options
 
     def running(self) -> Running:
-        """Entered around all that computes: the device, and what its errors mean. The scope is restored at the end."""
+        """A context for every computation: selects the device, translates its errors, and restores the scope at the
+        end."""
         return Running(self._records.here, self.backend.running())
 
-    # The thread that runs: where it is, and who counts and watches there
+    # Scopes, ledgers, watchers
 
     @property
     def here(self) -> Record:
-        """The record of the present thread."""
+        """The record of the calling thread."""
         return self._records.here
 
     def at(self, *names: object) -> Scope:
-        """Within this scope, sites and watched names begin with `names` joined by dots."""
+        """A scope in which sites and watched names begin with `names`, joined by dots."""
         return Scope(self._records.here, names)
 
     def count(self, *, warns: bool = False) -> Counting:
-        """A ledger of every product that this thread runs until the block ends. Ledgers nest: each sees all of its
-        own. `warns`: reading it warns of products that other threads ran meanwhile (`Ledger.left_out`)."""
+        """A context with a ledger of every product that this thread runs in it. Ledgers nest: each records all products
+        of its block. `warns`: reading it warns of products of other threads (`Ledger.left_out`)."""
         return Counting(self._records, warns)
 
     def watch(self, *patterns: str) -> Watching:
-        """The arrays that this thread shows under names that match a pattern ("layers.*.probs"). It changes what runs
-        in one case: attention that computes its queries in blocks computes full squares in layers where a pattern
-        matches one of them (`scores`, `capped`, `masked`, `probs`)."""
+        """A context that keeps the arrays of this thread at places whose names match a pattern ("layers.*.probs"). It
+        changes what runs in one case: blocked attention computes full squares in layers where a pattern matches
+        `scores`, `capped`, `masked` or `probs`."""
         return Watching(self._records, patterns)
 
     def see(self, name: str, x: Array) -> None:
-        """Show `x` to every watcher of this place."""
+        """Show `x` to every watcher of the place `name`."""
         here = self._records.here
         for seen in here.watchers:
             seen.show(here.place.prefix + name, x)
 
     def is_watched(self, *names: str) -> bool:
-        """Does a watcher of this thread want the arrays at one of these places?"""
+        """Does a watcher of this thread match one of these places?"""
         here = self._records.here
         if not here.watchers:
             return False
         return any(seen.wants(here.place.prefix + name) for seen in here.watchers for name in names)
 
     def was_shown(self, x: Array) -> bool:
-        """Does a watcher of this thread have this very array?"""
+        """Has this array been shown to a watcher of this thread?"""
         watchers = self._records.here.watchers
         return bool(watchers) and any(seen.has(x) for seen in watchers)
 

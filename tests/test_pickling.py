@@ -41,7 +41,7 @@ def model(request):
         pytest.importorskip("torch").set_num_threads(1)  # threads that wait for each other take seconds a step
     # Once copied: the arrays of weights that lie one below the other become arrays of their own.
     config = replace(PRIMES, max_context=512)  # for every policy's example
-    return pickled(Model(config, random_weights(config), backend=request.param))
+    return Model(config, random_weights(config), backend=request.param)
 
 
 def make_cache(model, spec):
