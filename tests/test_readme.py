@@ -74,13 +74,11 @@ def test_every_family_is_named():
         assert [family for family in FAMILIES if f"`{family}`" not in text] == []
 
 
-def test_how_many_claims_and_vectors_there_are():
+def test_how_many_claims_and_mistakes_there_are():
     """The numbers that the text gives."""
     from kvsim.costs.claims import list_claims
     from kvsim.testing.bank import BANK
-    from tests.costs.test_vectors import vectors
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"{len(list(list_claims()))} claims" in text
-    assert f"{len(vectors()):,} questions" in text
     assert f"({len(BANK)} of them)" in text

@@ -1,7 +1,9 @@
 """The right answer: kvsim's own model in float64, and how far its own runs in other dtypes are from that."""
 
 import math
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +93,7 @@ class Reference:
         if self.config.encoder is not None:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
-        self._right: dict[tuple[tuple[int, ...], ...], Any] = {}  # logits of `run` in float64, by text
+        self._own = object()  # stands for the weights of a loaded model
         self.covered = covers(self.config, policy)
 
     def altered(self) -> str | None:
@@ -113,18 +115,14 @@ class Reference:
         return self._models[dtype]
 
     def run(self, text: Chunks, dtype: str = "float64") -> Any:
-        """Logits [T, V] of a text fed in chunks, in float64. Those of a run in float64 are kept, and read-only."""
-        key = tuple(map(tuple, text))
-        if dtype == "float64" and key in self._right:
-            return self._right[key]
+        """Logits [T, V] of a text fed in chunks, in float64; read-only, since what was run before is known."""
+        return self._known(Model, dtype, text, lambda: self._run(text, dtype))
+
+    def _run(self, text: Chunks, dtype: str) -> Any:
         model = self.model(dtype)
         cache = model.new_cache(self.policy)
         with np.errstate(all="ignore"):
-            logits = np.concatenate([np.asarray(model(chunk, cache), np.float64) for chunk in text])
-        if dtype == "float64":
-            logits.flags.writeable = False
-            self._right[key] = logits
-        return logits
+            return np.concatenate([np.asarray(model(chunk, cache), np.float64) for chunk in text])
 
     def emulate(self, text: Chunks, dtype: str) -> Any:
         """The independent decoder with every step's result kept in `dtype`."""
@@ -133,16 +131,17 @@ class Reference:
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
 
-    def _emulated(self, text: Chunks, dtype: str, weights: bytes) -> Any:
-        """`emulate`, unless it was run before in this process; `weights`: their digest."""
-        key = (Decoder, dtype, repr(self.config), weights, self.policy, tuple(map(tuple, text)))
-        return KNOWN.get(key, lambda: [self.emulate(text, dtype)])[0]
+    def _known(self, kind: type[Any], dtype: str, text: Chunks, run: Callable[[], Any]) -> Any:
+        """What `run` returns, unless it was run before in this process. A loaded model may be too large for a digest
+        of its weights before every run: what it gave is known to this record alone."""
+        weights = self._own if self.given is None else fingerprint(self.weights)
+        key = (kind, dtype, repr(self.config), weights, self.policy, tuple(map(tuple, text)))
+        return KNOWN.get(key, lambda: [run()])[0]
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
         """How far the reference's own runs in `dtype` are from it, at most: kvsim's where it computes in that, and the
         independent decoder's where it covers the model. In float64 right answers are compared: cut and whole."""
         name, worst = format_name(dtype), 0.0
-        weights = fingerprint(self.weights)
         for text in texts:
             right = self.run(text)
             runs = []
@@ -151,7 +150,7 @@ class Reference:
             elif name == "float64" and self.lossless:
                 runs.append(self.run([[i for chunk in text for i in chunk]]))
             if self.covered:
-                runs.append(self._emulated(text, name, weights))
+                runs.append(self._known(Decoder, name, text, partial(self.emulate, text, name)))
             errors = [float(np.abs(run - right).max()) for run in runs]
             worst = max([worst, *(e for e in errors if math.isfinite(e))])
         return worst

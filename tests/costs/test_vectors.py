@@ -209,6 +209,11 @@ def test_every_line_is_in_the_schema():
     assert not any(check.is_valid(vector) for vector in wrong)
 
 
+def test_the_readme_says_how_many_there_are():
+    readme = Path(__file__).parents[2] / "README.md"
+    assert f"{len(vectors()):,} questions" in readme.read_text(encoding="utf-8")
+
+
 def test_all_families_forms_and_small_models_are_asked():
     assert len(vectors()) >= 300
     assert {v["config"]["model_type"] for v in vectors()} == set(FAMILIES)

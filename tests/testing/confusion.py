@@ -24,7 +24,8 @@ class Programme:
 
     def __init__(self, policy, dtype):
         self.policy, self.dtype = policy, dtype
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=dtype), policy)
+        # One set of weights, which every dtype holds: what the suspects give is run once for all dtypes.
+        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype="bfloat16"), policy)
         config = self.reference.config
         chosen = feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]

@@ -11,6 +11,8 @@ from kvsim.testing import OracleError, boundaries, diagnosing, references
 from kvsim.testing.known_runs import KnownRuns, fingerprint
 from tests.testing.strangers import Int8, Stranger, TopLeft
 
+SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4, "layers": 1}
+
 
 @pytest.fixture
 def ran(monkeypatch):
@@ -45,11 +47,11 @@ def text_of_failure(weights, cls=TopLeft, policy="dynamic", **more):
 
 
 def test_the_same_check_again_runs_nothing_and_says_the_same(ran):
-    first = text_of_failure(testing.weights(window=4))
+    first = text_of_failure(testing.weights(**SMALL, window=4))
     known = dict(ran)
     assert len(known) > 100
     assert set(known.values()) == {1}
-    assert text_of_failure(testing.weights(window=4)) == first
+    assert text_of_failure(testing.weights(**SMALL, window=4)) == first
     assert ran == known
 
 
@@ -58,7 +60,7 @@ def test_texts_that_keep_from_boundaries_are_looked_for_once(ran):
         def round(self, x):
             return np.floor(x)
 
-    weights = testing.weights(dtype="float32", heads=2, kv_heads=1, d_head=4)
+    weights = testing.weights(dtype="float32", **SMALL)
     first = text_of_failure(weights, Floors, "int8:group=2,residual=1")
     known = dict(ran)
     assert sum(key[0] == "draw" for key in known) > 9
@@ -69,13 +71,13 @@ def test_texts_that_keep_from_boundaries_are_looked_for_once(ran):
 
 
 @pytest.mark.parametrize("change", [
-    lambda weights: testing.weights(seed=1),
+    lambda weights: testing.weights(**SMALL, seed=1),
     lambda weights: weights.with_window(4),
     lambda weights: testing.ModelWeights(replace(weights.config, rope_theta=10.0), dict(weights)),
-    lambda weights: testing.weights(d_ff=44),
+    lambda weights: testing.weights(**SMALL, d_ff=44),
 ])  # fmt: skip
 def test_other_weights_and_other_models_are_run(ran, change):
-    weights = testing.weights()
+    weights = testing.weights(**SMALL)
     text_of_failure(weights)
     known = dict(ran)
     text_of_failure(change(weights))
@@ -84,7 +86,7 @@ def test_other_weights_and_other_models_are_run(ran, change):
 
 
 def test_weights_that_are_changed_in_place_are_others(ran):
-    weights = testing.weights()
+    weights = testing.weights(**SMALL)
     text_of_failure(weights)
     known = dict(ran)
     weights["lm_head.weight"][0, 0] += 1.0
