@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from kvsim import testing
-from kvsim.testing import OracleError, boundaries, diagnosing, references
+from kvsim.testing import OracleError
+from kvsim.testing.feeds import boundaries, references
 from kvsim.testing.feeds.known_runs import KnownRuns, fingerprint
+from kvsim.testing.verdict import diagnosing
 from tests.testing.strangers.strangers import Int8, Stranger, TopLeft
 
 SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4, "layers": 1}
