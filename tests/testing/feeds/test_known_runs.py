@@ -11,6 +11,7 @@ from kvsim.testing import OracleError
 from kvsim.testing.feeds import boundaries, references
 from kvsim.testing.feeds.known_runs import KnownRuns, fingerprint
 from kvsim.testing.verdict import diagnosing
+from kvsim.weights import map_arrays
 from tests.testing.strangers.strangers import Int8, Stranger, TopLeft
 
 SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4, "layers": 1}
@@ -104,7 +105,7 @@ def test_a_fingerprint_is_of_every_number_and_its_place():
     first, second = weights.layers
     assert fingerprint(replace(weights, layers=(second, first))) != fingerprint(weights)
     assert fingerprint(replace(weights, head=None)) != fingerprint(weights)
-    narrow = references.changed(weights, lambda x: x.astype(np.float32))
+    narrow = map_arrays(weights, lambda x: x.astype(np.float32))
     assert fingerprint(narrow) != fingerprint(weights)
     seen = set()
     for place in ((0, 0), (-1, -1)):
