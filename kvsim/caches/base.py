@@ -164,7 +164,7 @@ class LayerCache(ABC):
         return made[0], made[1]
 
     @abstractmethod
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
         """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""
 
     def preview(self, pos: Span) -> View | None:

@@ -26,14 +26,14 @@ class BufferLayer(LayerCache):
     def preview(self, pos: Span) -> View:
         return View(None, None, Span(0, pos.stop), pos)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         self.rows = pos.start
         self._make_room(pos.stop)
         keys, values = encode(keys, values, pos)
         self._keys[:, pos.start : pos.stop, :] = keys
         self._values[:, pos.start : pos.stop, :] = values
         self.rows = pos.stop
-        return View(self.keys, self.values, Span(0, pos.stop), pos)
+        return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     @property
     def keys(self) -> Array:

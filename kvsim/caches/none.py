@@ -29,9 +29,9 @@ class NoLayer(LayerCache):
     def make_layers(cls, config: Config, ops: Ops, options: None) -> list[LayerCache]:
         return [cls(ops, layer_shape(config), options) for _ in config.layers]
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         keys, values = encode(keys, values, pos)
-        return View(keys, values, pos, pos)
+        return (View(keys, values, pos, pos),)
 
     @property
     def keys(self) -> Array:

@@ -94,15 +94,13 @@ class OffloadLayer(LayerCache):
         where = view.key_pos
         if isinstance(where, Scattered):
             where = where._replace(old=self._up(where.old))
-        parts = None if view.parts is None else tuple((rows, self._fetch(part)) for rows, part in view.parts)
-        keys, values = (view.keys, view.values) if parts else (self._up(view.keys), self._up(view.values))
         observer = None if view.observer is None else self._observe(view.observer)
-        return view._replace(keys=keys, values=values, key_pos=where, parts=parts, observer=observer)
+        return view._replace(keys=self._up(view.keys), values=self._up(view.values), key_pos=where, observer=observer)
 
     def _observe(self, observer: Any) -> Any:
         return lambda queries, probs: observer(self._down(queries), self._down(probs))
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
         """Rows are encoded on the device before they leave it, unless the policy does so when it reads them."""
         if self.layer.encodes_on_read:
 
@@ -110,10 +108,14 @@ class OffloadLayer(LayerCache):
                 k, v = encode(self._up(k), self._up(v), at)
                 return self._down(k), self._down(v)
 
-            return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, encode_there))
-        keys, values = encode(keys, values, pos)
-        as_they_are: Encode = lambda k, v, at: (k, v)  # noqa: E731
-        return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, as_they_are))
+        else:
+            keys, values = encode(keys, values, pos)
+
+            def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
+                return k, v  # encoded before
+
+        views = self.layer.update(self._down(keys), self._down(values), pos, encode_there)
+        return tuple([self._fetch(view) for view in views])
 
     # All else is the layer's
 

@@ -108,20 +108,20 @@ class SinksLayer(LayerCache):
 
     # What attention calls
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
         xp = self.ops.xp
         self._keys = xp.concat([self._seen(self._keys, pos.start), keys], axis=1)
         self._values = xp.concat([self._seen(self._values, pos.start), values], axis=1)
         self.start, self.stop = self._first(pos.start), pos.stop
-        parts = []
-        crowded = max(pos.start, min(pos.stop, self.ends.size))  # the first query that does not see all
+        views = []
+        crowded = max(pos.start, min(pos.stop, self.ends.size))  # the first query that does not see all rows before it
         if pos.start < crowded:
-            parts.append((slice(0, crowded - pos.start), self._whole(pos.start, crowded, encode)))
+            view = self._whole(pos.start, crowded, encode)
+            views.append(view._replace(queries=slice(0, crowded - pos.start)))
         for position in range(crowded, pos.stop):
             at = position - pos.start
-            parts.append((slice(at, at + 1), self._inside(position, encode)))
-        one = parts[0][1]
-        return one if len(parts) == 1 else one._replace(parts=tuple(parts))  # whose own rows nobody reads
+            views.append(self._inside(position, encode)._replace(queries=slice(at, at + 1)))
+        return tuple(views)
 
     def commit(self, pos: Span) -> None:
         self.done = pos.stop

@@ -55,7 +55,7 @@ class WindowLayer(LayerCache):
     def preview(self, pos: Span) -> View:
         return View(None, None, Span(max(pos.start - self.kept, 0), pos.stop), pos, self.kept + 1)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         old = self._old(pos.start)
         start, count = old.start, old.stop - old.start
         keys, values = encode(keys, values, pos)
@@ -69,7 +69,7 @@ class WindowLayer(LayerCache):
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start
         rows = slice(start, start + count + pos.size)
-        return View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1)
+        return (View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1),)
 
     @property
     def keys(self) -> Array:

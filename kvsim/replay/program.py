@@ -192,7 +192,7 @@ class Program:
         layer, view, registers = call.layer, call.view, self._registers
 
         def run() -> None:
-            shown: View = self._layers[layer].update(keys, values, self._pos, as_encoded)
+            (shown,) = self._layers[layer].update(keys, values, self._pos, as_encoded)
             expected = expected_view(view, self._pos)
             if shown[2:] != expected:
                 raise KvsimError(

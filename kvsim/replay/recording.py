@@ -213,9 +213,9 @@ class RecordingLayer:
     def __init__(self, tape: Tape, layer: int, real: Any) -> None:
         self.tape, self.layer, self.real = tape, layer, real
 
-    def update(self, keys: Recorded, values: Recorded, pos: Span, encode: Any) -> View:
+    def update(self, keys: Recorded, values: Recorded, pos: Span, encode: Any) -> tuple[View]:
         keys, values = encode(keys, values, pos)
         view: View = self.real.preview(pos)
         made = [self.tape.given((x.shape[0], view.key_pos.size, x.shape[2]), x.dtype) for x in (keys, values)]
         self.tape.calls.append(Shown(self.layer, (keys, values), (made[0], made[1]), view))
-        return view._replace(keys=made[0], values=made[1])
+        return (view._replace(keys=made[0], values=made[1]),)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from kvsim.arrays import Array
 from kvsim.config import Config, LayerKind
 from kvsim.ops import Ops
-from kvsim.spans import Scattered, Span, View, narrower
+from kvsim.spans import ALL_QUERIES, Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
@@ -18,9 +18,10 @@ PROJECTIONS = ("query", "key", "value")
 
 
 class LayerCache(Protocol):
-    """All that attention knows of a cache: it takes the new rows and answers with what is visible."""
+    """A cache, as attention sees it: `update` takes the new rows and returns the keys and values that their queries
+    may see, one `View` for each group of queries that see the same rows, in order."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View: ...
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]: ...
 
 
 class CrossCache(Protocol):
@@ -104,16 +105,12 @@ def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, pref
     return split_heads(ops, config, w, kind, ops.linear(f"{prefix}{kind}", x_TD, getattr(w, kind)))
 
 
-def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice | None, View]]:
-    """The queries `size` at a time, each block with the keys that some of it may see: what lies above the diagonal
-    or before the window is not computed. Without a size all at once: full squares. Where the cache shows different
-    rows to different queries, its own parts."""
+def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice, View]]:
+    """The view's queries, `size` at a time, each block with the keys that some query in it may see: nothing above the
+    diagonal or before the window is computed. size None, or scattered keys: all queries at once (full squares)."""
     query, key = view.query_pos, view.key_pos
-    if view.parts is not None:
-        yield from view.parts
-        return
     if size is None or query.size <= size or isinstance(key, Scattered):
-        yield None, view
+        yield ALL_QUERIES, view
         return
     for start in range(query.start, query.stop, size):
         part = Span(start, min(start + size, query.stop))
@@ -135,22 +132,19 @@ def attend_sequence(
     """The new tokens of one sequence against everything they may see: [T, H·K]."""
     xp = ops.xp
     k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
-    view = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
+    views = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
     q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
-    if view.parts is None:
-        q_GRTK = positions.rotate(kind.rope, q_GRTK, view.query_pos)
-    window = narrower(kind.window, view.window)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
     # In an encoder nothing is masked; and who watches is shown whole squares.
     size = ops.query_block if config.causal and not ops.watchers else None
-    for rows, part in in_blocks(view, window, size):
-        mask = positions.mask(part.query_pos, part.key_pos, window)
-        bias_GRTS = positions.bias(part.query_pos, part.key_pos)
-        q_GRNK = q_GRTK if rows is None else q_GRTK[:, :, rows, :]
-        if view.parts is not None:  # at positions of their own
-            q_GRNK = positions.rotate(kind.rope, q_GRNK, part.query_pos)
-        contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+    for view in views:
+        window = narrower(kind.window, view.window)
+        q_GRNK = positions.rotate(kind.rope, q_GRTK[:, :, view.queries, :], view.query_pos)
+        for rows, part in in_blocks(view, window, size):
+            mask = positions.mask(part.query_pos, part.key_pos, window)
+            bias_GRTS = positions.bias(part.query_pos, part.key_pos)
+            contexts.append(attend(ops, q_GRNK[:, :, rows, :], part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
     return merge_heads(ops, contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=2))
 
 

@@ -197,8 +197,8 @@ def test_one_bit_is_found_where_nothing_may_differ():
 
     class Nearly(POLICIES["static"]):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(values=view.values * (1.0 + 2.0**-52))
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(values=view.values * (1.0 + 2.0**-52)),)
 
     model = Model(PRIMES, random_weights(PRIMES), dtype="float64", backend="exact")
     with pytest.MonkeyPatch.context() as patch:

@@ -219,8 +219,8 @@ def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
 
     class EarlyRow(POLICIES["dynamic"]):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(query_pos=view.query_pos)
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(query_pos=view.query_pos),)
 
     monkeypatch.setitem(POLICIES, "dynamic", EarlyRow)
     model = kvsim.load("demo")
@@ -258,12 +258,12 @@ class Forgetful(POLICIES["dynamic"]):
 
     def update(self, keys, values, pos, encode):
         held = self.rows
-        view = super().update(keys, values, pos, encode)
+        views = super().update(keys, values, pos, encode)
         if pos.start:
             self.rows = held
             self._keys[:, held:, :] = 0.0
             self._values[:, held:, :] = 0.0
-        return view
+        return views
 
 
 def test_a_cache_that_forgets_fails_the_check(monkeypatch):

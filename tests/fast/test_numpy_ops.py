@@ -222,7 +222,7 @@ def test_blocks_leave_out_only_what_is_masked(start, rows, window, size, kept):
     keys = np.arange(key.start, key.stop)[None, :, None]
     seen = np.zeros((rows, key.size), bool)
     for which, part in in_blocks(View(keys, keys, key, query), window, size):
-        queries = slice(0, rows) if which is None else which
+        queries = slice(*which.indices(rows))
         assert part.query_pos == Span(query.start + queries.start, query.start + queries.stop)
         assert part.keys[0, :, 0].tolist() == list(range(part.key_pos.start, part.key_pos.stop))
         assert not seen[queries].any()

@@ -115,7 +115,7 @@ class EvictingLayer(LayerCache):
         """Where the row of a position from `since` on stands."""
         return int(self._old.shape[1]) + position - self.since
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         if pos.start != self.done:  # rows let go, or scores, are those of a step that not all layers have been through
             raise UsageError(
                 "the cache {spec} was interrupted while it let go of rows: clear it, or use a new one", spec=self.spec
@@ -126,7 +126,8 @@ class EvictingLayer(LayerCache):
         self._values = xp.concat([self._values[:, :held, :], values], axis=1)
         self.stop = pos.stop
         since = Span(self.since, self.stop)
-        return View(self._keys, self._values, Scattered(self._old, since) if self.since else since, pos)
+        key_pos = Scattered(self._old, since) if self.since else since
+        return (View(self._keys, self._values, key_pos, pos),)
 
     @abstractmethod
     def _choose(self, pos: Span) -> Array | None:
@@ -221,7 +222,7 @@ class ScoredLayer(EvictingLayer):
     def _begin(self, keys: Array) -> Array:
         """The scores that new rows begin with, [G, T], by their keys [G, T, K] without positions."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         held = self._scores[:, : self._column(pos.start)]
         self._next = self.ops.xp.concat([held, self._begin(keys)], axis=1)
         return super().update(keys, values, pos, encode)

@@ -24,8 +24,9 @@ class HeavyHittersLayer(ScoredLayer):
     def _begin(self, keys: Array) -> Array:
         return zeros(self.ops, keys.shape[0], keys.shape[1])
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        return super().update(keys, values, pos, encode)._replace(observer=self._observe)
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
+        (view,) = super().update(keys, values, pos, encode)
+        return (view._replace(observer=self._observe),)
 
     def _observe(self, queries: Array, probs: Array) -> None:
         """Add what some of the step's queries gave: to the first rows, where they were not shown the last."""

@@ -35,13 +35,13 @@ class SnapLayer(EvictingLayer):
     promise = Words("B rows of each head after a prompt: its last 32, and those that these look at")
     paper = "arXiv:2404.14469"
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        view = super().update(keys, values, pos, encode)
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
+        (view,) = super().update(keys, values, pos, encode)
         if pos.size == 1:
-            return view
+            return (view,)
         self._votes = zeros(self.ops, self.shape.n_heads, self.rows)
         self._unasked = pos.size - self._window(pos)  # queries to come before the window
-        return view._replace(observer=self._observe)
+        return (view._replace(observer=self._observe),)
 
     def _window(self, pos: Span) -> int:
         return min(WINDOW, pos.size, self.budget)

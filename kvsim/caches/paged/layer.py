@@ -74,14 +74,14 @@ class PagedLayer(LayerCache):
     def preview(self, pos: Span) -> View:
         return View(None, None, Span(self._first(pos.start), pos.stop), pos)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         self.rows = pos.start
         self.table.prepare(pos)
         keys, values = encode(keys, values, pos)
         self.stored.write(self.table, pos, keys, values)
         self.rows = pos.stop
         seen = Span(self._first(pos.start), pos.stop)
-        return View(*self.stored.read(self.table, seen), seen, pos)
+        return (View(*self.stored.read(self.table, seen), seen, pos),)
 
     @property
     def keys(self) -> Array:

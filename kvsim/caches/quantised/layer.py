@@ -116,7 +116,7 @@ class QuantisedLayer(LayerCache):
     def preview(self, pos: Span) -> View:
         return View(None, None, Span(0, pos.stop), pos)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         if pos.start < self.quantised:
             raise UsageError(
                 "cannot write at {start}: the rows before {rows} are quantised, by a step that was interrupted while"
@@ -131,7 +131,7 @@ class QuantisedLayer(LayerCache):
         self._keys[:, place, :] = keys
         self._values[:, place, :] = values
         self.rows = pos.stop
-        return View(self.keys, self.values, Span(0, pos.stop), pos)
+        return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     def commit(self, pos: Span) -> None:
         ops, count = self.ops, self.options.quantised(pos.stop) - self.quantised

@@ -193,7 +193,7 @@ def step(layer, keys, start, probs=None):
     """One step of one head whose keys are given, and what its queries looked at: [T, S]."""
     pos = Span(start, start + len(keys))
     rows = np.array(keys, dtype=np.float64).reshape(1, -1, 1)
-    view = layer.update(rows, -rows, pos, lambda k, v, _: (k, v))
+    (view,) = layer.update(rows, -rows, pos, lambda k, v, _: (k, v))
     if probs is not None:
         view.observe(None, np.array(probs, dtype=np.float64)[None, None])
     layer.commit(pos)

@@ -61,7 +61,7 @@ def feed(layer, made, sizes, start=0):
     views = []
     for size in sizes:
         pos = Span(start, start + size)
-        views.append(layer.update(*(x[:, start : pos.stop, :] for x in made), pos, lambda k, v, _: (k, v)))
+        views += layer.update(*(x[:, start : pos.stop, :] for x in made), pos, lambda k, v, _: (k, v))
         layer.commit(pos)
         start = pos.stop
     return views
