@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from kvsim.arrays import Array
 from kvsim.config import Config, LayerKind
 from kvsim.ops import Ops
-from kvsim.spans import ALL_QUERIES, Scattered, Span, View, narrower
+from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
@@ -99,12 +99,12 @@ def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, pref
     return y_TXK
 
 
-def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice, View]]:
-    """The view's queries, `size` at a time, each block with the keys that some query in it may see: nothing above the
-    diagonal or before the window is computed. size None, or scattered keys: all queries at once (full squares)."""
+def in_blocks(q_GRNK: Array, view: View, window: int | None, size: int | None) -> Iterator[tuple[Array, View]]:
+    """The view's N queries, `size` at a time, each block with the keys that some query in it may see: nothing above
+    the diagonal or before the window is computed. size None, or scattered keys: all queries at once (full squares)."""
     query, key = view.query_pos, view.key_pos
     if size is None or query.size <= size or isinstance(key, Scattered):
-        yield ALL_QUERIES, view
+        yield q_GRNK, view
         return
     for start in range(query.start, query.stop, size):
         part = Span(start, min(start + size, query.stop))
@@ -112,7 +112,7 @@ def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tupl
         columns = slice(seen.start - key.start, seen.stop - key.start)
         rows = slice(part.start - query.start, part.stop - query.start)
         yield (
-            rows,
+            q_GRNK[:, :, rows, :],
             view._replace(
                 keys=view.keys[:, columns, :], values=view.values[:, columns, :], key_pos=seen, query_pos=part
             ),
@@ -134,11 +134,13 @@ def attend_sequence(
     size = ops.query_block if config.causal and not ops.watchers else None
     for view in views:
         window = narrower(kind.window, view.window)
-        q_GRNK = positions.rotate(kind.rope, q_GRTK[:, :, view.queries, :], view.query_pos)
-        for rows, part in in_blocks(view, window, size):
+        blocks = in_blocks(
+            positions.rotate(kind.rope, q_GRTK[:, :, view.queries, :], view.query_pos), view, window, size
+        )
+        for q_GRNK, part in blocks:
             mask = positions.mask(part.query_pos, part.key_pos, window)
             bias_GRTS = positions.bias(part.query_pos, part.key_pos)
-            contexts.append(attend(ops, q_GRNK[:, :, rows, :], part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+            contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
     return merge_heads(ops, contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=2))
 
 
