@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
 from kvsim.caches.cache import Cache, check_room
 from kvsim.caches.cross import same_source
-from kvsim.caches.paged.pool import Pool
 from kvsim.checks import check_ids
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
@@ -23,6 +22,9 @@ from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
+
+if TYPE_CHECKING:
+    from kvsim.caches.paged.pool import Pool
 
 Logits = Literal["all", "last"]
 # Queries that attention computes at a time. "blocked" computes little above the diagonal (latent
@@ -88,7 +90,7 @@ class Model:
         """An empty cache for one sequence: "none", "dynamic", "static:4096"."""
         return new_cache(spec, self.config, self.ops)
 
-    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> Pool:
+    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> "Pool":
         """Room for many sequences in `blocks` blocks: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
         return new_pool(spec, self.config, self.ops, blocks)
 

@@ -8,16 +8,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
-
-if TYPE_CHECKING:
-    from kvsim.caches.cache import Cache
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
@@ -96,7 +93,9 @@ class LayerCache(ABC):
 
     keeps: ClassVar[bool] = True  # False: every step starts from nothing
     encodes_on_read: ClassVar[bool] = False  # are positions worked in when rows are read, not when they are written?
-    by_layer: ClassVar[bool] = True  # are a layer's rows its own, and not blocks of a pool?
+    in_pool: ClassVar[bool] = False  # are rows stored in the blocks of a pool?
+    takes_windows: ClassVar[bool] = False  # also layers whose attention has a window? If not, these are WindowLayers
+    wraps: ClassVar[bool] = False  # are its options the spec of another policy?
     symbolic: ClassVar[bool] = False  # do its shapes follow from lengths alone, as polynomials?
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
@@ -139,21 +138,13 @@ class LayerCache(ABC):
         return Fraction(shape.row_bytes(ops))
 
     @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> "list[LayerCache]":
-        """An empty layer for each of the model's. Layers with a window of their own keep that window."""
-        from kvsim.caches.window import WindowLayer
-
-        shape = layer_shape(config)
-        windows = [kind.window for kind in config.layers]
-        return [cls(ops, shape, options) if w is None else WindowLayer(ops, shape, w) for w in windows]
+    def new_layer(cls, ops: Ops, shape: Shape, options: Any, window: int | None) -> "LayerCache":
+        """An empty layer. `window`: that of the model's attention in this layer; not None only if `takes_windows`."""
+        return cls(ops, shape, options)
 
     @classmethod
-    def make_cache(cls, spec: str, config: Config, ops: Ops, options: Any) -> "Cache":
-        """An empty cache of this policy for one sequence."""
-        from kvsim.caches.cache import Cache
-
-        layers = cls.make_layers(config, ops, options)
-        return Cache(spec, config, ops, layers, cls.capacity(options), cls.is_lossless(config, options))
+    def check_wrapped(cls, spec: str, policy: "type[LayerCache]") -> None:
+        """UsageError: this policy, which `wraps` another, cannot wrap the `policy` of `spec`."""
 
     # What attention calls
 

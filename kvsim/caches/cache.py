@@ -5,6 +5,7 @@ from typing import Any
 
 from kvsim.caches.base import LayerCache, Shape, Waste
 from kvsim.caches.cross import CrossLayer
+from kvsim.checks import check_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -72,7 +73,8 @@ class Cache:
         UsageError, and nothing is changed: more than it has seen, or rows that are no longer there as a fresh run
         would have them (let go, quantised).
         """
-        if isinstance(length, bool) or not hasattr(length, "__index__") or not 0 <= length <= self.seen:
+        length = check_whole("length", length, 0)
+        if length > self.seen:
             raise UsageError("cannot crop to {length} tokens: the cache has seen {seen}", length=length, seen=self.seen)
         if length == self.seen:
             return

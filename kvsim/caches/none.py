@@ -6,8 +6,7 @@ Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, no
 from fractions import Fraction
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, layer_shape
-from kvsim.config import Config
+from kvsim.caches.base import Encode, LayerCache, Shape, State
 from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
@@ -20,14 +19,11 @@ class NoLayer(LayerCache):
     promise = Words("nothing: everything is computed again at every step")
     keeps = False
     symbolic = True
+    takes_windows = True
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: None) -> Fraction:
         return Fraction(0)
-
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: None) -> list[LayerCache]:
-        return [cls(ops, layer_shape(config), options) for _ in config.layers]
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         keys, values = encode(keys, values, pos)

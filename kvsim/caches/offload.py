@@ -5,14 +5,17 @@ On NumPy host and device are one: nothing is copied, and what a device would hav
 copies are real.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvsim.arrays import Array, get_backend
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, layer_shape
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Scattered, Span, View
+
+if TYPE_CHECKING:
+    from kvsim.caches.specs import Spec
 
 ON_HOST = ("numpy", "exact", "meta")
 
@@ -28,25 +31,26 @@ class OffloadLayer(LayerCache):
     example = "offload:dynamic"
     promise = Words("that of the policy after the colon; rows live on the host and are fetched for each step")
     paper = "arXiv:2303.06865"
+    wraps = True
 
-    def __init__(self, ops: Ops, shape: Shape, options: Any, layer: LayerCache) -> None:
+    def __init__(self, ops: Ops, shape: Shape, options: "Spec", layer: LayerCache) -> None:
         super().__init__(ops, shape, options)
         self.layer = layer
         self.stored_bytes = self.fetched_bytes = 0
 
     @classmethod
-    def read_options(cls, name: str, text: str) -> Any:
-        from kvsim.caches import parse_spec
-
+    def read_options(cls, name: str, text: str) -> str:
         if not text or text == ":":
             raise UsageError("the cache {name} needs a policy, as in {example}", name=name, example=cls.example)
-        kept = parse_spec(text)
-        if not (kept.policy.keeps and kept.policy.by_layer):
-            raise UsageError("the cache {spec} cannot be offloaded: its rows are not a layer's own", spec=str(kept))
-        return kept
+        return text
 
     @classmethod
-    def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
+    def check_wrapped(cls, spec: str, policy: type[LayerCache]) -> None:
+        if not policy.keeps or policy.in_pool:
+            raise UsageError("the cache {spec} cannot be offloaded: its rows are not a layer's own", spec=spec)
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: "Spec") -> None:
         if not ops.backend.holds_data:
             return
         if ops.dtype_name not in get_backend("numpy").dtypes:
@@ -57,19 +61,12 @@ class OffloadLayer(LayerCache):
         options.policy.check(str(options), config, host_ops(ops), options.options)
 
     @classmethod
-    def is_lossless(cls, config: Config, options: Any) -> bool:
-        lossless: bool = options.policy.is_lossless(config, options.options)
-        return lossless
+    def is_lossless(cls, config: Config, options: "Spec") -> bool:
+        return options.policy.is_lossless(config, options.options)
 
     @classmethod
-    def capacity(cls, options: Any) -> int | None:
-        capacity: int | None = options.policy.capacity(options.options)
-        return capacity
-
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
-        kept = options.policy.make_layers(config, host_ops(ops), options.options)
-        return [cls(ops, layer_shape(config), options, layer) for layer in kept]
+    def capacity(cls, options: "Spec") -> int | None:
+        return options.policy.capacity(options.options)
 
     # Copies
 

@@ -9,7 +9,7 @@ its tokens are cut into steps.
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, layer_shape, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
@@ -27,6 +27,7 @@ class WindowLayer(LayerCache):
     paper = "arXiv:2310.06825"
     lossless = False
     symbolic = True
+    takes_windows = True
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)
@@ -43,9 +44,8 @@ class WindowLayer(LayerCache):
         return all(kind.window is not None and kind.window <= options for kind in config.layers)
 
     @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: int) -> list[LayerCache]:
-        windows = [kind.window or options for kind in config.layers]
-        return [cls(ops, layer_shape(config), min(options, window)) for window in windows]
+    def new_layer(cls, ops: Ops, shape: Shape, options: int, window: int | None) -> LayerCache:
+        return cls(ops, shape, options if window is None else min(options, window))
 
     def _old(self, stop: int) -> slice:
         """The columns of the rows that a query at position `stop` can see of those before it."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES, parse_spec
+from kvsim.caches.specs import POLICIES, parse_spec
 from kvsim.config import BY_LENGTH
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError

@@ -161,8 +161,10 @@ def test_a_window_goes_back_as_far_as_its_rows_are_there():
 def test_a_crop_that_cannot_be():
     cache = make_model(PRIMES).new_cache()
     make_model(PRIMES)([1, 2, 3], cache)
-    for length in (4, -1, 1.5, True, "2"):
-        with pytest.raises(UsageError, match="cannot crop to"):
+    with pytest.raises(UsageError, match="cannot crop to 4 tokens: the cache has seen 3"):
+        cache.crop(4)
+    for length in (-1, 1.5, True, "2"):
+        with pytest.raises(UsageError, match="length must be a whole number of at least 0, got"):
             cache.crop(length)
     assert cache.seen == 3
     with pytest.raises(UsageError, match="there is no cache 1: there are 1"):

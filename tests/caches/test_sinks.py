@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvsim.caches import parse_spec
+from kvsim.caches.specs import parse_spec
 from kvsim.config import Rope
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError

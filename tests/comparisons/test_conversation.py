@@ -323,7 +323,7 @@ def test_a_separator_stands_between():
 
 def test_a_fault_in_the_cache_is_found(monkeypatch):
     """The counts of a cache that forgets are right; the logits tell."""
-    from kvsim.caches import POLICIES
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)

@@ -7,13 +7,73 @@ from operator import index
 from weakref import WeakSet
 
 from kvsim.caches.base import layer_shape
+from kvsim.caches.cache import Cache
 from kvsim.caches.paged.blocks import BlockPool, prefix_key
-from kvsim.caches.paged.layer import PagedCache, PagedLayer
+from kvsim.caches.paged.layer import PagedLayer
 from kvsim.caches.paged.table import Rows, Table, blocks_for
 from kvsim.config import BY_LENGTH, Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
 from kvsim.spans import Span
+
+ID_BYTES = 4  # of a block's number in a block table: int32
+
+
+class PagedCache(Cache):
+    """The cache of one sequence in a pool. Without anybody who has it any more, its blocks are free."""
+
+    pool: "Pool"
+    layers: list[PagedLayer]  # type: ignore[assignment]
+
+    def __init__(self, pool: "Pool", config: Config, ops: Ops, layers: list[PagedLayer], table: Table) -> None:
+        super().__init__(pool.spec, config, ops, [*layers], None, lossless=True)
+        self.pool, self.table = pool, table
+        self.prefixes: list[bytes] = []  # what its full blocks end, as far as others may find them
+
+    def admit(self, count: int) -> Span:
+        pos = super().admit(count)
+        self.pool.check_room([(self, pos)])
+        return pos
+
+    def commit(self, pos: Span, ids: Sequence[int] = ()) -> None:
+        super().commit(pos, ids)
+        size = self.pool.size
+        if not self.pool.finds or len(self.ids) != self.seen:
+            return
+        for i in range(len(self.prefixes), self.seen // size):
+            parent = self.prefixes[-1] if self.prefixes else b""
+            self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
+            self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
+
+    def crop(self, length: int) -> None:
+        super().crop(length)
+        for layer in self.layers:  # an interrupted step may have left more
+            layer.rows = self.seen
+        self.table.crop(self.seen)
+        del self.prefixes[self.seen // self.pool.size :]
+
+    def begin(self, blocks: list[int], ids: list[int], prefixes: list[bytes]) -> None:
+        """An empty cache goes on after the tokens `ids`, whose rows stand in `blocks`: it shares them."""
+        self.table.crop(0)  # what an interrupted step may have left
+        self.table.take(blocks)
+        for layer in self.layers:
+            layer.rows = len(ids)
+        self.seen, self.ids, self.prefixes = len(ids), [*ids], [*prefixes]
+
+    def _empty(self) -> "PagedCache":
+        return self.pool.new_cache()
+
+    def _hand_rows(self, other: "PagedCache") -> None:
+        other.begin(self.table.blocks[: blocks_for(self.seen, self.pool.size)], self.ids, self.prefixes)
+        for layer in other.layers:
+            layer.rows = self.seen  # a run of shapes has no ids
+
+    def _drop_rows(self) -> None:
+        self.begin([], [], [])
+
+    @property
+    def metadata_bytes(self) -> int:
+        return super().metadata_bytes + ID_BYTES * len(self.table.blocks)
 
 
 class Pool:

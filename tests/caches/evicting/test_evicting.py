@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kvsim.caches import parse_spec
 from kvsim.caches.evicting.base import EvictingLayer, best_columns
 from kvsim.caches.evicting.snapkv import max_pooled
+from kvsim.caches.specs import parse_spec
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights

@@ -22,7 +22,7 @@ def test_a_pool_is_made_of_blocks():
         with pytest.raises(UsageError, match=f"a pool is made of blocks: use paged:16, not {spec}"):
             model.new_pool(spec)
     for blocks in (0, -1, 1.5, True, "4"):
-        with pytest.raises(UsageError, match="the number of blocks must be at least 1, or None"):
+        with pytest.raises(UsageError, match="blocks must be a whole number of at least 1, got"):
             model.new_pool("paged:4", blocks=blocks)
     with pytest.raises(UsageError, match="more than can be allocated"):
         model.new_pool("paged:16", blocks=10**15)

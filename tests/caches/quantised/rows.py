@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kvsim.arrays import get_backend
-from kvsim.caches import parse_spec
 from kvsim.caches.base import Shape
+from kvsim.caches.specs import parse_spec
 from kvsim.config import Alibi, Latent, LayerKind
 from kvsim.model import make_ops
 from kvsim.spans import Span

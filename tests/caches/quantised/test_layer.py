@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.arrays import get_backend
-from kvsim.caches import new_cache, parse_spec
+from kvsim.caches import new_cache
 from kvsim.caches.base import Shape
 from kvsim.caches.quantised import layer as quantised
 from kvsim.caches.quantised.layer import Int8Layer
 from kvsim.caches.quantised.options import Options
+from kvsim.caches.specs import parse_spec
 from kvsim.caches.window import WindowLayer
 from kvsim.config import LayerKind
 from kvsim.errors import UsageError
