@@ -59,7 +59,7 @@ def test_a_class_can_be_a_policy(monkeypatch):
     [
         ('from kvsim.cli import run; run(["trace", "中华人民"])', ["dynamic", "none"]),  # with and without a cache
         (
-            'import kvsim; kvsim.generate(kvsim.load("demo"), "中华", 2, cache="offload:window:5")',
+            'import kvsim; kvsim.generate(kvsim.load("demo"), [5], 2, cache="offload:window:5")',
             ["offload", "window"],
         ),
     ],
