@@ -1,7 +1,7 @@
 """The same operations for NumPy on the processor, made fast: results are written over what is used up, and large
 arrays are worked on in blocks of rows that stay in the processor's cache, on several threads where that pays.
 
-Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing that was shown is overwritten.
+Results are those of `kvsim.ops` up to rounding. No array that a watcher was shown is overwritten.
 """
 
 import math
@@ -82,7 +82,7 @@ class FastOps(Ops):
         return x
 
     def masked(self, scores: Array, allowed: Array, first: int) -> Array:
-        if self.watchers:
+        if self.was_shown(scores):
             return super().masked(scores, allowed, first)
         part = scores[..., first:]
         np.copyto(part, -math.inf, where=~allowed[..., first:])
@@ -105,7 +105,7 @@ class FastOps(Ops):
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
             return super().softmax(scores, sinks)
-        out = np.empty_like(scores) if self.watchers else scores
+        out = np.empty_like(scores) if self.was_shown(scores) else scores
         if scores.nbytes <= BLOCK_BYTES:
             _softmax(scores, out)
             return out

@@ -14,6 +14,8 @@ from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
+SQUARES = ("scores", "capped", "masked", "probs")  # places whose arrays have a row for every query
+
 
 class LayerCache(Protocol):
     """A cache, as attention sees it: `update` takes the new rows and returns the keys and values that their queries
@@ -130,8 +132,8 @@ def attend_sequence(
     q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
-    # In an encoder nothing is masked; and who watches is shown whole squares.
-    size = ops.query_block if config.causal and not ops.watchers else None
+    # In an encoder nothing is masked; and whoever watches a square is shown all of it.
+    size = None if not config.causal or ops.is_watched(*SQUARES) else ops.query_block
     for view in views:
         window = narrower(kind.window, view.window)
         blocks = in_blocks(

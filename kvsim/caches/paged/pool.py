@@ -4,6 +4,7 @@ never come, and texts with one beginning hold it once."""
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import Any
 from weakref import WeakSet
 
 from kvsim.caches.base import layer_shape
@@ -20,7 +21,11 @@ ID_BYTES = 4  # of a block's number in a block table: int32
 
 
 class PagedCache(Cache):
-    """The cache of one sequence in a pool. Without anybody who has it any more, its blocks are free."""
+    """The cache of one sequence in a pool; its blocks are released when it is garbage-collected.
+
+    A deep copy has its own copy of the pool, in which only the caches copied with it hold blocks; `fork` stays in the
+    same pool.
+    """
 
     pool: "Pool"
     layers: list[PagedLayer]  # type: ignore[assignment]
@@ -28,7 +33,11 @@ class PagedCache(Cache):
     def __init__(self, pool: "Pool", config: Config, ops: Ops, layers: list[PagedLayer], table: Table) -> None:
         super().__init__(pool.spec, config, ops, [*layers], None, lossless=True)
         self.pool, self.table = pool, table
-        self.prefixes: list[bytes] = []  # what its full blocks end, as far as others may find them
+        self.prefixes: list[bytes] = []  # keys of the prefixes that its full blocks end, as far as others may find them
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.pool.add(self)
 
     def admit(self, count: int) -> Span:
         pos = super().admit(count)
@@ -106,8 +115,20 @@ class Pool:
             PagedLayer(self.ops, rows.shape, self.size, kind.window, rows, table, self.alone) for kind, rows in pairs
         ]
         cache = PagedCache(self, self.config, self.ops, layers, table)
-        self._caches.add(cache)
+        self.add(cache)
         return cache
+
+    def add(self, cache: PagedCache) -> None:
+        """The cache's rows stand here: they count as held for as long as it lives."""
+        self._caches.add(cache)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy knows the caches that are copied with it: each adds itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "_caches"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._caches = WeakSet()
 
     def reuse(self, cache: PagedCache, ids: Iterable[int]) -> int:
         """Let an empty cache begin with the longest prefix of `ids` whose full blocks the pool has, and say how many
