@@ -79,6 +79,15 @@ def layer_shape(config: Config) -> Shape:
     return Shape(1, latent.rank, latent.d_rope)
 
 
+def describe(kind: str, spec: str, config: Config, ops: Ops, contents: str) -> str:
+    """The repr of a cache or pool: one line of at most 200 characters. `contents`: what it holds."""
+    shape = layer_shape(config)
+    sizes = f"{config.n_layers} layers of {shape.n_heads} heads ({shape.d_key} + {shape.d_value})"
+    spec = spec if len(spec) <= 60 else f"{spec[:57]}..."
+    line = f"<kvsim.{kind} {spec}: {config.family}, {sizes}, {ops.dtype_name} on {ops.backend.name}; {contents}>"
+    return line if len(line) <= 200 else f"{line[:196]}...>"
+
+
 class LayerCache(ABC):
     """One layer's rows. `update` writes at `pos` and drops whatever stood there or after, so that a
     forward pass which was interrupted leaves nothing behind: its rows are overwritten by the next. What cannot be

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kvsim.caches.base import LayerCache, Shape, Waste
+from kvsim.caches.base import LayerCache, Shape, Waste, describe
 from kvsim.caches.cross import CrossLayer
 from kvsim.checks import check_whole
 from kvsim.config import Config
@@ -41,6 +41,10 @@ class Cache:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "fitted"}
+
+    def __repr__(self) -> str:
+        contents = f"{self.seen} tokens, {self.allocated_bytes} bytes"
+        return describe("Cache", self.spec, self.config, self.ops, contents)
 
     # What the model calls
 

@@ -33,6 +33,29 @@ def test_every_policy_is_here():
 
 
 @pytest.mark.parametrize("spec", SPECS)
+def test_repr_is_one_line(spec):
+    if spec.startswith("fp8"):
+        pytest.importorskip("ml_dtypes")
+    model = make(PRIMES, "numpy", "float32")
+    cache = model.new_cache(spec)
+    model([1, 2, 3], cache)
+    seen = 0 if spec == "none" else 3
+    sizes = "2 layers of 3 heads (10 + 10), float32 on numpy"
+    assert repr(cache) == (
+        f"<kvsim.Cache {cache.spec}: {PRIMES.family}, {sizes}; {seen} tokens, {cache.allocated_bytes} bytes>"
+    )
+    assert len(repr(cache)) <= 200
+
+
+def test_a_long_repr_is_cut():
+    spec = "offload:" * 40 + "int8:residual=2,group=2,head"
+    cache = make(PRIMES, "numpy", "float32").new_cache(spec)
+    assert len(repr(cache)) <= 200
+    assert repr(cache).startswith("<kvsim.Cache offload:offload:")
+    assert repr(cache).endswith("; 0 tokens, 0 bytes>")
+
+
+@pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("name", ZOO)
 def test_a_model_and_a_policy(name, spec, tmp_path):
     config = ZOO[name]

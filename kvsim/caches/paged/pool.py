@@ -7,7 +7,7 @@ from operator import index
 from typing import Any
 from weakref import WeakSet
 
-from kvsim.caches.base import layer_shape
+from kvsim.caches.base import describe, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.paged.blocks import BlockPool, prefix_key
 from kvsim.caches.paged.layer import PagedLayer
@@ -105,7 +105,9 @@ class Pool:
         self._caches: WeakSet[PagedCache] = WeakSet()
 
     def __repr__(self) -> str:
-        return f"<kvsim Pool {self.spec}: {self.held} blocks in use, {self.free} free>"
+        free = "any number" if self.free is None else self.free
+        contents = f"{self.held} blocks in use, {free} free, {self.allocated_bytes} bytes"
+        return describe("Pool", self.spec, self.config, self.ops, contents)
 
     def new_cache(self) -> PagedCache:
         """An empty cache for one sequence, whose rows stand in this pool."""

@@ -28,9 +28,13 @@ def test_a_pool_is_made_of_blocks():
         model.new_pool("paged:16", blocks=10**15)
     pool = model.new_pool("paged:4", blocks=6)
     assert (pool.size, pool.blocks, pool.held, pool.free, pool.kept, pool.spec) == (4, 6, 0, 6, 0, "paged:4")
-    assert repr(pool) == "<kvsim Pool paged:4: 0 blocks in use, 6 free>"
+    assert repr(pool) == (
+        "<kvsim.Pool paged:4: llama, 2 layers of 3 heads (10 + 10), float64 on numpy;"
+        " 0 blocks in use, 6 free, 23040 bytes>"
+    )
     endless = model.new_pool()
     assert (endless.spec, endless.blocks, endless.free) == ("paged:16", None, None)
+    assert repr(endless).endswith("; 0 blocks in use, any number free, 0 bytes>")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
