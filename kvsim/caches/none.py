@@ -1,6 +1,6 @@
 """`none`: keeps nothing, so the model is fed the whole text at every step. Lossless.
 
-Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, not a mode of its own.
+Its `seen` stays 0, so the loop `model(ids[cache.seen:], cache)` recomputes everything without a branch of its own.
 """
 
 from fractions import Fraction
@@ -13,7 +13,7 @@ from kvsim.spans import Span, View
 
 
 class NoLayer(LayerCache):
-    """Answers with the new rows alone."""
+    """Returns the new rows only."""
 
     example = "none"
     promise = Words("nothing: everything is computed again at every step")
@@ -44,10 +44,10 @@ class NoLayer(LayerCache):
         return 0
 
     def crop(self, length: int) -> None:
-        """There is nothing to forget."""
+        """Nothing to discard."""
 
     def state(self) -> State:
         return State({}, {})
 
     def restore(self, state: State) -> None:
-        """There is nothing to hold."""
+        """Nothing to restore."""

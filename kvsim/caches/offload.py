@@ -1,8 +1,7 @@
-"""`offload:POLICY`: rows are kept on the host, by whichever policy, and fetched for each step (as in FlexGen,
+"""`offload:POLICY`: the rows of another policy are stored on the host and copied to the device for each step (FlexGen,
 arXiv:2303.06865).
 
-On NumPy host and device are one: nothing is copied, and what a device would have to copy is counted. Elsewhere the
-copies are real.
+On NumPy the host is the device: nothing is copied, but the bytes that a device would copy are counted.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,15 +20,15 @@ ON_HOST = ("numpy", "exact", "meta")
 
 
 def host_ops(ops: Ops) -> Ops:
-    """Operations where the rows are kept: `ops` itself if that is where it is."""
+    """Operations on the host: `ops` itself if its arrays are there already."""
     return ops if ops.backend.name in ON_HOST else Ops(get_backend("numpy"), ops.dtype_name)
 
 
 class OffloadLayer(LayerCache):
-    """A layer of another policy on the host. `stored_bytes` went there, `fetched_bytes` came back, in all."""
+    """A layer of another policy on the host. `stored_bytes` and `fetched_bytes` count all copies to it and from it."""
 
     example = "offload:dynamic"
-    promise = Words("that of the policy after the colon; rows live on the host and are fetched for each step")
+    promise = Words("as the policy after the colon; rows are stored on the host and fetched for each step")
     paper = "arXiv:2303.06865"
     wraps = True
 
@@ -47,7 +46,7 @@ class OffloadLayer(LayerCache):
     @classmethod
     def check_wrapped(cls, spec: str, policy: type[LayerCache]) -> None:
         if not policy.keeps or policy.in_pool:
-            raise UsageError("the cache {spec} cannot be offloaded: its rows are not a layer's own", spec=spec)
+            raise UsageError("the cache {spec} cannot be offloaded: its rows are in a pool or not kept", spec=spec)
 
     @classmethod
     def check(cls, spec: str, config: Config, ops: Ops, options: "Spec") -> None:
@@ -55,7 +54,7 @@ class OffloadLayer(LayerCache):
             return
         if ops.dtype_name not in get_backend("numpy").dtypes:
             raise UsageError(
-                "rows in {dtype} cannot be kept on the host, which has no such numbers: use float16 or float32",
+                "rows in {dtype} cannot be stored on the host: NumPy does not support it, use float16 or float32",
                 dtype=shortened(ops.dtype_name),
             )
         options.policy.check(str(options), config, host_ops(ops), options.options)
@@ -68,7 +67,7 @@ class OffloadLayer(LayerCache):
     def capacity(cls, options: "Spec") -> int | None:
         return options.policy.capacity(options.options)
 
-    # Copies
+    # Copies between host and device
 
     def _bytes(self, x: Array) -> int:
         bits = 64 if x.dtype == self.ops.xp.int64 else 8 * self.ops.item_bytes
@@ -98,7 +97,8 @@ class OffloadLayer(LayerCache):
         return lambda queries, probs: observer(self._down(queries), self._down(probs))
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
-        """Rows are encoded on the device before they leave it, unless the policy does so when it reads them."""
+        """Positions are always encoded on the device: before rows are stored, or, if the policy encodes on read, in a
+        round trip of the rows that it reads."""
         if self.layer.encodes_on_read:
 
             def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
@@ -109,12 +109,12 @@ class OffloadLayer(LayerCache):
             keys, values = encode(keys, values, pos)
 
             def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
-                return k, v  # encoded before
+                return k, v  # encoded already
 
         views = self.layer.update(self._down(keys), self._down(values), pos, encode_there)
         return tuple([self._fetch(view) for view in views])
 
-    # All else is the layer's
+    # Everything else is that of the layer on the host
 
     @property
     def home(self) -> Ops:

@@ -1,6 +1,6 @@
-"""`static:N`: room for N tokens from the start, and never more. Lossless.
+"""`static:N`: capacity for N tokens, allocated once. Lossless.
 
-What compiled engines use: no array ever changes its size. Rows not filled are never returned.
+No array ever changes its size, as compiled engines require. Unfilled rows are never returned.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from kvsim.ops import Ops
 
 
 class StaticLayer(BufferLayer):
-    """N rows, allocated once, in every layer: also in one with a window."""
+    """N rows, allocated once, in every layer, including layers with a window."""
 
     example = "static:4096"
     promise = Words("every row; room for N tokens from the start, and never more")
@@ -30,4 +30,4 @@ class StaticLayer(BufferLayer):
         return options
 
     def _make_room(self, needed: int) -> None:
-        """Nothing to do: `Cache.admit` has refused what does not fit."""
+        """Nothing to do: `Cache.admit` refuses tokens beyond the capacity."""

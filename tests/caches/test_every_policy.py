@@ -22,7 +22,7 @@ REFUSED = {  # with their reasons
     "snapkv": "relative position biases",
     "knorm": "relative position biases|normalised latents",
     "int8": "shares scales",
-    "int4": "packs two numbers of a head to a byte",
+    "int4": "packs two elements of a head into a byte",
 }
 
 

@@ -1,7 +1,8 @@
-"""`paged:B`: rows in blocks of B tokens that need not lie one after the other (vLLM, arXiv:2309.06180). Lossless.
+"""`paged:B`: rows in blocks of B tokens, which need not be contiguous (PagedAttention, arXiv:2309.06180). Lossless.
 
-A fork shares all blocks and copies one only when it is written; a pool (`kvsim.caches.paged.pool`) lets sequences share
-those of one beginning. Every row stays, also where the layer has a window: it shows the queries what they can see.
+A fork shares all blocks and copies a block only when it is written; in a pool (`kvsim.caches.paged.pool`) sequences
+share the blocks of a common prefix. Every row is kept, also in layers with a window; their views contain only the rows
+that the queries can see.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from kvsim.spans import Span, View
 
 
 class PagedLayer(LayerCache):
-    """What one sequence has in one layer of a pool. Its table, which all layers of the sequence share, says where."""
+    """The rows of one sequence in one layer of a pool. All layers of the sequence share one block table."""
 
     example = "paged:16"
     promise = Words("every row, in blocks of B tokens; forks share blocks and copy one when they write it")
@@ -34,10 +35,10 @@ class PagedLayer(LayerCache):
         alone: bool = True,
     ) -> None:
         super().__init__(ops, shape, options)
-        self.window = window  # the model's own, of this layer
+        self.window = window  # that of the model's attention in this layer
         self.stored = stored or Rows(ops, shape, options, 0)
         self.table = table or Table(BlockPool(None, options), [self.stored])
-        self.alone = alone  # are free blocks there for this sequence (and its forks) only?
+        self.alone = alone  # is the pool used by this sequence and its forks only?
         self.rows = 0
 
     @classmethod
@@ -45,12 +46,12 @@ class PagedLayer(LayerCache):
         return read_whole(text, name, cls.example)
 
     def _first(self, stop: int) -> int:
-        """The first row that a query at position `stop` can see."""
+        """The position of the first row that a query at `stop` can see."""
         return 0 if self.window is None else max(stop + 1 - self.window, 0)
 
     @property
     def needed(self) -> Span:
-        """The rows that some query to come can see."""
+        """The positions of the rows that a later query can see."""
         return Span(self._first(self.rows), self.rows)
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
@@ -76,18 +77,17 @@ class PagedLayer(LayerCache):
 
     @property
     def _spare(self) -> int:
-        """Bytes of the free blocks that nobody else can get."""
+        """Bytes of the free blocks of a pool used by this sequence only."""
         return (self.stored.blocks - self.table.pool.held) * self.stored.block_bytes if self.alone else 0
 
     @property
     def allocated_bytes(self) -> int:
-        """All arrays of a sequence that is alone; of others the blocks they hold, shared ones too."""
+        """Bytes of the sequence's blocks, shared ones included; and of the free blocks, if the sequence is alone."""
         return len(self.table.blocks) * self.stored.block_bytes + self._spare
 
     @property
     def waste(self) -> Waste:
-        """Free blocks are for tokens to come; nothing else can be in what is left of the last block; and a window
-        leaves rows behind that nobody needs."""
+        """Reserved: free blocks. Internal: the rest of the last block. External: rows that have left the window."""
         row = self.shape.row_bytes(self.ops)
         held = len(self.table.blocks) * self.stored.block_bytes
         return Waste(self._spare, held - self.rows * row, self.needed.start * row)
@@ -99,7 +99,7 @@ class PagedLayer(LayerCache):
         self.rows = length
 
     def state(self) -> State:
-        """All rows, those before the window too: it can be cropped to any length."""
+        """All rows, those before the window included, because the cache can be cropped to any length."""
         keys, values = self.stored.read(self.table, Span(0, self.rows))
         return State({"rows": self.rows}, {"keys": keys, "values": values})
 

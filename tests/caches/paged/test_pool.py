@@ -204,18 +204,18 @@ def test_what_cannot_be_reused():
     model = make_model(PRIMES)
     pool, other = model.new_pool("paged:4", blocks=4), model.new_pool("paged:4", blocks=4)
     for cache in (other.new_cache(), model.new_cache("paged:4"), model.new_cache("dynamic"), None):
-        with pytest.raises(UsageError, match="stands in another pool"):
+        with pytest.raises(UsageError, match="belongs to another pool"):
             pool.reuse(cache, TEXT)
     cache = pool.new_cache()
     model(TEXT[:5], cache)
-    with pytest.raises(UsageError, match="only an empty cache can begin with a prefix, this one has seen 5"):
+    with pytest.raises(UsageError, match="only an empty cache can reuse a prefix, this one has seen 5 tokens"):
         pool.reuse(cache, TEXT)
     for name, config in ZOO.items():
         if any(kind.rope and kind.rope.kind in BY_LENGTH for kind in config.layers):
             model = make(config, "numpy", "float64")
             pool = model.new_pool("paged:4", blocks=4)
             model(IDS[:9], pool.new_cache())
-            with pytest.raises(UsageError, match="encoded by the length of the text"):
+            with pytest.raises(UsageError, match="position encoding depends on the length of the text"):
                 pool.reuse(pool.new_cache(), IDS)
             assert pool.kept == 0, name
 

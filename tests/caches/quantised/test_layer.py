@@ -117,7 +117,9 @@ def test_int4_needs_even_heads():
 
 def test_a_library_without_small_floats_is_refused_by_name(monkeypatch):
     strict = make_ops(open_strict(), "float32")
-    with pytest.raises(UsageError, match="int8 keeps its scales in float16, which the backend strict does not have"):
+    with pytest.raises(
+        UsageError, match="int8 stores its scales in float16, which the backend strict does not support"
+    ):
         new_cache("int8", PRIMES, strict)
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     for backend in ("numpy", "exact"):
