@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.caches import POLICIES, parse_spec
 from kvsim.caches.cache import Cache
+from kvsim.caches.specs import list_examples, parse_spec
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
 from kvsim.comparisons.trace import allowed_difference, describe_model, find_length_dependence, quietly
 from kvsim.comparisons.trace_record import Counts
@@ -121,7 +121,7 @@ def choose_caches(model: Model) -> list[str]:
             return False
         return not policy.is_lossless(model.config, options)
 
-    return [policy.example for policy in POLICIES.values() if fits(policy.example)]
+    return [spec for spec in list_examples() if fits(spec)]
 
 
 def compare(

@@ -102,7 +102,7 @@ def test_a_lossy_cache_need_not_agree_and_starts_again():
 
 
 def test_a_fault_is_found(monkeypatch):
-    from kvsim.caches import POLICIES
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)

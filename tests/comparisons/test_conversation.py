@@ -167,7 +167,7 @@ def test_a_cache_that_cannot_go_back_starts_again():
     talk.say([5, 6], 3)
     turn = talk.edit(1, [1, 2, 9, 9], 3)
     assert (turn.cached, turn.new) == (0, 6)
-    assert "a window of 3 tokens cannot go back to 2" in str(turn.restart)
+    assert "a window of 3 tokens cannot be cropped to 2" in str(turn.restart)
     narrow = Model(
         replace(LONG, layers=tuple(replace(kind, window=3) for kind in LONG.layers)), random_weights(LONG),
         dtype="float64",
@@ -323,7 +323,7 @@ def test_a_separator_stands_between():
 
 def test_a_fault_in_the_cache_is_found(monkeypatch):
     """The counts of a cache that forgets are right; the logits tell."""
-    from kvsim.caches import POLICIES
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES, find_policy, list_examples, parse_spec
 from kvsim.comparisons import policies as policy_comparison
 from kvsim.comparisons.policies import choose_caches, compare_rows
 from kvsim.errors import KvsimError, UsageError
@@ -166,7 +166,7 @@ def test_the_schema_refuses_what_is_not_there():
 
 
 def test_the_examples_of_lossy_policies_are_the_default(monkeypatch):
-    class Picky(POLICIES["window"]):
+    class Picky(find_policy("window")):
         example = "picky"
 
         @classmethod
@@ -178,7 +178,7 @@ def test_the_examples_of_lossy_policies_are_the_default(monkeypatch):
             return 4
 
     monkeypatch.setitem(POLICIES, "picky", Picky)
-    lossy = [policy.example for name, policy in POLICIES.items() if not policy.lossless and name != "picky"]
+    lossy = [spec for spec in list_examples() if not parse_spec(spec).policy.lossless and spec != "picky"]
     assert set(choose_caches(demo())) <= set(lossy)
     assert "window:256" in choose_caches(demo())
     windowed = replace(PRIMES, layers=tuple(replace(kind, window=3) for kind in PRIMES.layers))
@@ -195,10 +195,10 @@ def test_a_cache_that_breaks_its_promise_is_found(monkeypatch):
 def test_one_bit_is_found_where_nothing_may_differ():
     """Where every sum adds in one order the allowance is nothing, not rounding."""
 
-    class Nearly(POLICIES["static"]):
+    class Nearly(find_policy("static")):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(values=view.values * (1.0 + 2.0**-52))
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(values=view.values * (1.0 + 2.0**-52)),)
 
     model = Model(PRIMES, random_weights(PRIMES), dtype="float64", backend="exact")
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES, find_policy
 from kvsim.comparisons.trace import allowed_difference, compare_logits
 from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
@@ -196,7 +196,7 @@ def test_the_comparison_sees_every_row_both_have():
     assert compare_logits(ops, full, part) == (0.0, 18.0, False)
 
 
-class Slightly(POLICIES["dynamic"]):
+class Slightly(find_policy("dynamic")):
     """Values off by one part in a thousand, in one layer, at one step in the middle."""
 
     def update(self, keys, values, pos, encode):
@@ -217,10 +217,10 @@ def test_a_small_fault_in_the_middle_fails_the_check(monkeypatch, dtype):
 def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
     """The last row of the chunk is right: only a comparison of all rows sees it."""
 
-    class EarlyRow(POLICIES["dynamic"]):
+    class EarlyRow(find_policy("dynamic")):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(query_pos=view.query_pos)
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(query_pos=view.query_pos),)
 
     monkeypatch.setitem(POLICIES, "dynamic", EarlyRow)
     model = kvsim.load("demo")
@@ -253,17 +253,17 @@ def test_positions_that_depend_on_the_length_are_stated():
     assert "CHECK FAILED" not in tell_table(trace, words("en"))
 
 
-class Forgetful(POLICIES["dynamic"]):
+class Forgetful(find_policy("dynamic")):
     """The tutorial's own mistake: after the first step, new rows are seen once and not kept."""
 
     def update(self, keys, values, pos, encode):
         held = self.rows
-        view = super().update(keys, values, pos, encode)
+        views = super().update(keys, values, pos, encode)
         if pos.start:
             self.rows = held
             self._keys[:, held:, :] = 0.0
             self._values[:, held:, :] = 0.0
-        return view
+        return views
 
 
 def test_a_cache_that_forgets_fails_the_check(monkeypatch):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.caches import parse_spec
+from kvsim.caches.specs import parse_spec
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.feeding import Make, Step, blank, run_check, run_feed
 from kvsim.testing.feeds.programme import feeds, text_of
