@@ -11,7 +11,7 @@ from kvsim.comparisons.conversation import Conversation, Turn, Work
 from kvsim.comparisons.trace import describe_model
 from kvsim.comparisons.trace_record import Counts
 from kvsim.errors import FileError, UsageError
-from kvsim.generation.runs import check_room
+from kvsim.generation.plan import check_room
 from kvsim.loading.json_file import read_value
 from kvsim.model import Model
 

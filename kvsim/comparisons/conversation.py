@@ -15,8 +15,9 @@ from kvsim.comparisons.trace import allowed_difference, compare_logits, find_len
 from kvsim.comparisons.trace_record import Counts
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.generate import run_lockstep
-from kvsim.generation.runs import Prompt, check_room, encode_prompt
+from kvsim.generation.lockstep import run_lockstep
+from kvsim.generation.plan import check_room
+from kvsim.generation.prompts import Prompt, encode_prompt
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model

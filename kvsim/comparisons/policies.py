@@ -18,9 +18,9 @@ from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
 from kvsim.comparisons.trace import allowed_difference, describe_model, find_length_dependence, quietly
 from kvsim.comparisons.trace_record import Counts
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.generate import run_lockstep
-from kvsim.generation.prompts import read_piece, read_pieces
-from kvsim.generation.runs import Prompt, check_room, plan_stops
+from kvsim.generation.lockstep import run_lockstep
+from kvsim.generation.plan import check_room, plan_stops
+from kvsim.generation.prompts import Prompt, read_piece, read_pieces
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model

@@ -16,9 +16,9 @@ from kvsim.config import Config
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.generate import Lockstep, run_lockstep
+from kvsim.generation.lockstep import Lockstep, run_lockstep
+from kvsim.generation.plan import check_room, plan_stops
 from kvsim.generation.prompts import read_piece, read_pieces
-from kvsim.generation.runs import check_room, plan_stops
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.comparisons.conversation import Conversation, common_prefix
 from kvsim.errors import UsageError
-from kvsim.generation.generate import run_lockstep
+from kvsim.generation.lockstep import run_lockstep
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.counting.closed_form import step_macs

@@ -17,7 +17,7 @@ from kvsim.caches import POLICIES
 from kvsim.comparisons import policies as policy_comparison
 from kvsim.comparisons.policies import choose_caches, compare_rows
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.runs import plan_stops
+from kvsim.generation.plan import plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.comparisons.test_trace import Forgetful

@@ -17,7 +17,7 @@ from kvsim.comparisons.trace import allowed_difference, compare_logits
 from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
-from kvsim.generation.runs import plan_stops
+from kvsim.generation.plan import plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.counting.closed_form import step_macs
