@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
     from kvsim.comparisons.conversation import Conversation as Conversation
-    from kvsim.comparisons.conversation import Turn as Turn
+    from kvsim.comparisons.conversation_record import Turn as Turn
     from kvsim.comparisons.policies import compare as compare
     from kvsim.comparisons.policies_record import PolicyComparison as PolicyComparison
     from kvsim.comparisons.trace import trace as trace
@@ -43,7 +43,7 @@ _HOME = {
     "Run": "kvsim.generation.runs",
     "Step": "kvsim.generation.runs",
     "Trace": "kvsim.comparisons.trace_record",
-    "Turn": "kvsim.comparisons.conversation",
+    "Turn": "kvsim.comparisons.conversation_record",
     "UsageError": "kvsim.errors",
     "compare": "kvsim.comparisons.policies",
     "cost": "kvsim.costs.work.cost",

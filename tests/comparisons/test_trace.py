@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.caches import POLICIES
-from kvsim.comparisons.trace import allowed_difference, compare_logits
+from kvsim.comparisons.agreement import allowed_difference, compare_logits
 from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
