@@ -4,6 +4,8 @@ A message is a template and its values, so that a view can translate the templat
 `UsageError("expected {want}, got {got}", want=1, got=2)`. `str(error)` is the English text.
 """
 
+from typing import Any
+
 
 class Words(str):
     """A value of a message that is language itself, to be translated with it."""
@@ -25,6 +27,14 @@ class KvsimError(Exception):
         self.values = values
         super().__init__(template.format(**values))
 
+    def __reduce__(self) -> Any:
+        return _make, (type(self), self.template, self.values)
+
+
+def _make(kind: type[KvsimError], template: str, values: dict[str, object]) -> KvsimError:
+    """An error that was pickled or copied."""
+    return kind(template, **values)
+
 
 class UsageError(KvsimError, ValueError):
     """An argument that makes no sense (exit 2)."""
@@ -42,3 +52,7 @@ class FileError(KvsimError, ValueError):
     """A file that cannot be read as what it claims to be (exit 4)."""
 
     exit_code = 4
+
+
+class OtherThreadsWarning(UserWarning):
+    """A ledger that is read lacks products which other threads ran while it was open."""

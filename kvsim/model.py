@@ -25,8 +25,8 @@ from kvsim.transformer.encoder import encode
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
 
 Logits = Literal["all", "last"]
-# Queries that attention computes at a time. "blocked" computes little above the diagonal (latent
-# attention: full squares all the same); the ledger says what ran, and who watches sees full squares.
+# Queries that attention computes at a time. "blocked" computes little above the diagonal (latent attention, and layers
+# whose squares are watched: full squares all the same); the ledger says what ran.
 ATTENTION = {"square": None, "blocked": 128}
 
 
@@ -39,22 +39,9 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     return FastOps(backend, dtype)
 
 
-def make_replays(ops: Ops, config: Config, weights: Weights) -> Any:
-    """Where steps that come again are recorded: on NumPy's own arrays, where calls cost as much as what they do."""
-    from kvsim.fast.numpy_ops import FastOps
-
-    if not isinstance(ops, FastOps):
-        return None
-    from kvsim.replay.replays import Replays, repeats
-
-    return Replays(ops, config, weights) if repeats(ops, config) else None
-
-
 class Model:
-    """A model that runs. Weights are host arrays (`kvsim.weights`), moved to the backend here.
-
-    `kvsim.load` makes one from a folder; `Model(config, weights)` from arrays that you have.
-    """
+    """A model that runs: `kvsim.load` makes one from a folder, `Model(config, weights)` from host arrays
+    (`kvsim.weights`), moved to the backend here. Caches that are pickled or deep-copied with it are the copy's."""
 
     def __init__(
         self,
@@ -83,7 +70,10 @@ class Model:
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = map_arrays(weights, self.ops.to_device)
-        self._replays = make_replays(self.ops, config, self.weights)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.ops.copy_of = None  # they are this copy's own, and those of caches that were copied with it
 
     @property
     def backend(self) -> str:
@@ -132,15 +122,17 @@ class Model:
         return cache
 
     def count(self) -> AbstractContextManager[Ledger]:
-        """`with model.count() as ledger:` every matrix product of the block. Ledgers nest."""
-        return self.ops.count()
+        """`with model.count() as ledger:` every matrix product of the block, in this thread. Ledgers nest. Reading one
+        warns of products that other threads ran meanwhile without a ledger (`Ledger.left_out`)."""
+        return self.ops.count(warns=True)
 
     def watch(self, *patterns: str) -> AbstractContextManager[Seen]:
-        """`with model.watch("layers.*.probs") as seen:` the arrays at places whose names match.
+        """`with model.watch("layers.*.probs") as seen:` this thread's arrays at places whose names match.
 
-        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the
-        same of cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], what the head reads;
-        an encoder's begin with "encoder.".
+        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the same of
+        cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], what the head reads; an encoder's begin
+        with "encoder.". Watching changes what runs in one case, which the ledger shows: `attention="blocked"` computes
+        full squares in layers whose scores, capped, masked or probs of self-attention are watched.
         """
         return self.ops.watch(*patterns)
 
@@ -169,10 +161,8 @@ class Model:
             return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
-        """Logits of several sequences fed in one step, laid end to end: no padding, any lengths.
-
-        Those of an encoder-decoder come with caches that have read their source.
-        """
+        """Logits of several sequences fed in one step, laid end to end: no padding, any lengths. Those of an
+        encoder-decoder come with caches that have read their source."""
         held = [(ids, self._own(cache)) for ids, cache in sequences]
         with self.ops.running():
             return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
@@ -249,15 +239,11 @@ class Model:
             return []
         check_room([(cache, pos) for cache, pos, _, _ in steps])
         try:
-            out = None
-            if len(ids) == 1 and self._replays is not None:
-                out = self._replays.run(self.config, self.weights, *steps[0][:2], ids[0])
-            if out is None:
-                rows = [
-                    Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
-                    for cache, pos, start, source in steps
-                ]
-                out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
+            rows = [
+                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
+                for cache, pos, start, source in steps
+            ]
+            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
             for cache, _, _, _ in steps:
                 cache.rewind()
@@ -267,12 +253,6 @@ class Model:
         if logits == "last":
             return [out[n : n + 1, :] for n in range(len(steps))]
         return [out[start : start + pos.size, :] for _, pos, start, _ in steps]
-
-    def prepare(self, cache: Cache) -> None:
-        """Let the next step of one token through a cache of this kind be recorded, if such steps are alike: for who
-        times steps. Otherwise that comes after some of them (`kvsim.replay`)."""
-        if self._replays is not None:
-            self._replays.hurry(self._own(cache))
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
@@ -288,7 +268,7 @@ class Model:
             return self.new_cache("none")
         if not isinstance(cache, Cache):
             raise UsageError("expected a cache made by new_cache, got {got}", got=shortened(cache))
-        if cache.ops is not self.ops:
+        if self.ops not in (cache.ops, cache.ops.copy_of):
             raise UsageError(
                 "this cache was made for another model than {model}: use this model's new_cache", model=self.name
             )

@@ -1,56 +1,26 @@
 """The operations that models are made of, on any array library.
 
-`Ops` is an object that the model hands down: the namespace, the open ledgers, the watchers and the
+`Ops` is an object that the model hands down: the namespace, and for each thread its open ledgers, its watchers and its
 scope. `Ops.matmul` is the only matrix product of the package. Shapes below use the letters of
 `kvsim.transformer`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from typing import Any
 
 from kvsim.arrays import Array, Backend
 from kvsim.arrays.erf import erf
 from kvsim.config import Pairs
-from kvsim.counting.events import KINDS, MatMul
-from kvsim.counting.ledger import Ledger
-from kvsim.counting.seen import Seen
+from kvsim.counting.events import KINDS
+from kvsim.counting.records import Counting, Place, Record, Records, Running, Scope, Watching
 from kvsim.weights import Linear, Norm
 
 
-class Scope:
-    """`with ops.at("layers", 3):`, without a generator: a step enters dozens."""
-
-    __slots__ = ("before", "names", "ops")
-
-    def __init__(self, ops: "Ops", names: tuple[object, ...]) -> None:
-        self.ops, self.names = ops, names
-
-    def __enter__(self) -> None:
-        ops = self.ops
-        self.before = ops._scope, ops._sites
-        ops._scope += "".join(f"{name}." for name in self.names)
-        ops._sites = ops._sites_of.setdefault(ops._scope, {})
-
-    def __exit__(self, *_: object) -> None:
-        self.ops._scope, self.ops._sites = self.before
-
-
-class Counting:
-    """`with ops.count() as ledger:`, without a generator: counting may cost a step one part in twenty."""
-
-    __slots__ = ("ledger", "ops")
-
-    def __init__(self, ops: "Ops") -> None:
-        self.ops, self.ledger = ops, Ledger()
-
-    def __enter__(self) -> Ledger:
-        self.ops.ledgers.append(self.ledger)
-        return self.ledger
-
-    def __exit__(self, *_: object) -> None:
-        self.ops.ledgers = [other for other in self.ops.ledgers if other is not self.ledger]
+def _itself(ops: "Ops") -> "Ops":
+    """What a copy is pickled as: the operations that it is a copy of."""
+    return ops
 
 
 class Ops:
@@ -66,89 +36,98 @@ class Ops:
         self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
         self.query_block: int | None = None  # queries that attention computes at a time; None: all, full squares
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
-        self.ledgers: list[Ledger] = []
-        self.watchers: list[Seen] = []
-        self._scope = ""
-        self._sites: dict[str, str] = {}  # kind -> full name, within the present scope
-        self._sites_of = {"": self._sites}
+        self.copy_of: Ops | None = None  # the model's own, of which a cache that was copied has this copy
+        self.root = Place()
+        self._records = Records(self.root, [])
 
-    def running(self) -> AbstractContextManager[Any]:
-        """Entered around all that computes: the device, and what its errors mean."""
-        return self.backend.running()
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Ops":
+        """A copy that no thread counts or watches. A cache that is copied alone has one, and is still its model's; a
+        model that is copied owns it (`Model.__setstate__`), with the caches copied together with it in any order."""
+        if self.copy_of is not None:
+            return deepcopy(self.copy_of, memo)
+        made: Ops = copy(self)
+        made.copy_of = self
+        return made
 
-    # Where we are, and who is told
+    def __reduce__(self) -> Any:
+        """Backend, dtype and options; what belongs to threads (open ledgers, watchers, scopes) stays here."""
+        if self.copy_of is not None:
+            return _itself, (self.copy_of,)
+        options = {"query_block": self.query_block, "wide_dtype": self.wide_dtype}
+        return type(self), (self.backend, self.dtype_name), options
 
-    def at(self, *names: object) -> "Scope":
+    def running(self) -> Running:
+        """Entered around all that computes: the device, and what its errors mean. The scope is restored at the end."""
+        return Running(self._records.here, self.backend.running())
+
+    # The thread that runs: where it is, and who counts and watches there
+
+    @property
+    def here(self) -> Record:
+        """The record of the present thread."""
+        return self._records.here
+
+    def at(self, *names: object) -> Scope:
         """Within this scope, sites and watched names begin with `names` joined by dots."""
-        return Scope(self, names)
+        return Scope(self._records.here, names)
 
-    def count(self) -> "Counting":
-        """A ledger of every product until the block ends. Ledgers nest: each sees all of its own."""
-        return Counting(self)
+    def count(self, *, warns: bool = False) -> Counting:
+        """A ledger of every product that this thread runs until the block ends. Ledgers nest: each sees all of its
+        own. `warns`: reading it warns of products that other threads ran meanwhile (`Ledger.left_out`)."""
+        return Counting(self._records, warns)
 
-    @contextmanager
-    def watch(self, *patterns: str) -> Iterator[Seen]:
-        """The arrays shown under names that match a pattern ("layers.*.probs")."""
-        seen = Seen(patterns)
-        self.watchers.append(seen)
-        try:
-            yield seen
-        finally:
-            self.watchers = [other for other in self.watchers if other is not seen]
+    def watch(self, *patterns: str) -> Watching:
+        """The arrays that this thread shows under names that match a pattern ("layers.*.probs"). It changes what runs
+        in one case: attention that computes its queries in blocks computes full squares in layers where a pattern
+        matches one of them (`scores`, `capped`, `masked`, `probs`)."""
+        return Watching(self._records, patterns)
 
     def see(self, name: str, x: Array) -> None:
-        """Show `x` to whoever watches this place."""
-        for seen in self.watchers:
-            seen.show(self._scope + name, x)
+        """Show `x` to every watcher of this place."""
+        here = self._records.here
+        for seen in here.watchers:
+            seen.show(here.place.prefix + name, x)
 
-    def scoped(self) -> bool:
-        """Are we within a scope?"""
-        return bool(self._scope)
+    def is_watched(self, *names: str) -> bool:
+        """Does a watcher of this thread want the arrays at one of these places?"""
+        here = self._records.here
+        if not here.watchers:
+            return False
+        return any(seen.wants(here.place.prefix + name) for seen in here.watchers for name in names)
+
+    def was_shown(self, x: Array) -> bool:
+        """Does a watcher of this thread have this very array?"""
+        watchers = self._records.here.watchers
+        return bool(watchers) and any(seen.has(x) for seen in watchers)
 
     def _site(self, kind: str) -> str:
         """The full name of a site, made once: a step visits hundreds."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of product {kind!r}: expected one of {', '.join(KINDS)}")
-        return self._sites.setdefault(kind, self._scope + kind)
+        place = self._records.here.place
+        return place.sites.setdefault(kind, place.prefix + kind)
 
     # Products
 
-    def matmul(
-        self,
-        kind: str,
-        a: Array,
-        b: Array,
-        admitted: tuple[int, int] | None = None,
-        parts: Sequence[tuple[str, int]] = (),
-    ) -> Array:
+    def matmul(self, kind: str, a: Array, b: Array, admitted: tuple[int, int] | None = None) -> Array:
         """a [..., m, k] times b [..., k, n]: the one matrix product, and its event.
 
-        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides. `parts`: the kinds
-        and columns of several products that this one does for; there is an event for each, and none of `kind`.
+        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides.
         """
         product = self.xp.matmul(a, b)
-        if self.ledgers:
-            *batch, m, width = product.shape
-            count, k = math.prod(batch), a.shape[-1]
-            for part, n in parts or ((kind, width),):
-                macs = useful = count * m * k * n
-                if admitted is not None:
-                    useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
-                site = self._sites.get(part) or self._site(part)
-                # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
-                event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
-                for ledger in self.ledgers:
-                    ledger.events.append(event)
+        here = self._records.here
+        log = here.tally[0]
+        if log is None:
+            here.uncounted += 1
+        else:
+            # Only what `make_event` needs: counting is on the path of every step.
+            log.append((here.place.sites.get(kind) or self._site(kind), product.shape, a.shape, admitted))
         return product
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         """x [T, in] through a weight [out, in] and its bias: [T, out]."""
         y = self.matmul(kind, x, self.xp.matrix_transpose(w.weight))
         return y if w.bias is None else y + w.bias
-
-    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
-        """x [T, in] through several weights: an event for each, also where one product does for all."""
-        return tuple(self.linear(kind, x, w) for kind, w in zip(kinds, ws, strict=True))
 
     # Everything else
 
@@ -183,14 +162,10 @@ class Ops:
         needs the scores any more."""
         return self.xp.where(allowed, scores, -math.inf)
 
-    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        """What `turn` needs to turn `pairs` by J angles at each of T positions."""
-        return cos_TJ, sin_TJ
-
-    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
+    def turn(self, pairs: Pairs, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
         """x [..., T, 2J] with each of its J pairs turned: (element j, element J + j) for "halves", (2j, 2j + 1) for
         "adjacent" (arXiv:2104.09864)."""
-        xp, (cos_TJ, sin_TJ) = self.xp, angles
+        xp = self.xp
         halves = pairs == "halves"
         size = x.shape[-1] // 2
         left, right = (x[..., :size], x[..., size:]) if halves else (x[..., ::2], x[..., 1::2])

@@ -32,7 +32,7 @@ FLOORS = {
         "weights",
     ),
     2: ("caches", "transformer"),
-    3: ("generation", "loading", "model", "replay"),
+    3: ("generation", "loading", "model"),
     4: ("benchmark", "comparisons", "costs", "doctor"),
     5: ("i18n", "testing", "views"),
     6: ("__main__", "cli", "pytest_plugin"),

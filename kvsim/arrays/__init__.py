@@ -24,8 +24,17 @@ _MODULES = {
 BACKENDS = tuple(_MODULES)
 
 
+class Opened(NamedTuple):
+    """What `get_backend` was asked for, and what it made of that."""
+
+    name: str
+    device: str | None
+    backend: "Backend"
+
+
 class Backend(NamedTuple):
-    """One array library on one device."""
+    """One array library on one device. Pickled as its name and device: the library is opened again where it is loaded.
+    A copy is the same object."""
 
     name: str
     xp: Any  # the namespace
@@ -36,6 +45,20 @@ class Backend(NamedTuple):
     in_place: bool = False  # True: NumPy's own arrays, for `kvsim.fast.numpy_ops`
     fixed_order: bool = False  # True: every sum adds in one order, so that equal sums are equal bit for bit
     running: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered around all that computes
+    opened: Opened | None = None  # by `get_backend`
+
+    def __copy__(self) -> "Backend":
+        return self
+
+    def __deepcopy__(self, _: Any) -> "Backend":
+        return self
+
+    def __reduce__(self) -> Any:
+        """TypeError: made by hand, or with functions of its own, so that its name does not say what it is."""
+        opened, own = self.opened, ("name", "xp", "device", "to_host", "running")
+        if opened is None or any(getattr(self, field) is not getattr(opened.backend, field) for field in own):
+            raise TypeError(f"cannot pickle the backend {self.name}: it was not made by get_backend")
+        return _reopen, (opened.name, opened.device, {field: getattr(self, field) for field in PLAIN})
 
     def dtype(self, name: str) -> Any:
         """The library's dtype of that name; UsageError for one it cannot compute in."""
@@ -47,6 +70,14 @@ class Backend(NamedTuple):
                 known=", ".join(self.dtypes),
             )
         return getattr(self.xp, name)
+
+
+PLAIN = ("dtypes", "holds_data", "in_place", "fixed_order")  # fields that are plain data
+
+
+def _reopen(name: str, device: str | None, plain: dict[str, Any]) -> Backend:
+    """A backend that was pickled. BackendError: the library or the device is not there."""
+    return get_backend(name, device)._replace(**plain)
 
 
 def get_backend(name: str | Backend | None = None, device: str | None = None) -> Backend:
@@ -62,4 +93,4 @@ def get_backend(name: str | Backend | None = None, device: str | None = None) ->
             "unknown backend {name}: use one of {known}", name=shortened(chosen), known=", ".join(BACKENDS)
         )
     backend: Backend = import_module(_MODULES[chosen]).open_backend(device)
-    return backend
+    return backend._replace(opened=Opened(chosen, device, backend))

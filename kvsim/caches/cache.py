@@ -13,10 +13,13 @@ from kvsim.spans import Span
 
 class Cache:
     """`seen` counts the tokens that the model has fed, `ids` has them. Whatever the policy, `crop`, `fork` and `clear`
-    leave what a fresh run would have left, or refuse with the reason."""
+    leave what a fresh run would have left, or refuse with the reason.
+
+    `copy.deepcopy` gives another cache of the same model. Pickle the model with it: `pickle.dumps((model, cache))`; a
+    cache that is pickled alone belongs to no model after it is loaded (`Model.save_cache` writes one for later).
+    """
 
     pool: Any = None  # where its rows stand beside those of other caches, if they do
-    fitted: tuple[Any, ...] = (None, None, ())  # what `kvsim.replay` found to fit it in its last step
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, layers: list[LayerCache], capacity: int | None, lossless: bool
@@ -34,6 +37,9 @@ class Cache:
         self.source: object = None  # what the cross layers were made of
         self.seen = 0
         self.ids: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "fitted"}
 
     # What the model calls
 
@@ -108,7 +114,6 @@ class Cache:
         for layer in self.cross:
             layer.clear()
         self.source, self.seen, self.ids = None, 0, []
-        self.fitted = (None, None, ())  # which has the old layers
 
     def _drop_rows(self) -> None:
         """Hold no row any more."""

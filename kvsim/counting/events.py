@@ -1,6 +1,7 @@
 """The event that every matrix product leaves, and the nouns that its place may have."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 PROJECTIONS = ("query", "key", "value")  # whose rows are the projected rows
 SCORES = "scores"  # QKᵀ
@@ -57,3 +58,14 @@ class MatMul(NamedTuple):
     def layer(self) -> str:
         """The site without its last noun: "layers.3"; a site outside the layers is its own."""
         return layer_of(self.site)
+
+
+def make_event(site: str, product: Any, left: Any, admitted: tuple[int, int] | None) -> MatMul:
+    """The event of a product [..., m, n] of `left` [..., m, k], from both shapes. `admitted`: how many (query, key)
+    pairs the mask admits, of how many."""
+    *batch, m, n = product
+    b, k = math.prod(batch), left[-1]
+    macs = useful = b * m * k * n
+    if admitted is not None:
+        useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
+    return MatMul(site, b, m, k, n, useful)

@@ -12,9 +12,23 @@ class Seen(dict[str, Any]):
         super().__init__()
         self.patterns = patterns
         self.history: dict[str, list[Any]] = {}
+        self._ids: set[int] = set()  # of the arrays in `history`, which keeps them
+
+    def __reduce__(self) -> Any:
+        return Seen, (self.patterns,), {"history": self.history}, None, iter(self.items())
+
+    def wants(self, name: str) -> bool:
+        """Does a pattern match this place?"""
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def has(self, x: Any) -> bool:
+        """Was this very array shown?"""
+        return id(x) in self._ids
 
     def show(self, name: str, x: Any) -> None:
-        if any(fnmatchcase(name, pattern) for pattern in self.patterns):
+        """Keep `x` if a pattern matches the place `name`."""
+        if self.wants(name):
+            self._ids.add(id(x))
             self[name] = x
             self.history.setdefault(name, []).append(x)
 

@@ -74,7 +74,8 @@ def test_a_ledger_closes_when_the_block_fails():
     model = make_model(PRIMES)
     with pytest.raises(UsageError), model.count():
         model([])
-    assert model.ops.ledgers == []
+    assert model.ops.here.ledgers == ()
+    assert model.ops.here.tally[0] is None
 
 
 def test_the_last_position_alone_through_the_head():
