@@ -14,3 +14,8 @@ class Agreement(NamedTuple):
     def agrees(self) -> bool:
         """Is the difference rounding, or nothing where nothing is allowed?"""
         return self.difference <= self.allowed if self.allowed else self.identical
+
+
+def show_agreement(agrees: bool) -> str:
+    """Whether logits agree, for a `repr`."""
+    return "logits agree" if agrees else "logits differ"

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from kvsim.comparisons.agreement_record import show_agreement
 from kvsim.comparisons.conversation_record import Turn, Work
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
+from kvsim.text import one_line
 
 Kind = Literal["turn", "fork", "edit"]
 
@@ -17,12 +19,18 @@ class Line(NamedTuple):
     at: int
     turn: Turn
 
+    def __repr__(self) -> str:
+        return one_line(f"<Line {self.kind} {self.at}: {self.turn}>")
+
 
 class Totals(NamedTuple):
     """The work of each run, summed over turns."""
 
     reused: Counts
     fresh: Counts
+
+    def __repr__(self) -> str:
+        return one_line(f"<Totals {self.reused}; without reuse {self.fresh}>")
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Chat:
     separator: str
     lines: tuple[Line, ...]
     by_length: str | None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    def __repr__(self) -> str:
+        what = f"turns {len(self.lines):,}, model {self.model['name']}, cache {self.cache}"
+        return one_line(f"<Chat {what}, {show_agreement(self.agrees)}>")
 
     @property
     def totals(self) -> Totals:

@@ -22,7 +22,7 @@ from kvsim.generation.prompts import Prompt, encode_prompt
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
-from kvsim.text import find_unknown
+from kvsim.text import find_unknown, one_line
 
 
 def common_prefix(one: list[int], other: list[int]) -> int:
@@ -81,6 +81,10 @@ class Conversation:
         self.sampler = sampler or Sampler()
         self.turns: list[Turn] = []
         self.ids: list[int] = []  # of all turns, the last reply's last token included
+
+    def __repr__(self) -> str:
+        size = f"turns {len(self.turns):,}, tokens {len(self.ids):,}"
+        return one_line(f"<kvsim.Conversation {size}, model {self.model.name}, cache {self.cache.spec}>")
 
     @property
     def text(self) -> str | None:

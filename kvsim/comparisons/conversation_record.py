@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kvsim.comparisons.agreement_record import show_agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.errors import KvsimError
+from kvsim.text import one_line, show_text
 
 
 class Work(NamedTuple):
@@ -13,6 +15,9 @@ class Work(NamedTuple):
     counts: Counts
     kv_bytes: int  # bytes of the rows that the cache holds
     allocated_bytes: int  # bytes of the arrays allocated for them
+
+    def __repr__(self) -> str:
+        return one_line(f"<Work {self.counts}, {self.kv_bytes:,} B cached>")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Turn:
     agrees: bool  # is the difference of every step rounding, or nothing where nothing is allowed?
     identical: bool  # are the logits equal bit for bit?
     restart: KvsimError | None = None  # why the cache could not be cropped and was cleared
+
+    def __repr__(self) -> str:
+        text, reply = show_text(self.text, self.ids), show_text(self.reply, self.reply_ids)
+        tokens = f"tokens reused {self.cached:,}, fed {self.new:,}"
+        return one_line(f"<kvsim.Turn {self.number}: {text}, reply {reply}, {tokens}, {show_agreement(self.agrees)}>")
 
     @property
     def stop(self) -> int:

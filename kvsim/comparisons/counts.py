@@ -17,6 +17,9 @@ class Counts(NamedTuple):
     useful_macs: int
     flops: int  # 2 · macs
 
+    def __str__(self) -> str:
+        return f"{self.score_cells:,} score cells, {self.projected_rows:,} projected rows, {self.macs:,} MACs"
+
     @classmethod
     def of(cls, ledger: Ledger) -> "Counts":
         """The counts of a ledger, with layer 0's cells and rows."""

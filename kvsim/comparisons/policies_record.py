@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
-from kvsim.text import Piece, find_unknown
+from kvsim.text import Piece, find_unknown, one_line, show_text
 
 
 class Row(NamedTuple):
@@ -53,6 +53,11 @@ class PolicyRun:
     rows: tuple[Row, ...] = ()  # one for each position; none for the reference
     agrees: bool = True  # is the difference of every step within what rounding explains?
 
+    def __repr__(self) -> str:
+        kind = "lossless" if self.lossless else "lossy"
+        held = f"{self.logical_bytes:,} B, {self.counts.macs:,} MACs, positions compared {len(self.rows):,}"
+        return one_line(f"<PolicyRun {self.cache}, {kind}: {held}>")
+
     @property
     def first_change(self) -> int | None:
         """The position in the text, from 0, of the first token that this run would choose differently, or None."""
@@ -74,6 +79,12 @@ class PolicyComparison:
     runs: tuple[PolicyRun, ...]
     largest_logit: float  # max|logit| of the reference, over every position
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    def __repr__(self) -> str:
+        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        caches = ", ".join(run.cache for run in self.runs) or "none"
+        what = f"{self.model['name']}, reference {self.reference.cache}, compared with it: {caches}"
+        return one_line(f"<kvsim.PolicyComparison {text}: {what}>")
 
     @property
     def unknown(self) -> list[str]:

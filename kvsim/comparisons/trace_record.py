@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from kvsim.comparisons.agreement_record import Agreement
+from kvsim.comparisons.agreement_record import Agreement, show_agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
-from kvsim.text import Piece, find_unknown
+from kvsim.text import Piece, find_unknown, one_line, show_text
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class Side:
     allocated_bytes: int  # bytes of the arrays allocated for them
     events: tuple[MatMul, ...]
 
+    def __repr__(self) -> str:
+        return one_line(f"<Side {self.counts}, {self.kv_tokens:,} tokens cached in {self.kv_bytes:,} B>")
+
 
 @dataclass(frozen=True)
 class TraceStep:
@@ -32,6 +35,12 @@ class TraceStep:
     no_cache: Side
     cached: Side
     agreement: Agreement  # of both runs' logits, over every position that both computed
+
+    def __repr__(self) -> str:
+        fed = show_text("".join(piece.text for piece in self.fed), [])
+        macs = f"{self.no_cache.counts.macs:,} and {self.cached.counts.macs:,} MACs"
+        next = show_text(self.next.text, [])
+        return one_line(f"<TraceStep {self.number}: fed {fed}, next {next}, {macs}, {show_agreement(self.agrees)}>")
 
     @property
     def max_abs_diff(self) -> float:
@@ -60,6 +69,9 @@ class Totals(NamedTuple):
     no_cache: Counts
     cached: Counts
 
+    def __repr__(self) -> str:
+        return one_line(f"<Totals {self.no_cache}; cached {self.cached}>")
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -77,6 +89,13 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    def __repr__(self) -> str:
+        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        totals = self.totals
+        cells = f"{totals.no_cache.score_cells:,} and {totals.cached.score_cells:,} score cells"
+        what = f"{self.model['name']}, caches none and {self.cache}, steps {len(self.steps):,}"
+        return one_line(f"<kvsim.Trace {text}: {what}, {cells}, {show_agreement(self.agrees)}>")
 
     @property
     def fed(self) -> tuple[Piece, ...]:
