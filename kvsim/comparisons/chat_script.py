@@ -23,7 +23,7 @@ def read_turns(path: Path) -> list[str]:
     found = read_value(path, LIMIT)
     if not isinstance(found, list) or not found:
         raise FileError(
-            "{path} must hold a JSON list of texts, one a turn, at least one; got {got}",
+            "{path} must hold a JSON list of texts, one per turn, at least one; got {got}",
             path=path,
             got="[]" if found == [] else type(found).__name__,
         )

@@ -166,7 +166,7 @@ def compare(
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
     if model.config.encoder is not None:
-        raise UsageError("compare shows models without an encoder: use kvsim.generate for {model}", model=model.name)
+        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
     tallies = [_Tally(model.new_cache(spec)) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
     ids, held = [piece.id for piece in prompt], [tally.cache for tally in tallies]

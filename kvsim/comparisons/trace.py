@@ -1,7 +1,7 @@
 """`kvsim.trace`: one generation, run step by step without a cache and with one, over the same tokens."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kvsim.caches.cache import Cache
@@ -47,7 +47,7 @@ def trace(
     `kvsim.generate`. KvsimError: logits that are not finite.
     """
     if isinstance(model, Model) and model.config.encoder is not None:
-        raise UsageError("trace shows models without an encoder: use kvsim.generate for {model}", model=model.name)
+        raise UsageError("trace supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
     sampler = Sampler(temperature, top_k, top_p, seed)
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
@@ -57,21 +57,15 @@ def trace(
     check_room(model, caches, len(ids), max_new_tokens)
     n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
     steps: list[TraceStep] = []
-    new: list[Piece] = []
-    unfed = deque(prompt)
-    for turn in quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler)):
-        fed = tuple(unfed.popleft() for _ in turn.fed)
-        chosen = read_piece(model, turn.next)
-        if turn.new:
-            new.append(chosen)
-            unfed.append(chosen)
-        steps.append(_compare_step(model, caches, turn, fed, chosen))
+    turns = quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler))
+    for step in _compare_steps(model, prompt, caches, turns):
+        steps.append(step)
         if progress is not None:
-            progress(turn.number, n_steps)
+            progress(step.number, n_steps)
     return Trace(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
-        new=tuple(new),
+        new=tuple(step.next for step in steps[-max_new_tokens:]),
         feed=feed,
         cache=caches[1].spec,
         model=describe_model(model),
@@ -87,24 +81,31 @@ def trace(
 def _make_caches(model: Model, cache: str) -> list[Cache]:
     """The two caches of a trace, "none" and `cache`. UsageError: blocked attention, or a lossy cache."""
     if model.attention != "square":
-        raise UsageError("trace shows full squares: load {model} with attention='square'", model=model.name)
+        raise UsageError(
+            "trace shows the full square of scores: load {model} with attention='square'", model=model.name
+        )
     caches = [model.new_cache("none"), model.new_cache(cache)]
     if not caches[1].lossless:
         raise UsageError(
-            "trace holds the cached logits against the uncached ones, and the cache {spec} is lossy: use kvsim compare",
+            "trace compares the cached logits with the uncached ones, and the cache {spec} is lossy: use kvsim compare",
             spec=caches[1].spec,
         )
     return caches
 
 
-def _compare_step(
-    model: Model, caches: list[Cache], turn: Lockstep, fed: tuple[Piece, ...], chosen: Piece
-) -> TraceStep:
-    """One step of both runs, compared."""
-    full, part = turn.passes
-    agreement = check_agreement(model, full.logits, part.logits, full.ledger)
-    no_cache, cached = (_side(cache, done) for cache, done in zip(caches, turn.passes, strict=True))
-    return TraceStep(turn.number, fed, chosen, no_cache, cached, agreement)
+def _compare_steps(
+    model: Model, prompt: Iterable[Piece], caches: list[Cache], turns: Iterable[Lockstep]
+) -> Iterator[TraceStep]:
+    """The steps of both runs, compared."""
+    unfed = deque(prompt)
+    for turn in turns:
+        fed, chosen = tuple(unfed.popleft() for _ in turn.fed), read_piece(model, turn.next)
+        if turn.new:
+            unfed.append(chosen)
+        full, part = turn.passes
+        agreement = check_agreement(model, full.logits, part.logits, full.ledger)
+        no_cache, cached = (_side(cache, done) for cache, done in zip(caches, turn.passes, strict=True))
+        yield TraceStep(turn.number, fed, chosen, no_cache, cached, agreement)
 
 
 def _side(cache: Cache, done: Pass) -> Side:

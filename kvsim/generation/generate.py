@@ -90,7 +90,7 @@ def _run(model: Model, prompts: list[Prompt], options: GenerationOptions) -> lis
 
         width = check_width(options.beams, model.config.vocab_size)
         if width > 1 and (options.draft is not None or options.sampler.temperature > 0.0 or options.keep_logits):
-            raise UsageError("beams go with neither a temperature above 0, nor draft, nor keep_logits")
+            raise UsageError("beams cannot be combined with a temperature above 0, draft or keep_logits")
         method = search_beams if options.draft is None else speculate
         return [method(model, prompt, options) for prompt in prompts]
     if model.config.encoder is None:

@@ -146,8 +146,8 @@ def speculate(model: Model, prompt: Prompt, options: GenerationOptions) -> Run:
     cache = model.new_cache(options.cache)
     if not cache.lossless:
         raise UsageError(
-            "speculative decoding takes rows back, which the lossy cache {spec} cannot promise: use dynamic, static:N"
-            " or paged:B",
+            "speculative decoding removes the rows of rejected tokens, which the lossy cache {spec} does not support:"
+            " use dynamic, static:N or paged:B",
             spec=cache.spec,
         )
     check_room(model, [cache], len(start.ids), options.max_new_tokens)

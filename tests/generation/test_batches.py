@@ -47,7 +47,7 @@ def test_a_sequence_leaves_a_batch_when_it_stops():
     assert heads[1] == 2
 
 
-def test_a_batch_refuses_what_one_would():
+def test_a_batch_refuses_what_one_prompt_would():
     with pytest.raises(UsageError, match="the text is empty"):
         kvsim.generate(demo(), ["中", ""], 3)
     with pytest.raises(UsageError, match="has a context of"):

@@ -1,4 +1,4 @@
-"""The loop: what is fed, what is chosen, where it stops."""
+"""`generate`: what is fed, what is chosen, where it stops."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from kvsim.errors import UsageError
 from tests.models import PRIMES, demo, make_model
 
 
-def test_the_public_face():
+def test_a_run_of_the_demo_model():
     run = kvsim.generate(demo(), "中华人民", max_new_tokens=4, cache="dynamic", feed="token")
     assert run.text == "中华人民共和国成"
     assert run.ids == demo().tokenizer.encode(run.text)
@@ -46,7 +46,7 @@ def test_stops():
         kvsim.generate(model, "中", stop="")
 
 
-def test_a_list_of_prompts_is_a_list_of_runs():
+def test_a_list_of_prompts_gives_a_list_of_runs():
     model = demo()
     runs = kvsim.generate(model, ["中华", [5, 6, 7]], 3)
     assert [run.ids for run in runs] == [kvsim.generate(model, p, 3).ids for p in ("中华", [5, 6, 7])]
@@ -54,7 +54,7 @@ def test_a_list_of_prompts_is_a_list_of_runs():
     assert isinstance(kvsim.generate(model, np.array([5, 6, 7]), 3), kvsim.Run)
 
 
-def test_iterators_and_numpy_integers_are_what_they_stand_for():
+def test_iterators_and_numpy_integers_are_accepted():
     model = demo()
     ids = model.tokenizer.encode("中华")
     assert kvsim.generate(model, iter(ids), 3).ids == kvsim.generate(model, ids, 3).ids
@@ -65,13 +65,13 @@ def test_iterators_and_numpy_integers_are_what_they_stand_for():
         assert kvsim.generate(model, "中", 200, stop=stop).text.endswith("\n")
 
 
-def test_counting_can_be_left_out():
+def test_without_counting():
     run = kvsim.generate(demo(), "中", 3, count=False)
     assert len(run.ledger) == 0
     assert all(step.events == () for step in run.steps)
 
 
-def test_the_head_on_the_last_position_alone():
+def test_the_head_on_the_last_position_only():
     full, last = (kvsim.generate(demo(), "中华人民", 2, logits=logits) for logits in ("all", "last"))
     assert full.ids == last.ids
     head = [run.ledger.by("kind")["head"].macs for run in (full, last)]
@@ -79,7 +79,7 @@ def test_the_head_on_the_last_position_alone():
     assert head[1] == 2 * 64 * demo().config.vocab_size
 
 
-def test_an_unknown_character_keeps_its_look():
+def test_an_unknown_character_is_kept_in_the_text():
     assert kvsim.generate(demo(), "龘中", 1).text.startswith("龘中")
 
 

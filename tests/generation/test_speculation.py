@@ -102,7 +102,7 @@ def test_speculation_for_an_encoder_decoder():
         ({"draft": "ngram"}, "draft must be"),
         ({"draft": 3}, "draft must be"),
         ({"draft": "ngram:2", "draft_tokens": 0}, "draft_tokens must be"),
-        ({"draft": "ngram:2", "cache": "window:4"}, "lossy cache window:4 cannot promise"),
+        ({"draft": "ngram:2", "cache": "window:4"}, "lossy cache window:4 does not support"),
     ],
 )
 def test_bad_options(options, said):
