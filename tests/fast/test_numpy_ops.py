@@ -255,7 +255,7 @@ def test_who_watches_sees_full_squares():
     with model.watch("layers.0.probs") as seen:
         model(list(range(5, 205)))
     assert seen["layers.0.probs"].shape == (2, 2, 200, 200)
-    with pytest.raises(UsageError, match="trace shows full squares"):
+    with pytest.raises(UsageError, match="trace shows the full square"):
         kvsim.trace("中", model=model)
     assert make(ZOO["deepseek_v2"], "numpy", "float32").attention == "square"
     assert Model(ZOO["deepseek_v2"], random_weights(ZOO["deepseek_v2"]), attention="blocked").attention == "square"
