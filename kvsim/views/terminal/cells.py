@@ -10,8 +10,8 @@ from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import named
+from kvsim.views.terminal.table import render
 from kvsim.views.terminal.text import number, pad
-from kvsim.views.terminal.trace import render
 
 _MOST = 24  # tokens drawn of a long text: the last ones
 _WIDEST = 8  # cells of a token's name

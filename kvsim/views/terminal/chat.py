@@ -6,8 +6,8 @@ from kvsim.comparisons.chat_script import Chat, Line
 from kvsim.comparisons.trace_record import Counts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import ended, printable
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import cut, number, percent_saved, significant, tail
-from kvsim.views.terminal.trace import Column, make_table, render
 
 _WIDTH = 24  # cells of a turn's text, and of its reply
 

@@ -3,8 +3,8 @@
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 
 def measured(value: float) -> str:

@@ -1,11 +1,7 @@
 """The main table of `kvsim trace`, and where text meets the terminal."""
 
-import io
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable
 
-from rich import box
-from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +10,7 @@ from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import ended, named, printable
+from kvsim.views.terminal.table import Column, make_table, render, shown_steps
 from kvsim.views.terminal.text import cut, number, percent_saved, significant, tail
 
 _OUTPUT_WIDTH = 12  # cells of the next token
@@ -25,28 +22,6 @@ _UNIT: dict[str, Callable[[Counts], int]] = {
     "macs": lambda counts: counts.macs,
     "flops": lambda counts: counts.flops,
 }
-
-
-def render(content: RenderableType, color: bool) -> str:
-    """What rich makes of `content`, at its own width whatever the terminal's: same bytes everywhere."""
-    out = io.StringIO()
-    console = Console(
-        file=out, width=10_000, force_terminal=color, color_system="standard" if color else None,
-        legacy_windows=False, highlight=False, markup=False, emoji=False, _environ={},
-    )  # fmt: skip
-    console.print(content)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-Column = tuple[str, str, Literal["left", "right"]]  # heading, what stands at its foot, side
-
-
-def make_table(columns: Iterable[Column], ascii_only: bool, footer: bool = True) -> Table:
-    """An empty table; no cell is ever wrapped or cut by the terminal's width."""
-    table = Table(box=box.ASCII2 if ascii_only else box.SQUARE, show_footer=footer, safe_box=False)
-    for name, foot, side in columns:
-        table.add_column(name, foot, justify=side, header_style="bold", footer_style="bold", no_wrap=True)
-    return table
 
 
 def headline(trace: Trace, say: Say) -> str:
@@ -99,14 +74,6 @@ def _other(counts: tuple[Counts, Counts], count: str) -> str:
     """The last column: projected rows, or score cells where rows are what is counted."""
     unit = _UNIT["cells" if count == "rows" else "rows"]
     return " / ".join(number(unit(side)) for side in counts)
-
-
-def shown_steps(n_steps: int, rows: int | None) -> tuple[range, range]:
-    """The steps at the start and at the end that `rows` table rows show: all of them if they fit."""
-    if rows is None or n_steps <= rows:
-        return range(n_steps), range(0)
-    first = (rows + 1) // 2
-    return range(first), range(n_steps - (rows - first), n_steps)
 
 
 def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only: bool) -> Table:

@@ -10,8 +10,8 @@ from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.cells import find_step
+from kvsim.views.terminal.table import Column, make_table, render, shown_steps
 from kvsim.views.terminal.text import byte_line, number, percent_saved
-from kvsim.views.terminal.trace import Column, make_table, render, shown_steps
 
 
 def _merged(site: str) -> str:
