@@ -192,19 +192,19 @@ def _tell(
 
     def tell(show: str) -> str:
         if show == "table":
-            from kvsim.views.terminal.trace import tell_table
+            from kvsim.views.terminal.trace import format_trace
 
-            return tell_table(result, say, count, rows, ascii_only, color, explained)
+            return format_trace(result, say, count, rows, ascii_only, color, explained)
         if show == "cells":
-            from kvsim.views.terminal.cells import tell_cells
+            from kvsim.views.terminal.cells import format_cells
 
-            return tell_cells(result, say, step, ascii_only, color)
+            return format_cells(result, say, step, ascii_only, color)
         from kvsim.views.terminal import trace_tables as tables
 
         if show == "shapes":
-            return tables.tell_shapes(result, say, step, ascii_only, color)
+            return tables.format_shapes(result, say, step, ascii_only, color)
         if show == "sites":
-            return tables.tell_sites(result, say, ascii_only, color)
-        return tables.tell_memory(result, say, rows, ascii_only, color)
+            return tables.format_sites(result, say, ascii_only, color)
+        return tables.format_memory(result, say, rows, ascii_only, color)
 
     return [tell(show) for show in shows]
