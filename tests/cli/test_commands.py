@@ -53,7 +53,7 @@ def test_json_is_one_object_on_stdout():
 def test_unknown_characters_are_a_note_on_stderr(capsys):
     assert run(["trace", "龘\x1b中", "--lang", "en"]) == 0
     out, err = capsys.readouterr()
-    assert err == "note: the model has never seen 龘 \\x1b: fed as its unknown token\n"
+    assert err == "note: not in the model's vocabulary, fed as the unknown token: 龘 \\x1b\n"
     assert "龘" in out
     assert "\x1b" not in out
 

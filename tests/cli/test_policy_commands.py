@@ -40,7 +40,7 @@ def test_json_is_one_object_in_its_schema(argv, capsys):
 def test_unknown_characters_are_a_note_on_stderr(capsys):
     for argv in (["compare", "龘中", "--cache", "window:2", "-n", "1"], ["chat", "龘中", "-n", "1"]):
         assert run([*argv, "--lang", "en"]) == 0
-        assert capsys.readouterr().err == "note: the model has never seen 龘: fed as its unknown token\n"
+        assert capsys.readouterr().err == "note: not in the model's vocabulary, fed as the unknown token: 龘\n"
 
 
 def test_the_text_may_stand_in_a_file_or_come_on_stdin(tmp_path, capsys):

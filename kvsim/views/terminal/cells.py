@@ -9,7 +9,7 @@ from rich.text import Text
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
-from kvsim.i18n.printable import named
+from kvsim.i18n.printable import show_token
 from kvsim.views.terminal.table import render
 from kvsim.views.terminal.text import number, pad
 
@@ -88,7 +88,7 @@ def format_cells(
     step = find_step(trace, step_number)
     read = [piece for s in trace.steps[: step.number] for piece in s.fed]
     skipped = max(0, len(read) - _MAX_TOKENS)
-    names = [pad(n, min(cell_len(n), _NAME_WIDTH)) for n in (named(p.text, ascii_only) for p in read[skipped:])]
+    names = [pad(n, min(cell_len(n), _NAME_WIDTH)) for n in (show_token(p.text, ascii_only) for p in read[skipped:])]
     corner = "QK^T" if ascii_only else "QKᵀ"
     grid = _Grid(names, skipped, label_width=2 + max(cell_len(name) for name in [corner, *names]))
     room, lines = _halves(grid, (step.no_cache, step.cached), len(read), say)
@@ -127,8 +127,8 @@ def _title(step: TraceStep, n_steps: int, say: Say, ascii_only: bool) -> str:
     title = say("step {number}/{last}  fed {fed}, output {next}").format(
         number=step.number,
         last=n_steps,
-        fed=named("".join(piece.text for piece in step.fed), ascii_only),
-        next=named(step.next.text, ascii_only),
+        fed=show_token("".join(piece.text for piece in step.fed), ascii_only),
+        next=show_token(step.next.text, ascii_only),
     )
     return title + "   " + say("# computed  x masked  c cached  K new K  V new V")
 

@@ -7,7 +7,7 @@ from kvsim.comparisons.trace_record import Counts, Trace
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
-from kvsim.i18n.printable import ended, named, printable
+from kvsim.i18n.printable import printable, show_end, show_token
 from kvsim.views.terminal.table import Column, make_table, render, shown_steps
 from kvsim.views.terminal.text import cut, number, percent_saved, tail
 from kvsim.views.terminal.trace_notes import UNITS, footnotes, headline
@@ -70,8 +70,8 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
             counts = (step.no_cache.counts, step.cached.counts)
             table.add_row(
                 str(step.number),
-                Text(tail(ended(text, ascii_only), _SEQUENCE_WIDTH, ascii_only)),
-                Text(cut(named(step.next.text, ascii_only), _OUTPUT_WIDTH)),
+                Text(tail(show_end(text, ascii_only), _SEQUENCE_WIDTH, ascii_only)),
+                Text(cut(show_token(step.next.text, ascii_only), _OUTPUT_WIDTH)),
                 cells[0][i],
                 cells[1][i],
                 percent_saved(*map(UNITS[count], counts)),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kvsim.i18n.printable import ended, named, printable
+from kvsim.i18n.printable import printable, show_end, show_token
 from kvsim.views.terminal.text import byte_line, cut, percent_saved, significant, tail
 
 
@@ -26,7 +26,7 @@ def test_printable(text, shown):
 
 @pytest.mark.parametrize(("piece", "shown"), [(" ", "␣"), ("  ", "␣␣"), (" a", " a"), ("\n", "↵")])
 def test_a_blank_token_can_be_seen(piece, shown):
-    assert named(piece) == shown
+    assert show_token(piece) == shown
 
 
 @given(st.text(), st.integers(4, 40), st.booleans())
@@ -58,7 +58,7 @@ def test_cut_counts_cells():
 
 
 def test_blanks_at_the_end_can_be_seen():
-    assert [ended("a b  "), ended("  ", ascii_only=True), ended("ab")] == ["a b␣␣", "__", "ab"]
+    assert [show_end("a b  "), show_end("  ", ascii_only=True), show_end("ab")] == ["a b␣␣", "__", "ab"]
 
 
 def test_bytes_under_their_own_names():
