@@ -1,4 +1,5 @@
-"""Bad input: one or two lines that say what was expected, what came and what to do; the exit code; no traceback."""
+"""Bad input: an error of one or two lines with what was expected, what was found and what to do; the exit code; no
+traceback."""
 
 import os
 import signal
@@ -228,7 +229,7 @@ def test_all_logits_zero(tmp_path, capsys):
     assert "differ by at most 0 (float32 allows 0)" in capsys.readouterr().out
 
 
-def test_overflow_is_said_once(tmp_path, recwarn, capsys):
+def test_overflow_is_reported_once(tmp_path, recwarn, capsys):
     import numpy as np
 
     folder = copy_demo(tmp_path)
@@ -237,7 +238,7 @@ def test_overflow_is_said_once(tmp_path, recwarn, capsys):
     assert not recwarn.list
 
 
-def test_a_step_that_will_not_be_is_refused_first(monkeypatch, capsys):
+def test_a_step_beyond_the_last_is_refused_before_the_run(monkeypatch, capsys):
     from kvsim.comparisons import trace as tracing
 
     steps = []
@@ -263,7 +264,7 @@ def test_a_failed_check_is_exit_1(monkeypatch, capsys):
     assert "CHECK FAILED at step" in capsys.readouterr().out
 
 
-def test_the_reader_goes_away():
+def test_stdout_is_closed_by_the_reader():
     """`kvsim trace … | head -1`: quietly, exit 1."""
     process = subprocess.Popen([*COMMAND, "trace", "中", "-n", "40"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -274,7 +275,7 @@ def test_the_reader_goes_away():
 
 
 def test_ctrl_c():
-    """In the middle of the work, as soon as the child says that it has begun."""
+    """Interrupted while it runs, as soon as the child reports that it has begun."""
     code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
@@ -309,7 +310,7 @@ def test_closed_streams(argv, closed):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_note_that_cannot_be_written_costs_no_result():
+def test_the_result_is_printed_although_stderr_is_full():
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "trace", "龘"], stdout=subprocess.PIPE, stderr=full, check=False)
         wrong = subprocess.run([*COMMAND, "trace", ""], stdout=subprocess.PIPE, stderr=full, check=False)
