@@ -1,5 +1,6 @@
-"""The output of commands, byte for byte, in both languages. Measured differences are masked, because they depend on BLAS
-and processor. To write the files again after a change: `KVSIM_GOLDEN=write pytest tests/views`; then read the diff."""
+"""The output of commands, byte for byte, in both languages. Measured differences are masked, because they depend on
+BLAS and processor. To write the files again after a change: `KVSIM_GOLDEN=write pytest tests/views`; then read the
+diff."""
 
 import os
 import re
