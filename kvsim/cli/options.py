@@ -43,6 +43,24 @@ def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [*names, *complete_model(ctx, param, incomplete)]
 
 
+def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the catalogue's devices."""
+    from kvsim.costs.public.devices import read_devices
+
+    return [CompletionItem(name) for name in read_devices() if name.startswith(incomplete)]
+
+
+def combine(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """One decorator that applies several, the first outermost, as if they were written above one another."""
+
+    def decorate(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files."""
     return [CompletionItem(incomplete, type="file")]

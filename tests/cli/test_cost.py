@@ -11,11 +11,11 @@ import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.costs.work.by_context import choose_contexts, grow
+from kvsim.costs.work.by_context import choose_contexts, measure_by_context
 from kvsim.costs.work.cost import cost
 from kvsim.costs.work.roofline import Limits
 from kvsim.i18n.language import words
-from kvsim.views.charts import WIDTH, to_bars
+from kvsim.views.terminal.bars import WIDTH, to_bars
 from tests.test_house import loaded_by
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "cost-1.json").read_text(encoding="utf-8"))
@@ -141,7 +141,7 @@ def test_contexts_of_a_plot(last):
 
 def test_a_plot_shows_the_steps(capsys):
     found = cost("gpt2", prompt=100, new=20)
-    points = grow(found, "causal")
+    points = measure_by_context(found, "causal")
     assert [p.context for p in points] == [1, 2, 4, 8, 16, 32, 64, 119]
     for p in points:
         assert p.uncached == cost("gpt2", prompt=p.context).cached.prefill.flops("causal")
@@ -155,8 +155,8 @@ def test_a_plot_shows_the_steps(capsys):
     assert [cells[i] for i in sorted(range(len(values)), key=values.__getitem__)] == sorted(cells)
     found, _ = told(capsys, "cost", "gpt2", "--prompt", "100", "--new", "20", "--plot", "--convention", "causal")
     assert found["growth"] == {"convention": "causal", "points": [p._asdict() for p in points]}
-    assert grow(cost("gpt2", prompt=10**18, new=10**18), "last")[-1].context == 10**18
-    one = to_bars(grow(cost("gpt2", prompt=1), "last"), "last", words("en"))  # no span at all
+    assert measure_by_context(cost("gpt2", prompt=10**18, new=10**18), "last")[-1].context == 10**18
+    one = to_bars(measure_by_context(cost("gpt2", prompt=1), "last"), "last", words("en"))  # no span at all
     assert one.count("█") == 2
 
 

@@ -83,7 +83,7 @@ def test_files_and_folders(tmp_path, capsys):
         assert run(["memory", str(path), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["parameters"]["total"] == 124_439_808
     assert run(["memory", str(tmp_path), "-v", "--lang", "en"]) == 0
-    assert f"source of these facts: {tmp_path}" in capsys.readouterr().out
+    assert f"source of these fields: {tmp_path}" in capsys.readouterr().out
     (tmp_path / "config.json").write_text("{")
     assert run(["memory", str(tmp_path)]) == 4
     assert run(["memory", "demo"]) == 0

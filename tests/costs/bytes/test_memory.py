@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.caches import POLICIES
+from kvsim.caches.quantised.options import Options
 from kvsim.config import LayerKind
-from kvsim.costs.bytes.memory import measure_memory, quantised_rows
+from kvsim.costs.bytes.memory import measure_memory
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
@@ -231,7 +232,7 @@ def test_kivis_share():
     memory = measure_memory("gpt2", [4_096], dtype="float16", cache_dtype="int8")
     own = measure_memory("gpt2", [4_096], dtype="float16").contexts[0].logical
     assert memory.contexts[0].logical * 4_096 * 64 == own * (3_968 * 33 + 128 * 64)
-    assert quantised_rows(4_096) == 3_968
+    assert Options().quantised(4_096) == 3_968
 
 
 def test_huge_is_exact():

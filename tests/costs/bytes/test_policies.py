@@ -17,7 +17,7 @@ from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.i18n.language import words
 from kvsim.loading.small_models import read_small_models
-from kvsim.views.terminal.caches import tell_policies
+from kvsim.views.terminal.caches import format_policies
 from tests.models import PRIMES, make_model
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "caches-1.json").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def test_each_layer_is_asked_and_fractions_are_exact(monkeypatch):
     policies = list_policies(PRIMES)
     assert policies.facts[-1].row_bytes == row + Fraction(row, 4) + Fraction(4, 3)
     assert policies.to_dict()["policies"][-1]["bytes_per_token"] == {"numerator": 904, "denominator": 3}
-    assert " 904/3 " in tell_policies(policies, words("en"))
+    assert " 904/3 " in format_policies(policies, words("en"))
 
 
 def test_a_model_that_a_policy_does_not_fit(monkeypatch):
@@ -107,7 +107,7 @@ def test_a_model_that_a_policy_does_not_fit(monkeypatch):
     policies = list_policies(windowed)
     assert policies.facts[-1].row_bytes is None
     jsonschema.validate(policies.to_dict(), SCHEMA)
-    assert tell_policies(policies, words("en")).splitlines()[-1] == ("halves:4: unknown cache halves:4: use one of -")
+    assert format_policies(policies, words("en")).splitlines()[-1] == ("halves:4: unknown cache halves:4: use one of -")
 
 
 @pytest.mark.parametrize(

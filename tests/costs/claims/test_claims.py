@@ -14,7 +14,8 @@ import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.costs.claims.claim import Decimal, decide, degree, list_claims, tell
+from kvsim.costs.claims import list_claims
+from kvsim.costs.claims.claim import Decimal, decide, degree
 from kvsim.views.terminal.claims import QUESTIONS
 from tests.counting.closed_form import step_macs
 from tests.models import demo
@@ -168,7 +169,7 @@ def test_every_claim_has_a_hand():
 
 def test_figures_that_were_published():
     """The table of slips: what must come out, as it is printed."""
-    told = {f"{name}/{key}": tell(value) for name, c in CLAIMS.items() for key, value in c.values.items()}
+    told = {f"{name}/{key}": text for name, c in CLAIMS.items() for key, text in c.formatted.items()}
     assert told["saving-table/flops"] == "4.00"
     assert told["saving-last-step/useful"] == "99.898"
     assert (told["saving-whole-run/cells"], told["saving-whole-run/flops"][:4]) == ("99.850", "99.8")

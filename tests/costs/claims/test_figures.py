@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.config import Experts, LayerKind
+from kvsim.costs.bytes.parameters import count_parameters, measure_parameters
 from kvsim.costs.public.devices import find_device
 from kvsim.costs.public.models import find_config
 from kvsim.costs.work.conventions import ATTENTION, CONVENTIONS
 from kvsim.costs.work.cost import cost
 from kvsim.costs.work.crossover import find_crossover
-from kvsim.costs.work.reads import count_arrays
+from kvsim.costs.work.reads import count_reads
 from kvsim.costs.work.roofline import Bound, Limits, Work, bound, needed_overhead
 from kvsim.counting.symbolic import Poly
 from kvsim.errors import UsageError
@@ -45,7 +46,7 @@ def test_llama_2_7b():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_published_numbers_of_parameters(name):
-    assert count_arrays(find_config(name)[1]).total == PARAMETERS[name]
+    assert count_parameters(find_config(name)[1]) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize(
@@ -61,10 +62,10 @@ def test_published_numbers_of_parameters(name):
     ],
 )
 def test_active_parameters(name, total, active, embeddings):
-    found = count_arrays(find_config(name)[1])
+    found = measure_parameters(find_config(name)[1])
     assert f"{found.total / 1e9:.1f}" == total
     assert f"{found.active / 1e9:.1f}" == active
-    assert found.embeddings == embeddings
+    assert found.tables == embeddings
 
 
 def test_experts():
@@ -76,9 +77,8 @@ def test_experts():
         assert phase.flops_of_all_experts(convention) - phase.flops(convention) == 2 * 8 * 3 * one
         dense = cost(PRIMES, prompt=6, new=3).cached.total
         assert dense.flops_of_all_experts(convention) == dense.flops(convention)
-    arrays = count_arrays(mixed)
-    assert arrays.total - arrays.active == 3 * one
-    reads = [sum(array.read(rows) for array in arrays.decoder.mixed) for rows in (1, 2, 3, 9)]
+    assert measure_parameters(mixed).idle == 3 * one
+    reads = [sum(array.read(rows) for array in count_reads(mixed).decoder.mixed) for rows in (1, 2, 3, 9)]
     assert reads == [2 * one, 4 * one, 5 * one, 5 * one]
     assert phase.flops("last") - phase.flops_without_head("last") == 2 * 3 * 13 * 101
 
@@ -224,7 +224,7 @@ def test_huge_counts_are_exact():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [({"prompt": 0}, "prompt must be a whole number of at least 1"), ({"new": -1}, "new must be"),
-     ({"cache": "offload:dynamic"}, "count takes"), ({"dtype": "int8"}, "unknown dtype"),
+     ({"cache": "offload:dynamic"}, "count supports"), ({"dtype": "int8"}, "unknown dtype"),
      ({"source": 3}, "has no encoder"),
      ({"latent": "absorbed"}, "no latent attention"), ({"model": "gtp2"}, "near names are gpt2")],
 )  # fmt: skip

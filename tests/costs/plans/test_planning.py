@@ -298,7 +298,7 @@ def test_every_model(name):
         ({"context": 0}, "context must be a whole number of at least 1, got 0"),
         ({"context": -4}, "context must be a whole number of at least 1, got -4"),
         ({"devices": 0}, "devices must be a whole number of at least 1, got 0"),
-        ({"devices": 10**9}, "plans go up to 4096"),
+        ({"devices": 10**9}, "devices must be at most 4096"),
         ({"utilization": 0}, "utilization must be above 0 and at most 1, as in 0.9, got 0"),
         ({"utilization": "1.01"}, "utilization must be"),
         ({"utilization": -0.5}, "utilization must be"),

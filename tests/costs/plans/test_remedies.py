@@ -28,7 +28,7 @@ def alone(kind, value, model, device, context, options):
     if kind == "window":
         return plan(with_window(config, value), device, context, **options)
     changed = {
-        "weights": {"dtype": value, "cache_dtype": base.kept}, "cache": {"cache_dtype": value}, "context": {},
+        "weights": {"dtype": value, "cache_dtype": base.kv_dtype}, "cache": {"cache_dtype": value}, "context": {},
         "devices": {"devices": value},
     }[kind]  # fmt: skip
     return plan(model, device, value if kind == "context" else context, **{**options, **changed})

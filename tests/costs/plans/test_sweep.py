@@ -7,8 +7,9 @@ from itertools import product
 import pytest
 
 from kvsim.costs.plans import cluster
-from kvsim.costs.plans.planning import plan
-from kvsim.costs.plans.sweep import COLUMNS, READINGS, UNLIMITED, cut, make_grid, make_rows, read_grid, run_sweep
+from kvsim.costs.plans.grid import Axes, make_grid, read_grid
+from kvsim.costs.plans.planning import READINGS, plan
+from kvsim.costs.plans.sweep import COLUMNS, UNLIMITED, cut, make_rows, run_sweep
 from kvsim.errors import BackendError, FileError, UsageError
 from kvsim.views.terminal.sweep import to_csv
 
@@ -40,9 +41,9 @@ def alone(model, dtype, cache_dtype, device, devices, utilization, context, batc
 
 
 def test_rows_are_those_of_single_plans():
-    rows = [row for chunk in run_sweep(make_grid(MODELS, **AXES)) for row in chunk]
+    rows = [row for chunk in run_sweep(make_grid(Axes(MODELS, **AXES))) for row in chunk]
     points = list(product(MODELS, *AXES.values()))
-    assert len(rows) == len(points) == make_grid(MODELS, **AXES).points
+    assert len(rows) == len(points) == make_grid(Axes(MODELS, **AXES)).points
     refused = 0
     for row, (model, dtype, cache_dtype, device, devices, utilization, context, batch) in zip(
         rows, points, strict=True
@@ -63,7 +64,7 @@ def test_rows_are_those_of_single_plans():
 
 
 def test_any_cut_gives_the_same_rows():
-    grid = make_grid(MODELS[:2], **AXES)
+    grid = make_grid(Axes(MODELS[:2], **AXES))
     whole = make_rows(grid, 0, grid.points)
     for size in (1, 7, 8, 100):
         assert [row for chunk in cut(grid.points, size) for row in make_rows(grid, *chunk)] == whole
@@ -71,7 +72,7 @@ def test_any_cut_gives_the_same_rows():
 
 def test_processes_give_the_same_rows():
     """Enough points for several chunks, so that processes run."""
-    grid = make_grid(["gpt2", "mistral-7b-v0.1"], ["a10"], range(1, 3_001), batches=[1, 2])
+    grid = make_grid(Axes(["gpt2", "mistral-7b-v0.1"], ["a10"], range(1, 3_001), batches=[1, 2]))
     assert len(cut(grid.points)) > 2
     chunks = list(run_sweep(grid, processes=2))
     assert chunks == list(run_sweep(grid, processes=1)) == [make_rows(grid, *chunk) for chunk in cut(grid.points)]
@@ -91,7 +92,7 @@ GOOD = {"models": ["gpt2"], "devices": ["a10"], "contexts": [1_024]}
 def test_a_file(tmp_path):
     path = write(tmp_path / "s.json", **GOOD, batches=[1, 2], dtypes=["int8", None], utilizations=[0.9], parallel=[2])
     assert read_grid(path) == make_grid(
-        ["gpt2"], ["a10"], [1_024], batches=[1, 2], dtypes=["int8", None], utilizations=["0.9"], parallel=[2]
+        Axes(["gpt2"], ["a10"], [1_024], batches=[1, 2], dtypes=["int8", None], utilizations=["0.9"], parallel=[2])
     )
 
 
@@ -128,7 +129,7 @@ def test_what_a_file_lacks(tmp_path):
 
 
 def test_csv():
-    grid = make_grid(["gpt2"], ["h200"], [10], dtypes=["float64"])
+    grid = make_grid(Axes(["gpt2"], ["h200"], [10], dtypes=["float64"]))
     head, line, rest = to_csv(make_rows(grid, 0, 1)).split("\n")
     assert (tuple(head.split(",")), rest) == (COLUMNS, "")
     weights, cache = 8 * 124_439_808, 10 * 147_456
@@ -143,7 +144,7 @@ def test_csv():
 def test_a_scheduler_without_dask(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(BackendError, match=r'needs Dask: pip install "\.\[dask\]" in a clone'):
-        list(run_sweep(make_grid(["gpt2"], ["a10"], [1]), "tcp://127.0.0.1:9"))
+        list(run_sweep(make_grid(Axes(["gpt2"], ["a10"], [1])), "tcp://127.0.0.1:9"))
 
 
 class Future:
@@ -191,7 +192,7 @@ def test_a_scheduler_that_falls_silent(monkeypatch):
 def test_a_local_cluster():
     from distributed import LocalCluster
 
-    grid = make_grid(MODELS[:2], **AXES)
+    grid = make_grid(Axes(MODELS[:2], **AXES))
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as local:
         rows = [row for chunk in run_sweep(grid, local.scheduler_address) for row in chunk]
     assert rows == make_rows(grid, 0, grid.points)
@@ -201,4 +202,4 @@ def test_a_local_cluster():
 def test_nobody_listens(monkeypatch):
     monkeypatch.setattr(cluster, "SILENCE", 1)
     with pytest.raises(BackendError, match=r"no scheduler with workers answers at 'tcp://127\.0\.0\.1:9'"):
-        list(run_sweep(make_grid(["gpt2"], ["a10"], [1]), "tcp://127.0.0.1:9"))
+        list(run_sweep(make_grid(Axes(["gpt2"], ["a10"], [1])), "tcp://127.0.0.1:9"))

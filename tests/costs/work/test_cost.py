@@ -13,7 +13,7 @@ from kvsim.config import Experts, LayerKind
 from kvsim.costs.bytes.parameters import shares_tokens
 from kvsim.costs.work.conventions import CONVENTIONS
 from kvsim.costs.work.cost import cost
-from kvsim.costs.work.reads import count_arrays
+from kvsim.costs.work.reads import count_reads
 from kvsim.doctor.against_numpy import IDS
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
@@ -203,6 +203,6 @@ def test_experts_that_a_step_reads(fed):
         model(list(range(fed)))
     chosen = {event.layer for event in ledger if ".experts." in event.site}
     one = 3 * 13 * 7
-    most = sum(array.read(fed) for array in count_arrays(MIXED).decoder.mixed)
+    most = sum(array.read(fed) for array in count_reads(MIXED).decoder.mixed)
     assert len(chosen) * one <= most == min(5, 2 * fed) * one
     assert fed > 1 or len(chosen) * one == most
