@@ -14,7 +14,7 @@ from kvsim.config import Experts, LayerKind
 from kvsim.costs.bytes.parameters import GROUPS, count_parameters, group_of, measure_parameters
 from kvsim.costs.public.models import find_config
 from tests.arrays.runs import ZOO
-from tests.costs.claims.published import PARAMETERS
+from tests.costs.published import PARAMETERS
 from tests.models import PRIMES, configs
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures"

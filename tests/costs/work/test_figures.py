@@ -20,7 +20,7 @@ from kvsim.costs.work.roofline import Bound, Limits, Work, bound, needed_overhea
 from kvsim.counting.symbolic import Poly
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
-from tests.costs.claims.published import PARAMETERS
+from tests.costs.published import PARAMETERS
 from tests.models import PRIMES, configs
 
 
