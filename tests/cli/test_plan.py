@@ -1,4 +1,4 @@
-"""`kvsim plan`: JSON that its schema describes, notes, sweeps into files, partial results, nothing heavy."""
+"""`kvsim plan`: JSON that matches its schema, notes, sweeps into files, partial results, nothing heavy."""
 
 import json
 import subprocess
@@ -72,11 +72,11 @@ def test_a_utilization_is_a_number(given, number, capsys):
 
 def test_json_holds_the_plan(capsys):
     run([*LLAMA, "--json", "--devices", "2"])
-    told = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
     found = plan("llama-2-7b-hf", "a10", 4_096, devices=2)
-    assert told["fits"] == [fit._asdict() for fit in found.fits]
-    assert told["kv_heads"] == {"model": 32, "device": 16, "copied": False}
-    assert (told["weight_bytes"], told["request_bytes"]) == (found.setup.weight_bytes, found.request_bytes)
+    assert record["fits"] == [fit._asdict() for fit in found.fits]
+    assert record["kv_heads"] == {"model": 32, "device": 16, "copied": False}
+    assert (record["weight_bytes"], record["request_bytes"]) == (found.setup.weight_bytes, found.request_bytes)
 
 
 def test_what_does_not_fit_is_an_answer(capsys):
@@ -104,7 +104,7 @@ def test_a_sweep_into_a_file(tmp_path, capsys):
     assert "unknown key 'batchs'" in capsys.readouterr().err
 
 
-def test_partial_results_are_kept_and_called_that(tmp_path, monkeypatch, capsys):
+def test_partial_results_are_kept_and_reported(tmp_path, monkeypatch, capsys):
     def broken(grid, scheduler):
         yield make_rows(grid, 0, 2)
         raise BackendError("a worker failed: {reason}", reason="x")

@@ -59,11 +59,11 @@ def test_public_models():
 
 def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    told = list_policies().to_dict()
-    assert [policy["name"] for policy in told["policies"]] == list(POLICIES)
-    told["policies"][0]["bytes_per_token"] = 512
+    record = list_policies().to_dict()
+    assert [policy["name"] for policy in record["policies"]] == list(POLICIES)
+    record["policies"][0]["bytes_per_token"] = 512
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(told, SCHEMA)
+        jsonschema.validate(record, SCHEMA)
 
 
 def test_loss_is_that_of_the_model():

@@ -20,7 +20,7 @@ CASES = [
 
 
 def alone(kind, value, model, device, context, options):
-    """The same change asked as a plan."""
+    """The same change made by a plan of its own."""
     config = find_config(model)[1]
     base = plan(model, device, context, **options).setup
     if kind == "kv_heads":
