@@ -207,7 +207,7 @@ def test_every_family_is_named(language):
 
 def test_how_many_there_are():
     """The numbers that the texts give."""
-    from kvsim.costs.claims.claim import list_claims
+    from kvsim.costs.claims import list_claims
     from kvsim.costs.public.devices import read_devices
     from kvsim.costs.public.models import read_catalogue
     from kvsim.loading.families import FAMILIES

@@ -1,6 +1,5 @@
-"""`kvsim caches`: the cache policies that there are."""
+"""`kvsim caches`: the list of cache policies."""
 
-import json
 import sys
 
 import click
@@ -12,7 +11,7 @@ from kvsim.i18n.language import Say
 def command(say: Say) -> click.Command:
     @click.command(
         "caches",
-        help=say("List the cache policies: what each keeps, whether it is lossless, and its bytes a token."),
+        help=say("List the cache policies: what each keeps, whether it is lossless, and its bytes per token."),
         epilog=say("Examples:") + "\n\n\b\n  kvsim caches\n  kvsim caches --model llama-3.1-405b --dtype bfloat16",
     )
     @click.option(
@@ -25,7 +24,7 @@ def command(say: Say) -> click.Command:
     )
     @click.option(
         "--dtype", default="float32", show_default=True, shell_complete=complete_dtype,
-        help=say("What the rows are kept in, where the policy does not say."),
+        help=say("The data type of the rows, where the policy does not define it."),
     )  # fmt: skip
     @shown(say, "caches")
     @common(say)
@@ -34,12 +33,14 @@ def command(say: Say) -> click.Command:
 
         policies = list_policies(model, dtype)
         if as_json:
-            click.echo(json.dumps(policies.to_dict(), ensure_ascii=False))
+            from kvsim.schemas import dump
+
+            click.echo(dump(policies.to_dict()))
         else:
-            from kvsim.views.terminal.caches import tell_policies
+            from kvsim.views.terminal.caches import format_policies
 
             color = use_color(sys.stdout)
-            click.echo(tell_policies(policies, say, ascii_only, color), color=color)
+            click.echo(format_policies(policies, say, ascii_only, color), color=color)
         return 0
 
     return caches

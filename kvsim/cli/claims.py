@@ -1,10 +1,8 @@
-"""`kvsim claims`: what two texts on KV caching claim, and what is exact."""
-
-import json
+"""`kvsim claims`: the claims of two texts on KV caching, compared with exact values."""
 
 import click
 
-from kvsim.cli.options import common
+from kvsim.cli.options import common, json_option
 from kvsim.i18n.language import Say
 
 
@@ -12,28 +10,25 @@ def command(say: Say) -> click.Command:
     @click.command(
         "claims",
         help=say(
-            "Hold the claims of two texts on KV caching against exact numbers, as a page in Markdown: what each says,"
+            "Compare the claims of two texts on KV caching with exact numbers, as a page in Markdown: what each says,"
             " what is exact, and whether it is right, rounded or wrong."
         ),
         epilog=say("Examples:") + "\n\n\b\n  kvsim claims --lang zh\n  kvsim claims > claims.md",
     )
-    @click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        help=say("Print one JSON object (its schema: kvsim schema {name}).").format(name="claims"),
-    )
+    @json_option(say, "claims")
     @common(say)
     def claims(as_json: bool) -> int:
-        from kvsim.costs.claims.claim import list_claims, to_dict
+        from kvsim.costs.claims import list_claims, to_dict
 
         found = list_claims()
         if as_json:
-            click.echo(json.dumps(to_dict(found), ensure_ascii=False, allow_nan=False))
-        else:
-            from kvsim.views.terminal.claims import tell_claims
+            from kvsim.schemas import dump
 
-            click.echo(tell_claims(found, say))
+            click.echo(dump(to_dict(found)))
+        else:
+            from kvsim.views.terminal.claims import format_claims
+
+            click.echo(format_claims(found, say))
         return 0
 
     return claims

@@ -1,92 +1,133 @@
-"""`kvsim plan MODEL --device NAME`: what fits, and `--sweep`: over a grid."""
+"""`kvsim plan MODEL --device NAME`: what fits on a device; with `--sweep` over a grid."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from kvsim.cli.memory import complete_name, read_contexts
-from kvsim.cli.options import Bar, Number, common, known, note, note_assumed, shown, use_color
+from kvsim.cli.memory import cache_dtype_help, note_context, read_contexts
+from kvsim.cli.options import (
+    Bar,
+    Decorated,
+    Number,
+    combine,
+    common,
+    complete_config,
+    complete_device,
+    known,
+    note,
+    note_assumed,
+    shown,
+    use_color,
+)
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, explain
 
 if TYPE_CHECKING:
-    from kvsim.costs.plans.sweep import Grid, Row
+    from kvsim.costs.plans.grid import Grid
+    from kvsim.costs.plans.sweep import Row
 
-FROM_OPTIONS = "-"  # what --sweep without a file means
-
-
-def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Public devices' names."""
-    from kvsim.costs.public.devices import read_devices
-
-    return [CompletionItem(name) for name in read_devices() if name.startswith(incomplete)]
+FROM_OPTIONS = "-"  # the value of --sweep without a file
 
 
-def one(option: str, values: Sequence[Any], default: Any) -> Any:
-    """The only one of `values`. UsageError: several."""
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as click reads them; those that a sweep combines are lists."""
+
+    models: tuple[str, ...]
+    names: tuple[str, ...]  # of devices
+    contexts: tuple[str, ...]
+    batches: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    cache_dtypes: tuple[str, ...]
+    utilizations: tuple[str, ...]
+    parallel: tuple[int, ...]
+    source: int | None
+    sweep: str | None
+    csv: str | None
+    scheduler: str | None
+    as_json: bool
+    ascii_only: bool
+    verbose: bool
+
+    @property
+    def axes(self) -> tuple[object, ...]:
+        """What a file of --sweep defines instead."""
+        return (
+            self.models, self.names, self.contexts, self.batches, self.dtypes, self.cache_dtypes, self.utilizations,
+            self.parallel, self.source,
+        )  # fmt: skip
+
+
+def single(option: str, values: Sequence[Any], default: Any) -> Any:
+    """The only one of `values`, or `default` if there is none. UsageError: several."""
     if len(values) > 1:
-        raise UsageError("{option} was given {n} times: several make a sweep, which --sweep asks for", option=option,
-                         n=len(values))  # fmt: skip
+        raise UsageError("{option} was given {n} times: several values need --sweep", option=option, n=len(values))
     return values[0] if values else default
 
 
-def needed(name: str, values: Sequence[Any]) -> Sequence[Any]:
-    """`values`, which are there. UsageError: they are not."""
+def required(name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """`values` itself. UsageError: it is empty."""
     if not values:
         raise UsageError("{name} is missing: kvsim plan MODEL --device NAME --context N", name=name)
     return values
 
 
-def run_plan(asked: dict[str, Any], as_json: bool, ascii_only: bool, say: Say) -> int:
-    """One plan on stdout."""
+def run_plan(options: Options, say: Say) -> int:
+    """Print one plan. UsageError, FileError: as `plan`."""
     from kvsim.costs.plans.planning import plan
     from kvsim.costs.plans.remedies import find_remedies
-    from kvsim.views.terminal.plan import tell_plan, to_json
 
-    model = one("MODEL", needed("MODEL", asked["models"]), None)
-    contexts = read_contexts(tuple(needed("--context", asked["contexts"])))
+    model = single("MODEL", required("MODEL", options.models), None)
+    contexts = read_contexts(tuple(required("--context", options.contexts)))
+    device = single("--device", required("--device", options.names), None)
     found = plan(
-        model, one("--device", needed("--device", asked["names"]), None),
-        one("--context", contexts, None), dtype=one("--dtype", asked["dtypes"], None),
-        cache_dtype=one("--cache-dtype", asked["cache_dtypes"], None), source=asked["source"],
-        utilization=one("--utilization", asked["utilizations"], "1"), devices=one("--devices", asked["parallel"], 1),
+        model, device, single("--context", contexts, None), dtype=single("--dtype", options.dtypes, None),
+        cache_dtype=single("--cache-dtype", options.cache_dtypes, None), source=options.source,
+        utilization=single("--utilization", options.utilizations, "1"),
+        devices=single("--devices", options.parallel, 1),
     )  # fmt: skip
-    longest = found.setup.config.max_context
-    if found.context > longest:
-        told = say("note: a context of {context} is beyond the model's {longest}: counted all the same")
-        note(told.format(context=f"{found.context:,}", longest=f"{longest:,}"))
+    note_context(found.context, found.setup.config.max_context, say)
     remedies = find_remedies(found)
-    if as_json:
-        click.echo(to_json(found, remedies))
+    if options.as_json:
+        from kvsim.schemas import dump
+        from kvsim.views.json.plan import to_dict
+
+        click.echo(dump(to_dict(found, remedies)))
     else:
+        from kvsim.views.terminal.plan import format_plan
+
         color = use_color(sys.stdout)
-        click.echo(tell_plan(found, remedies, say, ascii_only, color), color=color)
+        click.echo(format_plan(found, remedies, say, options.ascii_only, color), color=color)
     return 0
 
 
-def find_grid(asked: dict[str, Any]) -> "Grid":
-    """The grid of the file, or of the options."""
-    from kvsim.costs.plans.sweep import make_grid, read_grid
+def find_grid(options: Options) -> "Grid":
+    """The grid of the file, or of the options. UsageError: both, or as `make_grid`. FileError: as `read_grid`."""
+    from kvsim.costs.plans.grid import Axes, make_grid, read_grid
 
-    given = [name for name, values in asked.items() if values and name not in ("batches", "sweep")]
-    if asked["sweep"] != FROM_OPTIONS:
-        if given or asked["batches"]:
-            raise UsageError("a sweep's file says all: give no MODEL and no --device, --context or the like beside it")
-        return read_grid(Path(asked["sweep"]))
+    if options.sweep is not None and options.sweep != FROM_OPTIONS:
+        if any(options.axes):
+            raise UsageError(
+                "the file of --sweep defines the whole sweep: give no MODEL and no --device, --context or the like"
+            )
+        return read_grid(Path(options.sweep))
+    models, devices = required("MODEL", options.models), required("--device", options.names)
+    contexts = read_contexts(tuple(required("--context", options.contexts)))
     return make_grid(
-        needed("MODEL", asked["models"]), needed("--device", asked["names"]),
-        read_contexts(tuple(needed("--context", asked["contexts"]))), batches=asked["batches"] or (1,),
-        dtypes=asked["dtypes"] or (None,), cache_dtypes=asked["cache_dtypes"] or (None,),
-        parallel=asked["parallel"] or (1,), utilizations=asked["utilizations"] or ("1",), source=asked["source"],
+        Axes(
+            models, devices, contexts, batches=options.batches or (1,), dtypes=options.dtypes or (None,),
+            cache_dtypes=options.cache_dtypes or (None,), parallel=options.parallel or (1,),
+            utilizations=options.utilizations or ("1",), source=options.source,
+        )
     )  # fmt: skip
 
 
 def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], KvsimError | None]":
-    """The rows, and what ended them too early."""
+    """The rows, and the error that ended the sweep early."""
     from kvsim.costs.plans.sweep import run_sweep
 
     rows: list[Row] = []
@@ -100,26 +141,13 @@ def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], K
     return rows, None
 
 
-def run_grid(
-    asked: dict[str, Any], csv: str | None, scheduler: str | None, as_json: bool, ascii_only: bool, say: Say
-) -> int:
-    """A sweep on stdout, or in a file. Where it ends too early, the rows until then are kept and called that."""
-    from kvsim.files import write_beside
-    from kvsim.views.terminal.sweep import tell_sweep, to_csv, to_json
-
-    grid = find_grid(asked)
-    rows, error = gather(grid, scheduler, say)
+def run_grid(options: Options, say: Say) -> int:
+    """Print a sweep, or write it to a file. If it ends early, keep the rows so far and report that they are partial."""
+    grid = find_grid(options)
+    rows, error = gather(grid, options.scheduler, say)
     if error is not None and not rows:
         raise error
-    if csv is not None:
-        path = Path(csv if error is None else f"{csv}.partial")
-        write_beside(path, to_csv(rows).encode())
-        note(say("{path}: {n} rows").format(path=path, n=f"{len(rows):,}"))
-    elif as_json:
-        click.echo(to_json(rows))
-    else:
-        color = use_color(sys.stdout)
-        click.echo(tell_sweep(rows, say, ascii_only, color), color=color)
+    _write_rows(options, rows, error is not None, say)
     if error is None:
         return 0
     note(say("kvsim: error: {message}").format(message=explain(error, say)))
@@ -127,58 +155,90 @@ def run_grid(
     return error.exit_code
 
 
+def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) -> None:
+    """Write the rows as CSV to the file of --csv, or as JSON or a table to stdout."""
+    from kvsim.files import write_beside
+    from kvsim.views.terminal.sweep import format_sweep, to_csv
+
+    if options.csv is not None:
+        path = Path(f"{options.csv}.partial" if partial else options.csv)
+        write_beside(path, to_csv(rows).encode())
+        note(say("{path}: {n} rows").format(path=path, n=f"{len(rows):,}"))
+    elif options.as_json:
+        from kvsim.schemas import dump
+        from kvsim.views.json.plan import sweep_to_dict
+
+        click.echo(dump(sweep_to_dict(rows)))
+    else:
+        color = use_color(sys.stdout)
+        click.echo(format_sweep(rows, say, options.ascii_only, color), color=color)
+
+
+def _model_options(say: Say) -> Callable[[Decorated], Decorated]:
+    """The options that define what is placed where; a sweep takes several values of each."""
+    return combine(
+        click.option("--device", "names", multiple=True, metavar="NAME", shell_complete=complete_device,
+                     help=say("The device: a10, h100, ...")),
+        click.option("--context", "contexts", multiple=True, metavar="N[,N...]", help=say("Tokens of a request.")),
+        click.option(
+            "--dtype", "dtypes", multiple=True, metavar="DTYPE",
+            shell_complete=known("float32", "float16", "bfloat16", "int8", "int4"),
+            help=say("The format of the weights: a dtype, int8 or int4; by default float16, if the device has it."),
+        ),
+        click.option(
+            "--cache-dtype", "cache_dtypes", multiple=True, metavar="DTYPE",
+            shell_complete=known("float16", "bfloat16", "int8", "int4", "fp8"), help=cache_dtype_help(say),
+        ),
+        click.option("--utilization", "utilizations", multiple=True, metavar="SHARE",
+                     help=say("The share of the memory that may be used, above 0 up to 1; 1 by default.")),
+        click.option("--devices", "parallel", type=Number(int), multiple=True, metavar="N",
+                     help=say("Devices that share the model, tensor parallel; 1 by default.")),
+        click.option("--source", type=Number(int), help=say("Encoder positions; a model with an encoder needs them.")),
+    )  # fmt: skip
+
+
+def _sweep_options(say: Say) -> Callable[[Decorated], Decorated]:
+    """The options of a sweep."""
+    return combine(
+        click.option("--sweep", is_flag=False, flag_value=FROM_OPTIONS, metavar="[FILE.json]",
+                     help=say("Plan for every combination: of the lists in a file, or of the options given several"
+                              " times (then --sweep stands before another option).")),
+        click.option("--batch", "batches", type=Number(int), multiple=True, metavar="N",
+                     help=say("Concurrent requests, in a sweep.")),
+        click.option("--csv", metavar="FILE", help=say("Write the whole sweep to a file; nothing if that fails.")),
+        click.option("--scheduler", metavar="tcp://HOST:PORT", help=say("Run the sweep on that Dask cluster.")),
+    )  # fmt: skip
+
+
 def command(say: Say) -> click.Command:
     @click.command(
         "plan",
         help=say(
-            "Tell what of MODEL fits on a device: tokens and requests beside the weights, under each reading of its"
-            " memory's figure, and what would save. MODEL: a public model's name, a folder with config.json, or such"
-            " a file. With --sweep, over a grid."
+            "Show what of MODEL fits on a device: tokens and requests beside the weights, for each reading of its"
+            " memory size, and changes that would save bytes. MODEL: a public model's name, a folder with config.json,"
+            " or such a file. With --sweep, for every point of a grid."
         ),
         epilog=say("Examples:")
         + "\n\n\b\n  kvsim plan llama-2-7b-hf --device a10 --context 4096"
         + "\n  kvsim plan llama-3.1-8b --sweep --device a10 --device l4 --context 4096,32768 --csv plans.csv",
     )
-    @click.argument("models", nargs=-1, metavar="MODEL", shell_complete=complete_name)
-    @click.option("--device", "names", multiple=True, metavar="NAME", shell_complete=complete_device,
-                  help=say("The device: a10, h100, ..."))  # fmt: skip
-    @click.option("--context", "contexts", multiple=True, metavar="N[,N...]", help=say("Tokens of a request."))
-    @click.option(
-        "--dtype", "dtypes", multiple=True, metavar="DTYPE",
-        shell_complete=known("float32", "float16", "bfloat16", "int8", "int4"),
-        help=say("What the weights are in: a dtype, int8 or int4; by default float16, if the device has it."),
-    )  # fmt: skip
-    @click.option(
-        "--cache-dtype", "cache_dtypes", multiple=True, metavar="DTYPE",
-        shell_complete=known("float16", "bfloat16", "int8", "int4", "fp8"),
-        help=say("What the cache is in: a dtype, int8, int4 or fp8 (int8:zero, int4:zero: with zero points); by"
-                 " default that of the weights."),
-    )  # fmt: skip
-    @click.option("--utilization", "utilizations", multiple=True, metavar="SHARE",
-                  help=say("The share of the memory that may be used, above 0 up to 1; 1 by default."))  # fmt: skip
-    @click.option("--devices", "parallel", type=Number(int), multiple=True, metavar="N",
-                  help=say("Devices that share the model, tensor parallel; 1 by default."))  # fmt: skip
-    @click.option("--source", type=Number(int), help=say("Encoder positions; a model with an encoder needs them."))
-    @click.option("--sweep", is_flag=False, flag_value=FROM_OPTIONS, metavar="[FILE.json]",
-                  help=say("Plan for every combination: of the lists in a file, or of the options given several times"
-                           " (then --sweep stands before another option)."))  # fmt: skip
-    @click.option("--batch", "batches", type=Number(int), multiple=True, metavar="N",
-                  help=say("Requests at once, in a sweep."))  # fmt: skip
-    @click.option("--csv", metavar="FILE", help=say("Write the sweep to a file, whole or not at all."))
-    @click.option("--scheduler", metavar="tcp://HOST:PORT", help=say("Run the sweep on that Dask cluster."))
-    @click.option("-v", "--verbose", is_flag=True, help=say("Tell what the config.json leaves out."))
+    @click.argument("models", nargs=-1, metavar="MODEL", shell_complete=complete_config)
+    @_model_options(say)
+    @_sweep_options(say)
+    @click.option("-v", "--verbose", is_flag=True, help=say("List the fields that the config.json leaves out."))
     @shown(say, "plan")
     @common(say)
-    def plan(
-        csv: str | None, scheduler: str | None, verbose: bool, as_json: bool, ascii_only: bool, **asked: Any
-    ) -> int:  # fmt: skip
-        for model in asked["models"] if verbose else ():
+    def plan(**given: Any) -> int:
+        options = Options(**given)
+        for model in options.models if options.verbose else ():
             note_assumed(say, model)
-        if asked["sweep"] is not None:
-            return run_grid(asked, csv, scheduler, as_json, ascii_only, say)
-        for option, value in (("--csv", csv), ("--scheduler", scheduler), ("--batch", asked["batches"])):
+        if options.sweep is not None:
+            return run_grid(options, say)
+        for option, value in (
+            ("--csv", options.csv), ("--scheduler", options.scheduler), ("--batch", options.batches),
+        ):  # fmt: skip
             if value:
                 raise UsageError("{option} goes with --sweep", option=option)
-        return run_plan(asked, as_json, ascii_only, say)
+        return run_plan(options, say)
 
     return plan

@@ -1,4 +1,4 @@
-"""`kvsim vectors`: configs, questions and exact answers, for tools in any language to test themselves."""
+"""`kvsim vectors`: conformance vectors, with which tools in any language can test themselves."""
 
 import click
 
@@ -11,7 +11,7 @@ def command(say: Say) -> click.Command:
         "vectors",
         help=say(
             "Print conformance vectors: one JSON object a line (its schema: kvsim schema vectors), with a model's"
-            " config, a question and the exact answer. For tools in any language to test themselves."
+            " config, a question and the exact answer. Tools in any language can test themselves with them."
         ),
         epilog=say("Examples:") + "\n\n\b\n  kvsim vectors > vectors.jsonl\n  kvsim vectors | head -1",
     )

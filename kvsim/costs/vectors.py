@@ -1,9 +1,9 @@
 """Conformance vectors: configs, questions and exact answers, one JSON object a line, for tools in any language.
 
 A config holds the fields of a config.json: those of the catalogue's public models (`models.json`), of the small models
-of every family and variant (`small_models.json`), and of made ones whose sizes no axis shares. A field that is left out
-has the default of transformers' configuration class of that model_type. What each question asks and each answer tells
-stands in the schema (`kvsim schema vectors`). The order and every byte are always the same.
+of every family and variant (`small_models.json`), and of synthetic models whose axes all have different sizes. A field
+that is left out has the default of transformers' configuration class for that model_type. The schema (`kvsim schema
+vectors`) defines each question and its answer. The output is deterministic, byte for byte.
 """
 
 import json
@@ -11,21 +11,22 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kvsim.config import Config
+from kvsim.costs.bytes.kinds import group_layers
 from kvsim.costs.bytes.memory import measure_memory
 from kvsim.costs.bytes.parameters import BYTES, measure_parameters
 from kvsim.costs.public.models import FILE as CATALOGUE
 from kvsim.costs.public.models import read_catalogue
 from kvsim.costs.work.counter import Counted, count
-from kvsim.costs.work.forms import one_of_each
 from kvsim.counting.events import PROJECTIONS, SCORES
 from kvsim.loading.config_file import LATENT_FORMS, choose_latent, make_config
 from kvsim.loading.facts import Facts
 from kvsim.loading.small_models import FILE as SMALL
+from kvsim.schemas import dump, stamp
 
-SCHEMA = "kvsim.vectors/1"
-DTYPE = "bfloat16"  # of what caches keep
-CONTEXTS = (1, 4_096, 131_072)  # of public models; the last is beyond what many were made for, and counted all the same
-SMALL_CONTEXTS = (1, 2, 9, 40)  # on both sides of the small models' windows
+SCHEMA = stamp("vectors")["schema"]  # without the version of kvsim, so that vectors of two versions can be compared
+DTYPE = "bfloat16"  # of the cache
+CONTEXTS = (1, 4_096, 131_072)  # of public models; the last exceeds the context of many
+SMALL_CONTEXTS = (1, 2, 9, 40)  # below and above the windows of the small models
 RUN = {"prompt": 64, "new": 6}
 SMALL_RUN = {"prompt": 5, "new": 9}
 SOURCE, SMALL_SOURCE = 100, 8  # encoder positions
@@ -55,20 +56,20 @@ MADE: dict[str, dict[str, Any]] = {
 
 
 class Subject(NamedTuple):
-    """A model to ask about."""
+    """A model of the vectors."""
 
     name: str
     fields: dict[str, Any]  # of its config.json
-    small: bool  # so that every site can be listed
+    small: bool  # small enough that its vectors list every site
 
     def config(self, latent: str | None) -> Config:
-        """What the fields say, latent attention in the form `latent`."""
+        """The config that the fields define, with latent attention in the form `latent`."""
         path = SMALL if self.small else CATALOGUE
         return choose_latent(make_config(Facts(path, self.fields)), latent)
 
 
 def list_subjects() -> Iterator[Subject]:
-    """Public models, small ones of every family, made ones."""
+    """Public models, small models of every family, synthetic models."""
     for name, entry in read_catalogue().items():
         yield Subject(name, entry["config"], small=False)
     for name, fields in json.loads(SMALL.read_text(encoding="utf-8")).items():
@@ -82,26 +83,26 @@ Answer = dict[str, Any]
 
 
 def list_questions(subject: Subject) -> Iterator[Question]:
-    """What is asked of a model; of one with latent attention in each of its forms."""
+    """The questions for a model; with latent attention, for each of its forms."""
     yield {"ask": "parameters"}
     config = subject.config(None)
     source = None if config.encoder is None else SMALL_SOURCE if subject.small else SOURCE
     run = SMALL_RUN if subject.small else RUN
     for form in (None,) if config.latent is None else LATENT_FORMS:
-        way = {"latent": form, "source": source}
+        shared = {"latent": form, "source": source}
         for context in SMALL_CONTEXTS if subject.small else CONTEXTS:
-            yield {"ask": "kv_bytes", "context": context, "dtype": DTYPE, **way}
+            yield {"ask": "kv_bytes", "context": context, "dtype": DTYPE, **shared}
         for seen, fed in ((0, 6), (9, 1)) if subject.small else ((0, 4_096), (4_096, 1)):
-            yield {"ask": "sites" if subject.small else "step", "seen": seen, "fed": fed, **way}
+            yield {"ask": "sites" if subject.small else "step", "seen": seen, "fed": fed, **shared}
         for cache in ("dynamic", "none"):
-            yield {"ask": "run", **run, "cache": cache, **way}
+            yield {"ask": "run", **run, "cache": cache, **shared}
         if subject.small:
-            for layers in one_of_each(config.layers).values():
-                yield {"ask": "cells", **run, "layer": layers[0], **way}
+            for layers in group_layers(config.layers).values():
+                yield {"ask": "cells", **run, "layer": layers[0], **shared}
 
 
-def tell_parameters(config: Config, question: Question) -> Answer:
-    """How many numbers, and their bytes."""
+def answer_parameters(config: Config, question: Question) -> Answer:
+    """Parameter counts, and bytes by dtype."""
     found = measure_parameters(config)
     return {
         "total": found.total,
@@ -112,21 +113,22 @@ def tell_parameters(config: Config, question: Question) -> Answer:
     }
 
 
-def tell_kv_bytes(config: Config, question: Question) -> Answer:
-    """What a lossless cache must hold, layer by layer, and of the source."""
+def answer_kv_bytes(config: Config, question: Question) -> Answer:
+    """Bytes that a lossless cache must hold: in all, by layer, and for the source."""
     context, source = question["context"], question["source"]
     memory = measure_memory(config, [context], dtype=question["dtype"], source=source)
     (held,) = memory.contexts
-    of_window = {  # bytes of one layer
+    by_window = {  # bytes of one layer
         rows.window: rows.numbers // rows.layers * rows.held(context, 0) * memory.kept.item
         for rows in memory.rows
         if not rows.cross
     }
-    layers = [of_window[kind.window] for kind in config.layers]
+    layers = [by_window[kind.window] for kind in config.layers]
     return {"bytes": held.logical, "layers": layers, "cross": held.cross}
 
 
-def _told(counted: Counted) -> Answer:
+def _totals(counted: Counted) -> Answer:
+    """The totals of a run or of a step."""
     return {
         "macs": counted.macs,
         "flops": counted.flops,
@@ -136,40 +138,41 @@ def _told(counted: Counted) -> Answer:
 
 
 def _step(config: Config, question: Question) -> Counted:
+    """The step that `question` is about."""
     if question["seen"] == 0:
         return count(config, prompt=question["fed"], source=question["source"]).step(1)
     return count(config, prompt=question["seen"], new=2, source=question["source"]).step(2)
 
 
-def tell_step(config: Config, question: Question) -> Answer:
-    """One step: a prompt fed to an empty cache, or one token to a cache that has seen some."""
-    return _told(_step(config, question))
+def answer_step(config: Config, question: Question) -> Answer:
+    """The totals of one step: a prompt fed to an empty cache, or one token fed to a cache that has seen others."""
+    return _totals(_step(config, question))
 
 
-def tell_sites(config: Config, question: Question) -> Answer:
-    """The same, and the multiply-accumulates of every site."""
+def answer_sites(config: Config, question: Question) -> Answer:
+    """The totals of one step, and the multiply-accumulates of every site."""
     step = _step(config, question)
-    return _told(step) | {"sites": {site: totals.macs for site, totals in sorted(step.by("site").items())}}
+    return _totals(step) | {"sites": {site: totals.macs for site, totals in sorted(step.by("site").items())}}
 
 
-def tell_run(config: Config, question: Question) -> Answer:
-    """A whole generation, and what its cache then holds."""
-    asked = {key: question[key] for key in ("prompt", "new", "cache", "source")}
-    counted = count(config, dtype=DTYPE, **asked)
-    return _told(counted) | {"kv_bytes": counted.kv_bytes}
+def answer_run(config: Config, question: Question) -> Answer:
+    """The totals of a whole run, and the bytes that its cache holds at the end."""
+    options = {key: question[key] for key in ("prompt", "new", "cache", "source")}
+    counted = count(config, dtype=DTYPE, **options)
+    return _totals(counted) | {"kv_bytes": counted.kv_bytes}
 
 
-def tell_cells(config: Config, question: Question) -> Answer:
+def answer_cells(config: Config, question: Question) -> Answer:
     """Score cells and projected rows with and without a cache, for one head of one layer.
 
-    One token by itself computes one cell and one row of each projection: what it costs is the unit.
+    A single token computes one cell and one row of each projection, so its costs are the units.
     """
     source, layer = question["source"], f"layers.{question['layer']}"
     unit = count(config, prompt=1, source=source).by("site")
     found = {}
     for name, cache in (("no_cache", "none"), ("cached", "dynamic")):
-        asked = count(config, prompt=question["prompt"], new=question["new"], cache=cache, source=source)
-        sites = asked.by("site")
+        run = count(config, prompt=question["prompt"], new=question["new"], cache=cache, source=source)
+        sites = run.by("site")
         rows = [site for site in (f"{layer}.{kind}" for kind in PROJECTIONS) if site in sites]
         scores, one = sites[f"{layer}.{SCORES}"], unit[f"{layer}.{SCORES}"].macs
         found[name] = {
@@ -180,21 +183,21 @@ def tell_cells(config: Config, question: Question) -> Answer:
     return found
 
 
-TELLERS = {
-    "parameters": tell_parameters,
-    "kv_bytes": tell_kv_bytes,
-    "step": tell_step,
-    "sites": tell_sites,
-    "run": tell_run,
-    "cells": tell_cells,
+ANSWERS = {
+    "parameters": answer_parameters,
+    "kv_bytes": answer_kv_bytes,
+    "step": answer_step,
+    "sites": answer_sites,
+    "run": answer_run,
+    "cells": answer_cells,
 }
 
 
 def list_vectors() -> Iterator[dict[str, Any]]:
-    """Every vector: schema, id, config, question, answer."""
+    """Every vector, as a record: schema, id, config, question, answer."""
     for subject in list_subjects():
         for question in list_questions(subject):
-            answer = TELLERS[question["ask"]](subject.config(question.get("latent")), question)
+            answer = ANSWERS[question["ask"]](subject.config(question.get("latent")), question)
             values = "/".join(str(value) for value in question.values() if value is not None)
             yield {
                 "schema": SCHEMA,
@@ -206,5 +209,5 @@ def list_vectors() -> Iterator[dict[str, Any]]:
 
 
 def to_line(vector: dict[str, Any]) -> str:
-    """One JSON object on one line."""
-    return json.dumps(vector, ensure_ascii=False, allow_nan=False)
+    """The vector as JSON on one line."""
+    return dump(vector)

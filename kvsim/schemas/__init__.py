@@ -22,6 +22,7 @@ VERSIONS = {
     "explain": 1,
     "memory": 1,
     "plan": 1,
+    "plan-sweep": 1,
     "tolerance": 1,
     "trace": 1,
     "vectors": 1,

@@ -1,4 +1,4 @@
-"""`kvsim cost`: what is printed is what was counted; JSON by its schema; plots; bad input."""
+"""`kvsim cost`: prints what was counted; JSON that matches its schema; plots; bad input."""
 
 import json
 import re
@@ -11,18 +11,18 @@ import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.costs.work.by_context import choose_contexts, grow
+from kvsim.costs.work.by_context import choose_contexts, measure_by_context
 from kvsim.costs.work.cost import cost
 from kvsim.costs.work.roofline import Limits
 from kvsim.i18n.language import words
-from kvsim.views.charts import WIDTH, to_bars
+from kvsim.views.terminal.bars import WIDTH, to_bars
 from tests.test_house import loaded_by
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "cost-1.json").read_text(encoding="utf-8"))
 LLAMA = ["cost", "llama-2-7b-hf", "--prompt", "100", "--new", "9"]
 
 
-def told(capsys, *argv):
+def read_json(capsys, *argv):
     assert run([*argv, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
@@ -42,16 +42,16 @@ def told(capsys, *argv):
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_json_is_by_its_schema_and_says_what_was_counted(argv, capsys):
-    found, _ = told(capsys, "cost", *argv)
+def test_json_matches_its_schema_and_the_counts(argv, capsys):
+    found, _ = read_json(capsys, "cost", *argv)
     options = dict(zip(argv[1::2], argv[2::2], strict=False))
-    asked = cost(
+    expected = cost(
         argv[0], prompt=512, new=int(options.get("--new", 128)), cache=options.get("--cache", "dynamic"),
         dtype=options.get("--dtype", "bfloat16"), latent=options.get("--latent"),
         source=int(options["--source"]) if "--source" in options else None,
     )  # fmt: skip
     assert set(found["ratio"]) == set(found["conventions"])
-    for name, side in (("with_cache", asked.cached), ("without_cache", asked.uncached)):
+    for name, side in (("with_cache", expected.cached), ("without_cache", expected.uncached)):
         for part in ("prefill", "decode", "total"):
             phase, got = getattr(side, part), found[name][part]
             assert (got["steps"], got["tokens"]) == (phase.steps, phase.fed)
@@ -66,12 +66,12 @@ def test_json_is_by_its_schema_and_says_what_was_counted(argv, capsys):
     layers = [
         i for kind in found["with_cache"]["total"][found["conventions"][-1]]["by_layer_kind"] for i in kind["layers"]
     ]
-    assert sorted(layers) == list(range(asked.config.n_layers))
+    assert sorted(layers) == list(range(expected.config.n_layers))
 
 
 def test_the_schema_refuses_what_it_does_not_know(capsys):
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    found, _ = told(capsys, *LLAMA)
+    found, _ = read_json(capsys, *LLAMA)
     for path in ((), ("with_cache",), ("with_cache", "decode"), ("with_cache", "decode", "last"), ("crossover",)):
         part = found
         for key in path:
@@ -84,7 +84,7 @@ def test_the_schema_refuses_what_it_does_not_know(capsys):
     assert json.loads(capsys.readouterr().out) == SCHEMA
 
 
-def test_one_convention_is_all_that_is_told(capsys):
+def test_a_single_convention(capsys):
     for convention in ("square", "causal", "last"):
         assert run([*LLAMA, "--convention", convention, "--lang", "en"]) == 0
         out = capsys.readouterr().out
@@ -99,8 +99,8 @@ def test_one_convention_is_all_that_is_told(capsys):
 def test_the_roofline(capsys):
     """Overhead once a step; both times apart."""
     argv = [*LLAMA, "--device", "a10", "--convention", "last"]
-    plain, _ = told(capsys, *argv)
-    slow, _ = told(capsys, *argv, "--overhead", "0.01")
+    plain, _ = read_json(capsys, *argv)
+    slow, _ = read_json(capsys, *argv, "--overhead", "0.01")
     roofline = plain["roofline"]
     assert (roofline["peak_flops_per_second"], roofline["bandwidth_bytes_per_second"]) == (125 * 10**12, 600 * 10**9)
     assert roofline["ridge_flops_per_byte"] == 125_000 / 600
@@ -120,14 +120,14 @@ def test_the_roofline(capsys):
 
 
 def test_beyond_the_context_is_a_note_on_stderr(capsys):
-    found, err = told(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "25", "--lang", "en")
+    found, err = read_json(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "25", "--lang", "en")
     assert (found["beyond_context"], err) == (False, "")
-    found, err = told(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "26", "--lang", "en")
+    found, err = read_json(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "26", "--lang", "en")
     assert found["beyond_context"]
     assert err == "note: 1,025 tokens are beyond the context of gpt2, 1,024: counted all the same\n"
-    _, err = told(capsys, "cost", "whisper-tiny", "--source", "1501", "--prompt", "4", "--lang", "en")
+    _, err = read_json(capsys, "cost", "whisper-tiny", "--source", "1501", "--prompt", "4", "--lang", "en")
     assert err == "note: a source of 1,501 positions is beyond the encoder's 1,500: counted all the same\n"
-    found, err = told(capsys, "cost", "llama-2-7b-hf", "--prompt", "1000000000000", "--lang", "en")
+    found, err = read_json(capsys, "cost", "llama-2-7b-hf", "--prompt", "1000000000000", "--lang", "en")
     assert found["with_cache"]["kv_bytes"] == (10**12 + 127) * 524_288
 
 
@@ -141,7 +141,7 @@ def test_contexts_of_a_plot(last):
 
 def test_a_plot_shows_the_steps(capsys):
     found = cost("gpt2", prompt=100, new=20)
-    points = grow(found, "causal")
+    points = measure_by_context(found, "causal")
     assert [p.context for p in points] == [1, 2, 4, 8, 16, 32, 64, 119]
     for p in points:
         assert p.uncached == cost("gpt2", prompt=p.context).cached.prefill.flops("causal")
@@ -153,10 +153,10 @@ def test_a_plot_shows_the_steps(capsys):
     assert max(cells) == cells[values.index(max(values))] == WIDTH
     assert min(cells) == cells[values.index(min(values))] == 1
     assert [cells[i] for i in sorted(range(len(values)), key=values.__getitem__)] == sorted(cells)
-    found, _ = told(capsys, "cost", "gpt2", "--prompt", "100", "--new", "20", "--plot", "--convention", "causal")
+    found, _ = read_json(capsys, "cost", "gpt2", "--prompt", "100", "--new", "20", "--plot", "--convention", "causal")
     assert found["growth"] == {"convention": "causal", "points": [p._asdict() for p in points]}
-    assert grow(cost("gpt2", prompt=10**18, new=10**18), "last")[-1].context == 10**18
-    one = to_bars(grow(cost("gpt2", prompt=1), "last"), "last", words("en"))  # no span at all
+    assert measure_by_context(cost("gpt2", prompt=10**18, new=10**18), "last")[-1].context == 10**18
+    one = to_bars(measure_by_context(cost("gpt2", prompt=1), "last"), "last", words("en"))  # no span at all
     assert one.count("█") == 2
 
 
@@ -218,7 +218,7 @@ def test_a_config_json_will_do(tmp_path, capsys):
     from kvsim.costs.public.models import read_catalogue
 
     (tmp_path / "config.json").write_text(json.dumps(read_catalogue()["gpt2"]["config"]))
-    mine, _ = told(capsys, "cost", str(tmp_path))
-    theirs, _ = told(capsys, "cost", "gpt2")
+    mine, _ = read_json(capsys, "cost", str(tmp_path))
+    theirs, _ = read_json(capsys, "cost", "gpt2")
     assert mine["model"] == tmp_path.name
     assert mine["with_cache"] == theirs["with_cache"]

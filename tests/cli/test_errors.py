@@ -80,7 +80,7 @@ def check(argv, code, said, capsys):
         (["plan", "gpt2", "--context", "9", "--device", "t4", "--csv", "x"], 2, "--csv goes with --sweep"),
         (["plan", "gpt2", "--context", "9", "--device", "t4", "--batch", "2"], 2, "--batch goes with --sweep"),
         (["plan", "gpt2", "--sweep", "--device", "t4"], 2, "--context is missing"),
-        (["plan", "gpt2", "--sweep", "x.json"], 2, "a sweep's file says all"),
+        (["plan", "gpt2", "--sweep", "x.json"], 2, "the file of --sweep defines the whole sweep"),
         (["plan", "--sweep", "no.json"], 4, "no.json"),
         (["doctor", "--device", "cuda"], 2, "--device goes with --gpu"),
         (["doctor", "--gpu", "--json"], 2, "--gpu prints text only: leave out --json"),

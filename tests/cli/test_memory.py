@@ -1,4 +1,4 @@
-"""`kvsim memory`: JSON that its schema describes, notes on stderr, contexts, nothing heavy."""
+"""`kvsim memory`: JSON that matches its schema, notes on stderr, contexts, nothing heavy."""
 
 import json
 import subprocess
@@ -27,31 +27,31 @@ def schema(capsys):
 
 
 @pytest.mark.parametrize("argv", CASES, ids=" ".join)
-def test_json_is_what_the_schema_says(argv, capsys):
+def test_json_matches_its_schema(argv, capsys):
     described = schema(capsys)
     assert run(["memory", *argv, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
     assert err == ""
-    told = json.loads(out, parse_float=lambda text: pytest.fail(f"a float: {text}"))
-    jsonschema.validate(told, described)
-    assert sum(told["parameters"]["groups"].values()) == told["parameters"]["total"]
-    item = {"float16": 2, "bfloat16": 2}[told["dtype"]]
-    assert told["weight_bytes"] == item * told["parameters"]["total"]
+    found = json.loads(out, parse_float=lambda text: pytest.fail(f"a float: {text}"))
+    jsonschema.validate(found, described)
+    assert sum(found["parameters"]["groups"].values()) == found["parameters"]["total"]
+    item = {"float16": 2, "bfloat16": 2}[found["dtype"]]
+    assert found["weight_bytes"] == item * found["parameters"]["total"]
 
 
-def test_json_and_table_tell_the_same(capsys):
+def test_json_and_table_agree(capsys):
     argv = ["memory", "gemma-3-27b-pt", "--context", "32768", "--batch", "2"]
     run([*argv, "--json"])
-    told = json.loads(capsys.readouterr().out)["contexts"][0]
+    found = json.loads(capsys.readouterr().out)["contexts"][0]
     held = measure_memory("gemma-3-27b-pt", [32_768], batch=2).contexts[0]
     run([*argv, "--lang", "en"])
     table = capsys.readouterr().out
     for name in ("logical", "paged", "reserved", "everywhere"):
         size = getattr(held, name)
-        assert told[name] == size
+        assert found[name] == size
         assert f"{size:,} │" in table
-    assert told["quantised"] is None
+    assert found["quantised"] is None
 
 
 def test_a_context_beyond_the_models_is_counted_with_a_note(capsys):
@@ -83,7 +83,7 @@ def test_files_and_folders(tmp_path, capsys):
         assert run(["memory", str(path), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["parameters"]["total"] == 124_439_808
     assert run(["memory", str(tmp_path), "-v", "--lang", "en"]) == 0
-    assert f"source of these facts: {tmp_path}" in capsys.readouterr().out
+    assert f"source of these fields: {tmp_path}" in capsys.readouterr().out
     (tmp_path / "config.json").write_text("{")
     assert run(["memory", str(tmp_path)]) == 4
     assert run(["memory", "demo"]) == 0
@@ -97,7 +97,7 @@ def test_every_model_of_the_catalogue(name, capsys):
 
 
 def test_numpy_is_not_needed():
-    """Weights and caches of a mixture with latents, counted and told, without an array library."""
+    """Weights and caches of a mixture with latents, counted and printed, without an array library."""
     code = (
         "import sys; from kvsim.cli import run; run(['memory', 'deepseek-v3']); print('numpy' in sys.modules,"
         " 'rich.progress' in sys.modules)"
@@ -132,12 +132,12 @@ def test_units(count, unit, said):
         ["plan", "llama-2-13b-hf", "--device", "a10", "--context", "4096"],
     ],
 )
-def test_what_a_config_leaves_out_is_told_when_asked(argv, capsys):
+def test_fields_that_a_config_leaves_out_are_listed_with_v(argv, capsys):
     assert run([*argv, "--lang", "en"]) == 0
     assert "left out" not in capsys.readouterr().err
     assert run([*argv, "--lang", "en", "-v"]) == 0
-    told = capsys.readouterr().err
+    found = capsys.readouterr().err
     assert (
         "defaults of fields that the config.json of llama-2-13b-hf leaves out: head_dim = 128, rope_theta = 10000.0"
-        in told
+        in found
     )

@@ -1,4 +1,4 @@
-"""`kvsim plan`: JSON that its schema describes, notes, sweeps into files, partial results, nothing heavy."""
+"""`kvsim plan`: JSON that matches its schema, notes, sweeps into files, partial results, nothing heavy."""
 
 import json
 import subprocess
@@ -9,9 +9,11 @@ import pytest
 
 from kvsim.cli import run
 from kvsim.costs.plans import sweep
+from kvsim.costs.plans.grid import Axes, make_grid
 from kvsim.costs.plans.planning import plan
-from kvsim.costs.plans.sweep import make_grid, make_rows
+from kvsim.costs.plans.sweep import make_rows
 from kvsim.errors import BackendError
+from kvsim.schemas import read_schema
 from kvsim.views.terminal.sweep import to_csv
 
 LLAMA = ["plan", "llama-2-7b-hf", "--device", "a10", "--context", "4096"]
@@ -23,26 +25,58 @@ CASES = [
     ["plan", "whisper-tiny", "--device", "cpu", "--context", "99", "--source", "1500"],
     ["plan", "gpt2", "llama-2-7b-hf", "--sweep", "--device", "t4", "--device", "h200", "--context", "9", "--dtype",
      "bfloat16"],
+    ["plan", "mistral-7b-v0.1", "--sweep", "--device", "t4", "--context", "9", "--utilization", "0.25", "--utilization",
+     "1"],
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("argv", CASES, ids=" ".join)
-def test_json_is_what_the_schema_says(argv, capsys):
-    assert run(["schema", "plan"]) == 0
-    described = json.loads(capsys.readouterr().out)
+def test_json_matches_its_schema(argv, capsys):
+    """One line, valid by its own schema, without a float but for a utilization below 1."""
+    assert run(["schema", "plan-sweep" if "--sweep" in argv else "plan"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
     assert run([*argv, "--json"]) == 0
     out, err = capsys.readouterr()
     assert (out.count("\n"), err) == (1, "")
-    jsonschema.validate(json.loads(out, parse_float=lambda text: pytest.fail(f"a float: {text}")), described)
+    floats = []
+    jsonschema.validate(json.loads(out, parse_float=lambda text: floats.append(text) or float(text)), schema)
+    assert floats == ["0.25"] * argv.count("0.25")
+
+
+def test_the_schemas_refuse_texts_for_numbers(capsys):
+    for name, argv in (("plan", LLAMA), ("plan-sweep", [*LLAMA[:2], "--sweep", *LLAMA[2:]])):
+        schema = json.loads(read_schema(name))
+        assert run([*argv, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        jsonschema.validate(found, schema)
+        wrong = found if name == "plan" else found["rows"][0]
+        for key in ("utilization", "context"):
+            place = key if name == "plan" else found["columns"].index(key)
+            right, wrong[place] = wrong[place], "1"
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(found, schema)
+            wrong[place] = right
+
+
+@pytest.mark.parametrize(("given", "number"), [("1", 1), ("1.0", 1), ("0.9", 0.9), ("0.125", 0.125)])
+def test_a_utilization_is_a_number(given, number, capsys):
+    for argv in (LLAMA, [*LLAMA[:2], "--sweep", *LLAMA[2:]]):
+        assert run([*argv, "--utilization", given, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        record = found if argv is LLAMA else dict(zip(found["columns"], found["rows"][0], strict=True))
+        value = record["utilization"]
+        assert value == number
+        assert type(value) is type(number)
 
 
 def test_json_holds_the_plan(capsys):
     run([*LLAMA, "--json", "--devices", "2"])
-    told = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
     found = plan("llama-2-7b-hf", "a10", 4_096, devices=2)
-    assert told["fits"] == [fit._asdict() for fit in found.fits]
-    assert told["kv_heads"] == {"model": 32, "device": 16, "copied": False}
-    assert (told["weight_bytes"], told["request_bytes"]) == (found.setup.weight_bytes, found.request_bytes)
+    assert record["fits"] == [fit._asdict() for fit in found.fits]
+    assert record["kv_heads"] == {"model": 32, "device": 16, "copied": False}
+    assert (record["weight_bytes"], record["request_bytes"]) == (found.setup.weight_bytes, found.request_bytes)
 
 
 def test_what_does_not_fit_is_an_answer(capsys):
@@ -63,14 +97,14 @@ def test_a_sweep_into_a_file(tmp_path, capsys):
     assert run(argv) == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"{tmp_path / 'out.csv'}: 4 rows\n")
-    grid = make_grid(["gpt2"], ["a10", "t4"], [5, 6])
+    grid = make_grid(Axes(["gpt2"], ["a10", "t4"], [5, 6]))
     assert (tmp_path / "out.csv").read_text() == to_csv(make_rows(grid, 0, 4))
     (tmp_path / "s.json").write_text('{"models": ["gpt2"], "devices": ["a10"], "contexts": [5], "batchs": [1]}')
     assert run(argv) == 4
     assert "unknown key 'batchs'" in capsys.readouterr().err
 
 
-def test_partial_results_are_kept_and_called_that(tmp_path, monkeypatch, capsys):
+def test_partial_results_are_kept_and_reported(tmp_path, monkeypatch, capsys):
     def broken(grid, scheduler):
         yield make_rows(grid, 0, 2)
         raise BackendError("a worker failed: {reason}", reason="x")
@@ -80,13 +114,13 @@ def test_partial_results_are_kept_and_called_that(tmp_path, monkeypatch, capsys)
     file = tmp_path / "out.csv"
     assert run([*argv, "--csv", str(file)]) == 3
     assert not file.exists()
-    kept = make_rows(make_grid(["gpt2"], ["a10"], [5, 6, 7]), 0, 2)
+    kept = make_rows(make_grid(Axes(["gpt2"], ["a10"], [5, 6, 7])), 0, 2)
     assert (tmp_path / "out.csv.partial").read_text() == to_csv(kept)
     out, err = capsys.readouterr()
     assert err.endswith("kvsim: error: a worker failed: x\npartial: the first 2 of 3 rows are kept\n")
     assert run([*argv, "--json"]) == 3
     out, err = capsys.readouterr()
-    assert json.loads(out)["rows"] == [list(row) for row in kept]
+    assert json.loads(out)["rows"] == [[*row[:5], 1, *row[6:]] for row in kept]
     assert "partial: the first 2 of 3 rows" in err
 
 

@@ -1,0 +1,1 @@
+"""Sizes of weights and caches."""

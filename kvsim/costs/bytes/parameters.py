@@ -1,19 +1,21 @@
-"""How many numbers a model's arrays hold, exact to the last one, by what they are for.
+"""Parameter counts of a model, exact, by group.
 
-A tied head is the token table, and so is the token table of an encoder that reads the same vocabulary (T5, BART): one
-array, counted once. Of a mixture of experts a token goes through some only: those parameters are active.
+A tied head is the token table, and an encoder that reads the same vocabulary (T5, BART) shares the decoder's token
+table: one array, counted once. In a mixture of experts a token uses only the chosen experts: those are active.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from kvsim.blueprint import build_weights
-from kvsim.config import Config
+from kvsim.config import Config, Experts
+from kvsim.costs.bytes.kinds import reduce_config
 
 GROUPS = ("embeddings", "attention", "feed_forward", "experts", "norms", "head")
-BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # of a number
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # per number
+TABLES = ("tokens", "positions")  # a look-up reads one row for each token
 _PARTS = {
     "embeddings": ("tokens", "positions", "project_in", "convolutions"),
     "attention": (
@@ -26,37 +28,66 @@ _PARTS = {
 _GROUP = {part: group for group, parts in _PARTS.items() for part in parts}
 
 
+class ArrayShape(NamedTuple):
+    """One array of a model with one layer of each kind, and the number of layers that have one of that shape."""
+
+    name: str
+    shape: tuple[int, ...]
+    layers: int  # 1 for an array outside the layers
+    experts: Experts | None  # of a layer with a mixture
+    expert: int | None  # the number of the expert that the array belongs to
+
+    @property
+    def size(self) -> int:
+        """Numbers in these arrays of all layers."""
+        return prod(self.shape) * self.layers
+
+    @property
+    def in_encoder(self) -> bool:
+        """Whether the array belongs to the encoder."""
+        return self.name.startswith("encoder.")
+
+    @property
+    def place(self) -> str:
+        """The name without "encoder."."""
+        return self.name.removeprefix("encoder.")
+
+
 @dataclass(frozen=True)
 class Parameters:
-    """Counts of numbers. Embeddings are token and position tables, and what makes vectors of sound; the head is what
-    is not tied to them."""
+    """Parameter counts. The group "embeddings" has token and position tables and an audio encoder's convolutions;
+    "head" has a head that is not tied to the token table."""
 
     groups: dict[str, int]  # in the order of GROUPS
-    idle: int  # in experts that a token does not go through
+    idle: int  # in the experts that a token does not use
+    tables: int  # token and position tables alone
+
+    def __repr__(self) -> str:
+        return f"Parameters(total={self.total}, active={self.active})"
 
     @property
     def total(self) -> int:
-        """All."""
+        """All parameters."""
         return sum(self.groups.values())
 
     @property
     def active(self) -> int:
-        """Those that a token meets, the whole token table included."""
+        """Parameters that one token uses, the whole token table included."""
         return self.total - self.idle
 
     @property
     def without_embeddings(self) -> int:
-        """All but embeddings and head."""
+        """All parameters outside the groups "embeddings" and "head"."""
         return self.total - self.groups["embeddings"] - self.groups["head"]
 
     @property
     def active_without_embeddings(self) -> int:
-        """Active ones but embeddings and head."""
+        """Active parameters outside the groups "embeddings" and "head"."""
         return self.without_embeddings - self.idle
 
 
 def group_of(name: str) -> str:
-    """What the array `name` of `build_weights` is for: one of GROUPS. KeyError: an array that this does not know.
+    """The group (one of GROUPS) of the array `name` of `build_weights`. KeyError: an unknown array.
 
     >>> group_of("layers.3.cross.query.weight"), group_of("encoder.layers.0.ff_norm.gain")
     ('attention', 'norms')
@@ -68,7 +99,7 @@ def group_of(name: str) -> str:
 
 
 def shares_tokens(config: Config) -> bool:
-    """Do encoder and decoder look up their tokens in one table?"""
+    """Whether encoder and decoder look up their tokens in one table."""
     encoder = config.encoder
     if encoder is None or encoder.audio is not None:
         return False
@@ -76,50 +107,34 @@ def shares_tokens(config: Config) -> bool:
     return tables[0] == tables[1]
 
 
-def _reduce(config: Config) -> tuple[Config, tuple[int, ...]]:
-    """One layer of each kind, and how many there are of each."""
-    kinds = Counter(config.layers)
-    return replace(config, layers=tuple(kinds), n_layers=len(kinds)), tuple(kinds.values())
-
-
-def list_shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """Name in a model with one layer of each kind, shape of the array, how many layers have one like it."""
-    small, times = _reduce(config)
-    encoder_times: tuple[int, ...] = ()
-    if config.encoder is not None:
-        encoder, encoder_times = _reduce(config.encoder)
-        small = replace(small, encoder=encoder)
+def list_shapes(config: Config) -> Iterator[ArrayShape]:
+    """Every array of `config`, a shared one once, arrays of layers of one kind together."""
+    kinds = reduce_config(config)
     found: list[tuple[str, tuple[int, ...]]] = []
-    build_weights(small, lambda name, shape: found.append((name, shape)))
+    build_weights(kinds.config, lambda name, shape: found.append((name, shape)))
     for name, shape in found:
-        stack, _, place = name.rpartition("layers.")
         if name == "encoder.tokens" and shares_tokens(config):
             continue
-        layer = int(place.partition(".")[0]) if "layers." in name else -1
-        yield name, shape, 1 if layer < 0 else (encoder_times if stack else times)[layer]
-
-
-def list_arrays(config: Config) -> Iterator[tuple[str, int, int]]:
-    """The same with the numbers in the array for its shape."""
-    for name, shape, times in list_shapes(config):
-        yield name, prod(shape), times
+        part = kinds.config.encoder if name.startswith("encoder.") else kinds.config
+        assert part is not None
+        words = name.removeprefix("encoder.").split(".")
+        experts = part.layers[int(words[1])].experts if words[0] == "layers" else None
+        expert = int(words[3]) if words[2:3] == ["experts"] else None
+        yield ArrayShape(name, shape, kinds.times(name), experts, expert)
 
 
 def measure_parameters(config: Config) -> Parameters:
-    """All arrays of `config`, in groups."""
-    groups, idle = dict.fromkeys(GROUPS, 0), 0
-    kinds = tuple(Counter(config.layers))
-    for name, count, times in list_arrays(config):
-        groups[group_of(name)] += count * times
-        parts = name.split(".")
-        if parts[2:3] == ["experts"]:
-            experts = kinds[int(parts[1])].experts
-            assert experts is not None
-            # All are the same size: those that sit out are the last ones of each array's kind.
-            idle += count * times * (int(parts[3]) >= experts.chosen)
-    return Parameters(groups, idle)
+    """The parameter counts of `config`, in groups."""
+    groups, idle, tables = dict.fromkeys(GROUPS, 0), 0, 0
+    for array in list_shapes(config):
+        groups[group_of(array.name)] += array.size
+        tables += array.size * (array.place in TABLES)
+        if array.experts is not None and array.expert is not None:
+            # All experts have arrays of the same sizes, so which of them are idle makes no difference.
+            idle += array.size * (array.expert >= array.experts.chosen)
+    return Parameters(groups, idle, tables)
 
 
 def count_parameters(config: Config) -> int:
-    """Numbers in all arrays, none of them twice."""
+    """Numbers in all arrays of `config`, shared arrays counted once."""
     return measure_parameters(config).total

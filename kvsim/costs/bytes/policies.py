@@ -1,10 +1,9 @@
-"""What each cache policy promises, and what a token costs in it: no data, no weights."""
+"""Every cache policy: what it keeps, whether it is lossless, and the bytes of a token, without data or weights."""
 
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kvsim import __version__
 from kvsim.arrays import get_backend
 from kvsim.caches import new_cache
 from kvsim.caches.offload import OffloadLayer
@@ -13,20 +12,19 @@ from kvsim.config import Config
 from kvsim.costs.public.models import find_config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
-
-SCHEMA = "kvsim.caches/1"
+from kvsim.schemas import stamp
 
 
 class PolicyFacts(NamedTuple):
-    """One policy, as its example has it, for one model."""
+    """One policy with the options of its example, for one model."""
 
     name: str
     example: str  # a spec
-    lossless: bool  # the logits of a run without a cache, for this model?
+    lossless: bool  # whether it gives the logits of a run without a cache, for this model
     promise: Words
     paper: str
-    row_bytes: Fraction | None  # of a token in all layers, as long as it is kept; None: it does not fit the model
-    refusal: UsageError | None = None  # why it does not fit
+    row_bytes: Fraction | None  # of a token in all layers, while it is kept; None: the model is unsupported
+    refusal: UsageError | None = None  # why the model is unsupported
 
 
 class Policies(NamedTuple):
@@ -36,11 +34,13 @@ class Policies(NamedTuple):
     dtype: str
     facts: tuple[PolicyFacts, ...]
 
+    def __repr__(self) -> str:
+        return f"Policies({self.model!r:.40}, dtype={self.dtype!r}, facts={len(self.facts)})"
+
     def to_dict(self) -> dict[str, Any]:
-        """As `kvsim.caches/1` (see `kvsim schema caches`)."""
+        """The record of `kvsim caches --json` (see `kvsim schema caches`)."""
         return {
-            "schema": SCHEMA,
-            "kvsim": __version__,
+            **stamp("caches"),
             "model": self.model,
             "dtype": self.dtype,
             "policies": [_fact_dict(fact) for fact in self.facts],
@@ -61,14 +61,14 @@ def _fact_dict(fact: PolicyFacts) -> dict[str, Any]:
 
 
 def _row_bytes(spec: str, config: Config, ops: Ops) -> Fraction:
-    """Bytes of a token in all layers: each layer is asked, since those with a window of their own may be of another
-    kind than the policy's. UsageError: the policy does not fit the model."""
+    """Bytes of a token in all layers, summed over the layers' own policies: a layer with a window may have another one
+    than the model's. UsageError: the policy does not support the model."""
     layers = new_cache(spec, config, ops).layers
     kept = [layer.layer if isinstance(layer, OffloadLayer) else layer for layer in layers]
     return sum((layer.row_bytes(ops, layer.shape, layer.options) for layer in kept), Fraction(0))
 
 
-def _tell(name: str, config: Config, ops: Ops) -> PolicyFacts:
+def _describe(name: str, config: Config, ops: Ops) -> PolicyFacts:
     policy = find_policy(name)
     size, refusal = None, None
     try:
@@ -80,8 +80,8 @@ def _tell(name: str, config: Config, ops: Ops) -> PolicyFacts:
 
 
 def list_policies(model: str | Path | Config = "demo", dtype: str = "float32") -> Policies:
-    """Every policy of `kvsim.caches`, and the exact bytes of a token of self-attention in all layers of `model` (what
-    `kvsim.count` takes), in `dtype`. What cross-attention keeps of a source is not among them.
+    """Every policy of `kvsim.caches`, with the exact bytes of a token of self-attention in all layers of `model` (as
+    `kvsim.count` takes it) in `dtype`. Bytes of cross-attention are not included.
 
     UsageError: no such model or dtype. FileError: a config.json that cannot be used.
     """
@@ -89,4 +89,4 @@ def list_policies(model: str | Path | Config = "demo", dtype: str = "float32") -
     backend = get_backend("meta")
     backend.dtype(dtype)
     ops = Ops(backend, dtype)
-    return Policies(name, dtype, tuple(_tell(policy, config, ops) for policy in POLICIES))
+    return Policies(name, dtype, tuple(_describe(policy, config, ops) for policy in POLICIES))

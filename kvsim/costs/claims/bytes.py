@@ -1,4 +1,4 @@
-"""Claims about memory: bytes a token, what fits a device, formula and figures (sections 22.4, 22.8, 22.9)."""
+"""Claims about memory: bytes per token, what fits a device, the formula and its figures (sections 22.4, 22.8, 22.9)."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -17,16 +17,17 @@ LONGER = (32_768, 131_072)  # 32K, 128K
 
 
 def held(context: int, cache_dtype: str = "float16", model: str = LLAMA) -> int:
-    """Bytes of the cache of one sequence."""
+    """Bytes of one sequence's cache after `context` tokens."""
     return measure_memory(model, [context], dtype="float16", cache_dtype=cache_dtype).contexts[0].logical
 
 
 def list_bytes() -> list[Claim]:
-    """In no order."""
+    """The claims about memory, in no particular order."""
     return [*list_token(), *list_device(), *list_formula(), *list_smaller()]
 
 
 def list_token() -> list[Claim]:
+    """Claims about one token and about a prompt of 1000 (section 22.4.2)."""
     token, prompt = held(1), count(LLAMA, prompt=LONG)
     steps = [count(LLAMA, prompt=1).step(1).flops, count(LLAMA, prompt=CONTEXT - 1, new=2).step(2).flops]
     return [
@@ -58,6 +59,7 @@ def list_token() -> list[Claim]:
 
 
 def list_device() -> list[Claim]:
+    """Claims about an A10 with Llama-7B (section 22.4.3)."""
     a10, token = find_device("a10"), held(1)
     weights = {dtype: measure_memory(LLAMA, [], dtype=dtype).weight_bytes for dtype in ("float16", "float32")}
     tokens = {memory: (memory - weights["float16"]) // token for memory in (a10.nominal_bytes, 24 * GIB)}
@@ -98,6 +100,7 @@ def list_device() -> list[Claim]:
 
 
 def list_formula() -> list[Claim]:
+    """Claims about the formula and its figures at long contexts (sections 22.4.4, 22.8)."""
     many = find_config("llama-2-70b-hf")[1]
     by_queries = 2 * many.n_layers * many.n_heads * many.d_head * 2
     kept = held(1, model="llama-2-70b-hf")
@@ -144,6 +147,7 @@ def list_formula() -> list[Claim]:
 
 
 def list_smaller() -> list[Claim]:
+    """Claims about smaller caches: shared heads, INT8, windows (section 22.9)."""
     short, long = (Fraction(held(n, "int8"), held(n)) for n in (CONTEXT, LONGER[0]))
     falcon = find_config("falcon-7b")[1]
     one, each = (

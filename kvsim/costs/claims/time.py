@@ -1,4 +1,4 @@
-"""Claims about time and about listings (sections 22.6 and 22.7, the article). Times are published ones: inputs."""
+"""Claims about time and code listings (sections 22.6 and 22.7, the article). Times are published ones, and inputs."""
 
 from fractions import Fraction
 
@@ -14,13 +14,13 @@ from kvsim.loading.loader import load
 
 GPT2_SECONDS = (Fraction("11.885"), Fraction("56.197"))  # published: with and without a cache, on a T4
 ARTICLE_SECONDS = (Fraction("11.7"), Fraction(61))
-GPT2_PROMPT = 5  # tokens of "What is KV caching?" or so: the ratio hardly depends on it
-ARTICLE_PROMPT = 4  # "The red cat was"
+GPT2_PROMPT = 5  # tokens, about those of "What is KV caching?"; the ratio hardly depends on it
+ARTICLE_PROMPT = 4  # tokens of "The red cat was"
 
 
 def work_ratios(model: str, prompt: int, new: int) -> dict[str, Fraction]:
-    """FLOPs without a cache over those with one, by convention: `square`, all that full matrices execute; `causal`, the
-    pairs that causality admits; `last`, the same with the head on the last position of each step only."""
+    """FLOPs without a cache over those with one, by convention: `square`, full matrices; `causal`, only the pairs that
+    causality admits; `last`, causal with the head on the last position of each step."""
     head = count(model, prompt=1).by("kind")["head"].macs
     found = {}
     for spec in ("none", "dynamic"):
@@ -30,17 +30,18 @@ def work_ratios(model: str, prompt: int, new: int) -> dict[str, Fraction]:
     return {name: Fraction(macs, found["dynamic"][name]) for name, macs in found["none"].items()}
 
 
-def tell_ratios(ratios: dict[str, Fraction]) -> dict[str, Decimal]:
-    """With one decimal."""
+def format_ratios(ratios: dict[str, Fraction]) -> dict[str, Decimal]:
+    """The ratios with one decimal."""
     return {name: ratio(value, 1, 1) for name, value in ratios.items()}
 
 
 def list_time() -> list[Claim]:
-    """In no order."""
+    """The claims about time, in no particular order."""
     return [*list_measured(), *list_listings(), *list_phases()]
 
 
 def list_measured() -> list[Claim]:
+    """Claims about published times."""
     with_cache, without = GPT2_SECONDS
     gpt2 = work_ratios("gpt2", GPT2_PROMPT, LONG)
     article = work_ratios("smollm2-1.7b", ARTICLE_PROMPT, 300)
@@ -52,26 +53,27 @@ def list_measured() -> list[Claim]:
                   " {square} (full squares), {causal} (causal pairs) or {last} (and the head on one position): decoding"
                   " does not wait for FLOPs."),
             {"with_cache": ratio(with_cache, 1, 3), "without": ratio(without, 1, 3),
-             "speedup": ratio(without, with_cache, 2), **tell_ratios(gpt2)},
+             "speedup": ratio(without, with_cache, 2), **format_ratios(gpt2)},
             decide(5, without / with_cache),
         ),
         Claim(
             "article-speedup", "HF", Words("SmolLM2-1.7B is {said} times as fast (11.7 s against 61 s)"), "5.21",
             Words("Published times on a T4: {speedup} times. The FLOPs' ratio is {square} (full squares),"
                   " {causal} (causal pairs) or {last} (and the head on one position)."),
-            {"speedup": ratio(speedup, 1, 4), **tell_ratios(article)},
+            {"speedup": ratio(speedup, 1, 4), **format_ratios(article)},
             decide("5.21", speedup),
         ),
     ]  # fmt: skip
 
 
 def list_listings() -> list[Claim]:
+    """Claims about code listings."""
     run = demo_trace()
     fed, prompt = len(run.fed), len(run.prompt)
     model = load("demo")
     cache = model.new_cache("dynamic")
     model([piece.id for piece in run.fed], cache)
-    axis = 1 + tuple(cache.layers[0].keys.shape).index(fed)  # behind the batch's
+    axis = 1 + tuple(cache.layers[0].keys.shape).index(fed)  # after the batch axis
     near, far = (count("smollm2-1.7b", prompt=n, new=2).step(2).flops for n in (1, 8_191))
     return [
         Claim(
@@ -99,6 +101,7 @@ def list_listings() -> list[Claim]:
 
 
 def list_phases() -> list[Claim]:
+    """Claims about prefill and decode (sections 22.6.4 and 22.7)."""
     model = load("demo")
     cache = model.new_cache("dynamic")
     model([piece.id for piece in demo_trace().fed], cache)

@@ -1,0 +1,1 @@
+"""What fits on a device, for one plan or for a sweep of them."""

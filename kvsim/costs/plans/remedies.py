@@ -1,7 +1,7 @@
-"""What would make a model fit, or more of it: each change by itself, sorted by the bytes that it saves.
+"""Changes that make a model fit, or more of it, each applied alone and sorted by the bytes that it saves.
 
-Bytes saved are those of the weights and one request, on the fullest device. Fewer KV heads and a window are another
-model: it must be trained so. Quantised weights and caches lose precision. Nothing is said of quality here.
+Bytes saved are those of the weights and one request, on the fullest device. Fewer KV heads and a window make another
+model, which has to be trained as such. Quantised weights and caches lose precision. Quality is not considered.
 """
 
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ class Remedy(NamedTuple):
     """One change."""
 
     kind: str  # of KINDS
-    value: int | str  # what it becomes: KV heads, a dtype, tokens, devices
+    value: int | str  # the new value: KV heads, a dtype, tokens, devices
     weight_bytes: int
     request_bytes: int
     saved: int  # bytes of weights and one request; above 0
-    fits: tuple[Fit, ...]  # with it; at another context under the kind "context"
+    fits: tuple[Fit, ...]  # with the change; at the new context for the kind "context"
 
 
 def fewer_heads(config: Config) -> list[int]:
-    """KV heads that a model could have instead: half, 8, and 1."""
+    """Smaller numbers of KV heads for the model: half, 8, and 1, where they divide."""
     if config.latent is not None:
         return []
     heads = config.n_kv_heads
@@ -35,24 +35,24 @@ def fewer_heads(config: Config) -> list[int]:
 
 
 def with_window(config: Config, window: int) -> Config:
-    """The same with a window in the layers that keep all."""
+    """The model with a window in every layer that has none."""
     layers = tuple(replace(kind, window=window) if kind.window is None else kind for kind in config.layers)
     return replace(config, layers=layers)
 
 
 def largest_power(below: int) -> int:
-    """The largest power of two below a number above 1."""
+    """The largest power of two below `below`, which is at least 2."""
     return int(1 << (below - 1).bit_length() - 1)
 
 
 def list_changes(plan: Plan) -> Iterator[tuple[str, int | str, dict[str, Any], int]]:
-    """Kind, value, the fields of the setup that change, the context."""
+    """Each change: its kind, its value, the fields of the setup that it replaces, and the context."""
     setup, context = plan.setup, plan.context
     for heads in fewer_heads(setup.config):
         yield "kv_heads", heads, {"config": replace(setup.config, n_kv_heads=heads)}, context
     for dtype in ("float16", "bfloat16", "int8", "int4"):
-        # The cache stays in what it is in.
-        yield "weights", dtype, {"dtype": dtype, "cache_dtype": setup.kept}, context
+        # The cache keeps its format.
+        yield "weights", dtype, {"dtype": dtype, "cache_dtype": setup.kv_dtype}, context
     for dtype in ("int8", "int4"):
         yield "cache", dtype, {"cache_dtype": dtype}, context
     if context > 1:
@@ -65,13 +65,13 @@ def list_changes(plan: Plan) -> Iterator[tuple[str, int | str, dict[str, Any], i
 
 
 def shorter_context(plan: Plan) -> int:
-    """The longest that fits once as the vendor reads the figure, where this one does not; else half of it."""
+    """The longest context of which one request fits in the vendor's reading, if the plan's does not; else half."""
     fit = plan.fits[0]
     return fit.tokens if fit.requests == 0 and fit.tokens else plan.context // 2
 
 
 def _try(setup: Setup, fields: dict[str, Any]) -> Setup | None:
-    """`setup` changed; None: that cannot be."""
+    """`setup` with these fields replaced; None: not possible."""
     try:
         return change(setup, **fields)
     except UsageError:
@@ -79,7 +79,7 @@ def _try(setup: Setup, fields: dict[str, Any]) -> Setup | None:
 
 
 def find_remedies(plan: Plan) -> tuple[Remedy, ...]:
-    """All changes that save something, the most first."""
+    """All changes that save bytes, the largest saving first."""
     now = plan.setup.weight_bytes + plan.request_bytes
     found = []
     for kind, value, fields, context in list_changes(plan):

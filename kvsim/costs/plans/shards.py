@@ -1,13 +1,14 @@
-"""What one of several devices holds of a model under tensor parallelism (Megatron-LM, arXiv:1909.08053).
+"""The share of a model that one of several devices holds under tensor parallelism (Megatron-LM, arXiv:1909.08053).
 
 A device's share is a model too, with fewer heads, narrower feed-forward layers and experts, and a part of the
-vocabulary: norms, routers, position tables, the biases of what is summed over devices, and what makes and holds the
-latents of latent attention are on every device. Widths and vocabularies that do not divide are rounded up, so that
-the share is that of the fullest device; query heads must divide. A device has each KV head that one of its query
-heads reads: KV heads that do not divide are on several devices.
+vocabulary. Replicated on every device are norms, routers, position tables, biases added after the all-reduce, and the
+latents of latent attention with their projections. Widths and vocabularies that do not divide are rounded up, so the
+share is that of the fullest device; query heads must divide. A device holds each KV head that one of its query heads
+reads, so KV heads that do not divide are replicated.
 
-Quantised weights are the layers' matrices, groups of 128 inputs sharing a float16 scale (as in GPTQ, arXiv:2210.17323,
-and AWQ, arXiv:2306.00978, without zero points); tables, head, norms, routers and biases stay as they came.
+Quantised weights are the layers' matrices, in groups of 128 inputs with one float16 scale each (as in GPTQ,
+arXiv:2210.17323, and AWQ, arXiv:2306.00978, without zero points); tables, head, norms, routers and biases are not
+quantised.
 """
 
 from dataclasses import replace
@@ -19,16 +20,16 @@ from kvsim.errors import UsageError
 
 WEIGHT_BITS = {"int8": 8, "int4": 4}
 WEIGHT_DTYPES = (*BYTES, *WEIGHT_BITS)
-WEIGHT_GROUP, SCALE_BYTES = 128, 2  # inputs that share a scale, and its bytes
+WEIGHT_GROUP, SCALE_BYTES = 128, 2  # inputs per scale, bytes of a scale
 
 
 def part(size: int, parts: int) -> int:
-    """The largest of `parts` parts."""
+    """The size of the largest of `parts` equal parts: `size` / `parts`, rounded up."""
     return -(-size // parts)
 
 
 def kv_heads_each(heads: int, kv_heads: int, devices: int) -> int:
-    """KV heads that the fullest device holds: those that its heads / devices query heads read.
+    """KV heads on the fullest device: those that its `heads` / `devices` query heads read.
 
     >>> kv_heads_each(32, 8, 4), kv_heads_each(32, 8, 16), kv_heads_each(24, 8, 6)
     (2, 1, 2)
@@ -38,14 +39,14 @@ def kv_heads_each(heads: int, kv_heads: int, devices: int) -> int:
 
 
 def _share_experts(experts: Experts | None, devices: int) -> Experts | None:
-    """Every expert, narrower."""
+    """The experts with their widths divided."""
     if experts is None:
         return None
     return replace(experts, d_ff=part(experts.d_ff, devices), d_shared=part(experts.d_shared, devices))
 
 
 def shard(config: Config, devices: int) -> Config:
-    """The model that the fullest of `devices` devices holds. UsageError: the query heads do not divide."""
+    """The share of the fullest of `devices` devices, as a model. UsageError: query heads that do not divide."""
     if devices == 1:
         return config
     if config.n_heads % devices:
@@ -71,13 +72,13 @@ def shard(config: Config, devices: int) -> Config:
 
 
 def is_quantised(name: str) -> bool:
-    """Is the array `name` of `build_weights` one that quantised weights have in fewer bits?"""
+    """Whether the array `name` of `build_weights` is quantised."""
     matrix = "layers." in name and name.endswith(".weight") and ".router." not in name
     return matrix and group_of(name) in ("attention", "feed_forward", "experts")
 
 
 def array_bytes(name: str, shape: tuple[int, ...], bits: int | None, item: int) -> int:
-    """Bytes of one array, `item` for a number that is not quantised."""
+    """Bytes of one array with weights of `bits` bits (None: not quantised) and others of `item` bytes a number."""
     if bits is None or not is_quantised(name):
         return prod(shape) * item
     outputs, inputs = shape
@@ -85,6 +86,6 @@ def array_bytes(name: str, shape: tuple[int, ...], bits: int | None, item: int) 
 
 
 def measure_weights(config: Config, dtype: str, rest: str) -> int:
-    """Bytes of all arrays in `dtype`; where that is int8 or int4, what is not quantised is in `rest`."""
+    """Bytes of all arrays in `dtype`; with int8 or int4, the arrays that are not quantised are in `rest`."""
     bits, item = WEIGHT_BITS.get(dtype), BYTES[rest if dtype in WEIGHT_BITS else dtype]
-    return sum(array_bytes(name, shape, bits, item) * times for name, shape, times in list_shapes(config))
+    return sum(array_bytes(array.name, array.shape, bits, item) * array.layers for array in list_shapes(config))

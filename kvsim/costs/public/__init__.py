@@ -1,0 +1,1 @@
+"""Catalogues of public models and devices."""

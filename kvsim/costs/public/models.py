@@ -1,4 +1,4 @@
-"""Public models by name: the facts of their config.json, in a data file with their source (models.json).
+"""A catalogue of public models: the fields of their config.json, in a data file with their source (models.json).
 
 A name is the lower-case Hugging Face id without its owner: "llama-3.1-405b".
 """
@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.loading.config_file import make_config
@@ -21,7 +22,7 @@ FILE = Path(__file__).resolve().parent / "models.json"
 
 @cache
 def read_catalogue() -> dict[str, dict[str, Any]]:
-    """All entries: name to {"source": address, "config": fields}."""
+    """All entries: {name: {"source": address, "config": fields}}."""
     entries: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     return entries
 
@@ -38,8 +39,10 @@ def find_config(model: str | Path | Config) -> tuple[str, Config]:
 
 
 def find_assumed(model: str | Path | Config) -> dict[str, Any]:
-    """The fields that the model's config.json leaves out, and what stands in for each: transformers' default, or
-    what follows from other fields; null for what the model then has not. Nothing for a Config. Errors as above."""
+    """The fields that the model's config.json leaves out, with the value used for each: transformers' default, or
+    one that follows from other fields; None for a part that the model then lacks. Empty for a Config.
+
+    UsageError, FileError: as `find_config`."""
     if isinstance(model, Config):
         return {}
     facts = find_facts(str(model))[1]
@@ -48,7 +51,7 @@ def find_assumed(model: str | Path | Config) -> dict[str, Any]:
 
 
 def find_facts(name: str) -> tuple[str, Facts]:
-    """Name and facts of what is no Config."""
+    """Name and facts of a model given as text. UsageError, FileError: as `find_config`."""
     path = BUNDLED.get(name, Path(name))
     if name in read_catalogue() and name not in BUNDLED:
         return name, Facts(FILE, read_catalogue()[name]["config"])
@@ -66,3 +69,14 @@ def find_facts(name: str) -> tuple[str, Facts]:
         name=shortened(name),
         near=", ".join(near) or "-",
     )
+
+
+def check_source(name: str, config: Config, source: int | None) -> int:
+    """The encoder positions `source` of the model `name`, 0 without an encoder.
+
+    UsageError: `source` for a model without an encoder, none for one with it, or not a whole number."""
+    if config.encoder is None and source is not None:
+        raise UsageError("the model {model} has no encoder", model=name)
+    if config.encoder is not None and source is None:
+        raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
+    return 0 if source is None else check_whole("source", source, 1, LARGEST)

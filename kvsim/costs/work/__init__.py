@@ -1,0 +1,1 @@
+"""Products, bytes moved and time of a run."""

@@ -1,6 +1,6 @@
-"""Which products a figure counts: three conventions, of which every figure names its own.
+"""Three conventions for counting products; every figure names its own.
 
-square  what full matrices execute, the head on all positions: what `kvsim.count` counts
+square  full matrices, the head on all positions: what `kvsim.count` counts
 causal  only the (query, key) pairs that the mask admits, Σ min(i, W) in a layer with a window W; the head on all
         positions: `useful_macs` of `kvsim.count`
 last    causal, the head on the last position of each step: `model(ids, logits="last")`
@@ -19,21 +19,21 @@ CONVENTIONS: tuple[Convention, ...] = ("square", "causal", "last")
 ATTENTION = ("scores", "context", "cross_scores", "cross_context")  # every other product is with a weight
 
 
-def counted(totals: Totals, convention: Convention) -> Any:
-    """The multiply-accumulates that a convention counts of the products it lets run."""
+def macs_under(totals: Totals, convention: Convention) -> Any:
+    """The multiply-accumulates of `totals` that the convention counts: a number, or a polynomial."""
     return totals.macs if convention == "square" else totals.useful_macs
 
 
-def run_sites(forms: Forms, sites: Sites, convention: Convention, steps: int) -> Sites:
-    """The products that run under a convention, of sites that have the head on all positions of `steps` steps."""
+def sites_under(forms: Forms, sites: Sites, convention: Convention, steps: int) -> Sites:
+    """The sites that run under the convention, from `sites` with the head on all positions of `steps` steps."""
     return Sums(forms, sites).with_head(steps).sites if convention == "last" and sites else sites
 
 
 def add_flops(forms: Forms, sites: Iterable[tuple[str, Totals]], convention: Convention) -> Any:
     """FLOPs of these sites in all layers: a number, or a polynomial."""
-    return 2 * sum((counted(t, convention) * forms.kinds.times(site) for site, t in sites), 0)
+    return 2 * sum((macs_under(t, convention) * forms.kinds.times(site) for site, t in sites), 0)
 
 
 def is_attention(site: str) -> bool:
-    """Queries against keys, or probabilities against values? Every other product is with a weight."""
+    """Whether the product is queries with keys, or probabilities with values; every other one is with a weight."""
     return kind_of(site) in ATTENTION

@@ -1,6 +1,6 @@
-"""`kvsim.count`: what generating costs, exact, without data.
+"""`kvsim.count`: the exact costs of generating, without data.
 
-The model's own forward pass runs on shapes (`kvsim.costs.work.forms`); sums over steps are those of polynomials.
+The model's own forward pass runs on shapes (`kvsim.costs.work.forms`); sums over steps are sums of polynomials.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from kvsim.caches import new_cache
 from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
-from kvsim.costs.public.models import find_config
+from kvsim.costs.public.models import check_source, find_config
 from kvsim.costs.work.forms import Forms, Sites
 from kvsim.counting.events import kind_of, layer_of
 from kvsim.counting.ledger import Totals
@@ -27,16 +27,19 @@ _PARTS: dict[str, Callable[[str], str]] = {"site": str, "layer": layer_of, "kind
 
 
 class Sums:
-    """Totals at every site of a model whose layers of one kind are counted once."""
+    """Totals at every site of a model, of which one layer of each kind was run."""
 
     def __init__(self, forms: Forms, sites: Sites) -> None:
-        self.forms, self.sites = forms, sites  # the sites are those of the small model
+        self.forms, self.sites = forms, sites  # by site of the reduced model
+
+    def __repr__(self) -> str:
+        return f"Sums(sites={len(self.sites)}, macs={self.macs}, calls={self.calls})"
 
     def _total(self, field: str) -> int:
         return sum(getattr(t, field) * self.forms.kinds.times(site) for site, t in self.sites.items())
 
     def with_head(self, rows: int) -> "Sums":
-        """The same with the head on so many positions in all."""
+        """The same sums with the head on `rows` positions in all."""
         return Sums(self.forms, {**self.sites, **self.forms.head(rows)})
 
     @property
@@ -51,33 +54,34 @@ class Sums:
 
     @property
     def useful_macs(self) -> int:
-        """Those on pairs that the mask admits; everything outside attention."""
+        """Multiply-accumulates on pairs that the mask admits, and all those outside attention."""
         return self._total("useful_macs")
 
     @property
     def calls(self) -> int:
-        """Matrix products, a mixture's experts as one (see `count`)."""
+        """Matrix products, those of all experts of a mixture as one (see `count`)."""
         return self._total("calls")
 
     def by(self, key: Key) -> dict[str, Totals]:
-        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
+        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores"). UsageError: other key."""
         if not isinstance(key, str) or key not in _PARTS:
             raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
         part = _PARTS[key]
         found: dict[str, Totals] = {}
-        for small, totals in self.sites.items():
-            for site in self.forms.kinds.names(small):
+        for reduced, totals in self.sites.items():
+            for site in self.forms.kinds.names(reduced):
                 name = part(site)
                 found[name] = add(found.get(name), totals)
         return found
 
 
 def add(one: Totals | None, other: Totals) -> Totals:
+    """The sum of two totals; None counts as zero."""
     return other if one is None else Totals(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 class Counted:
-    """What has `sums` tells them by itself."""
+    """The properties of `sums` as properties of the object itself."""
 
     sums: Any
 
@@ -93,11 +97,11 @@ class Counted:
 
     @property
     def useful_macs(self) -> int:
-        """Those on pairs that the mask admits; everything outside attention."""
+        """Multiply-accumulates on pairs that the mask admits, and all those outside attention."""
         return int(self.sums.useful_macs)
 
     def by(self, key: Key) -> dict[str, Totals]:
-        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
+        """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores"). UsageError: other key."""
         found: dict[str, Totals] = self.sums.by(key)
         return found
 
@@ -111,10 +115,13 @@ class CountedStep(Counted):
     seen: int  # tokens that the cache held before
     sums: Sums
 
+    def __repr__(self) -> str:
+        return f"CountedStep(number={self.number}, fed={self.fed}, seen={self.seen}, macs={self.macs})"
+
 
 @dataclass(frozen=True)
 class Count(Counted):
-    """What `new` tokens cost after a prompt of `prompt`: exact integers."""
+    """The costs of generating `new` tokens after a prompt of `prompt` tokens: exact integers."""
 
     model: str
     config: Config
@@ -128,13 +135,18 @@ class Count(Counted):
     rest: list[Piece[Sites]]  # steps that feed one token to a cache that has seen t
     kv_bytes: int  # what the cache holds after the last fed token
 
+    def __repr__(self) -> str:
+        source = f", source={self.source}" if self.source else ""
+        run = f"prompt={self.prompt}, new={self.new}, cache={self.cache!r:.40}, dtype={self.dtype!r}{source}"
+        return f"Count({self.model!r:.40}, {run})"
+
     @cached_property
     def sums(self) -> Sums:
-        """All steps."""
+        """The sums over all steps."""
         return self.over(1, self.new)
 
     def over(self, first: int, last: int) -> Sums:
-        """The steps `first` .. `last` together. An encoder's work belongs to step 1."""
+        """The sums over the steps `first` .. `last`. The encoder's products belong to step 1."""
         found = dict(self.forms.encoding) if first == 1 <= last else {}
         for piece, shift in self.numbered():
             lo, hi = max(piece.lo, first + shift), min(piece.hi, last + shift)
@@ -144,17 +156,17 @@ class Count(Counted):
         return Sums(self.forms, found)
 
     def numbered(self) -> Iterator[tuple[Piece[Sites], int]]:
-        """The pieces, each with what its t is beyond the number of the step."""
+        """Each piece with the difference of its t and the number of the step."""
         for shift, pieces in ((self.prompt - 1, self.first), (self.prompt - 2, self.rest)):
             yield from ((piece, shift) for piece in pieces)
 
     @property
     def steps(self) -> int:
-        """How many steps: the first feeds the prompt, each of the others one token."""
+        """The number of steps: the first feeds the prompt, each of the others one token."""
         return self.new
 
     def step(self, number: int) -> CountedStep:
-        """Step `number`, from 1. An encoder's work belongs to the first."""
+        """Step `number`, from 1; the encoder's products belong to the first. UsageError: no such step."""
         number = check_whole("number", number, 0, LARGEST)
         if not 1 <= number <= self.new:
             raise UsageError(
@@ -179,35 +191,24 @@ def count(
     latent: str | None = None,
     source: int | None = None,
 ) -> Count:
-    """Count what `generate` would execute: the prompt fed at once, then `new` - 1 tokens one by one.
+    """Count what `generate` would execute: a prompt of `prompt` tokens fed at once, then `new` - 1 tokens one by one.
 
     `model`: a name of the catalogue ("llama-3.1-405b"), a folder with config.json, such a file, or a Config.
     All positions go through the head, and attention computes full squares, as `model(ids)` does. With the
     cache "none" every step feeds the whole text again. `kv_bytes` is what the cache holds in `dtype` after
-    the last fed token: the last new one is chosen and never fed. For an encoder-decoder `prompt` counts
+    the last fed token: the last new token is chosen and never fed. For an encoder-decoder `prompt` counts
     decoder tokens and `source` encoder positions; its encoder runs once, in the first step. Which experts
-    of a mixture are chosen is data: their products are counted together, under `layers.N.experts`.
+    of a mixture are chosen depends on data: their products are counted together, under `layers.N.experts`.
 
-    UsageError: no such model or cache, sizes that make no sense. FileError: a config.json that cannot be used.
+    UsageError: no such model or cache, or a size that is not possible. FileError: a config.json that cannot be used.
     """
     name, config = find_config(model)
     prompt, new = check_whole("prompt", prompt, 1, LARGEST), check_whole("new", new, 1, LARGEST)
     config = choose_latent(config, latent)
-    if config.encoder is None and source is not None:
-        raise UsageError("the model {model} has no encoder", model=name)
-    if config.encoder is not None and source is None:
-        raise UsageError("the model {model} reads a source: give source, its encoder positions", model=name)
-    positions = 0 if source is None else check_whole("source", source, 1, LARGEST)
+    positions = check_source(name, config, source)
     get_backend("meta").dtype(dtype)
     last = prompt + new - 1  # tokens fed in all
-    policy = parse_spec(cache).policy
-    if not policy.symbolic:
-        known = ", ".join(policy.example for policy in map(find_policy, POLICIES) if policy.symbolic)
-        raise UsageError(
-            "the costs of the cache {spec} are no polynomials of the length: count takes {known}",
-            spec=shortened(cache),
-            known=known,
-        )
+    _check_symbolic(cache)
     forms = Forms(config, cache, dtype, last, positions)
     held = new_cache(cache, forms.kinds.config, forms.shapes.ops)
     held.admit(last)
@@ -218,3 +219,14 @@ def count(
     return Count(
         name, config, prompt, new, held.spec, dtype, positions, forms, first, rest, kv_bytes=forms.held_bytes(last)
     )
+
+
+def _check_symbolic(cache: str) -> None:
+    """UsageError: a cache whose shapes depend on more than lengths."""
+    if not parse_spec(cache).policy.symbolic:
+        known = ", ".join(policy.example for policy in map(find_policy, POLICIES) if policy.symbolic)
+        raise UsageError(
+            "the costs of the cache {spec} are not polynomials of the length: count supports {known}",
+            spec=shortened(cache),
+            known=known,
+        )

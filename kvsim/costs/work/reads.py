@@ -1,80 +1,50 @@
-"""How many numbers a model's arrays hold, and which of them a step reads.
-
-Told from the one list of names and shapes (`kvsim.blueprint`), a layer of each kind standing for all like it.
-"""
+"""Which of a model's parameters a step reads, from the list of its arrays (`kvsim.costs.bytes.parameters`)."""
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, NamedTuple
 
-from kvsim.blueprint import build_weights
 from kvsim.config import Config, Experts
-from kvsim.costs.bytes.parameters import shares_tokens
-from kvsim.costs.work.forms import reduce_config
+from kvsim.costs.bytes.parameters import TABLES, list_shapes, shares_tokens
 
-TABLES = ("tokens", "positions")  # of which a step reads one row for each token
-MADE_OF_SOURCE = (".cross.key", ".cross.value")  # cross-attention's, read where its keys and values are made
+SOURCE_PROJECTIONS = (".cross.key", ".cross.value")  # read when keys and values of the source are computed
 
 
 class Mixed(NamedTuple):
-    """An array that every expert of a mixture has: the numbers of one expert's, in all layers of that kind."""
+    """One array of each expert of a mixture: `one` is the size of one expert's, in all layers of that kind."""
 
     experts: Experts
     one: int
 
     def read(self, rows: Any) -> Any:
-        """Numbers read at most when `rows` tokens choose: for one token exactly, for more each could choose others."""
+        """Numbers that `rows` tokens read: exact for one token, for more an upper bound, since each token may choose
+        other experts."""
         return self.one * min(self.experts.count, rows * self.experts.chosen)
 
 
 @dataclass
 class Stack:
-    """The numbers of the decoder or of the encoder, by how they are read."""
+    """Parameters of the decoder or of the encoder, by how they are read."""
 
-    whole: int = 0  # at every step
-    row: int = 0  # one row of each table
-    tables: int = 0  # all rows
-    cross: int = 0  # to make keys and values of the source
+    whole: int = 0  # read by every step
+    row: int = 0  # one row of each look-up table
+    cross: int = 0  # projections of the source to keys and values
     mixed: list[Mixed] = field(default_factory=list)
 
     def read(self, rows: Any) -> Any:
-        """Numbers that a step reads for `rows` tokens, keys and values of the source not made."""
+        """Numbers that a step of `rows` tokens reads, without the projections of the source."""
         return self.whole + self.row * rows + sum((m.read(rows) for m in self.mixed), 0)
-
-    @property
-    def total(self) -> int:
-        return self.whole + self.tables + self.cross + sum(m.one * m.experts.count for m in self.mixed)
-
-    @property
-    def idle(self) -> int:
-        """Numbers of the experts that a token does not choose."""
-        return sum(m.one * (m.experts.count - m.experts.chosen) for m in self.mixed)
 
 
 @dataclass(frozen=True)
 class Reads:
-    """A model's numbers. Embeddings are the tables that are looked up by id or position, a tied head's among them."""
+    """Parameters of a model, by how a step reads them."""
 
     decoder: Stack
     encoder: Stack
-    tied: int  # the head that is the token table: read whole by every step, stored once
-
-    @property
-    def total(self) -> int:
-        """All, a tied head once."""
-        return self.decoder.total + self.encoder.total
-
-    @property
-    def active(self) -> int:
-        """Without the experts that a token does not choose."""
-        return self.total - self.decoder.idle - self.encoder.idle
-
-    @property
-    def embeddings(self) -> int:
-        return self.decoder.tables + self.encoder.tables
+    tied: int  # size of a head that is the token table: read whole by every step
 
     def read(self, rows: Any) -> Any:
-        """Numbers that the decoder reads in a step of `rows` tokens, keys and values of the source not made."""
+        """Numbers that the decoder reads in a step of `rows` tokens, without the projections of the source."""
         return self.decoder.read(rows) + self.tied
 
     def read_source(self, rows: int) -> int:
@@ -82,38 +52,27 @@ class Reads:
         return int(self.encoder.read(rows))
 
     @property
-    def choosy(self) -> bool:
-        """Do tokens choose among experts? How many a step of several reads is data then: `read` says at most."""
+    def routed(self) -> bool:
+        """Whether tokens choose among experts, so that `read` of several tokens is an upper bound."""
         return any(m.experts.chosen < m.experts.count for m in (*self.decoder.mixed, *self.encoder.mixed))
 
 
-def count_arrays(config: Config) -> Reads:
-    """The numbers of every array of `config`, by how they are read."""
-    kinds = reduce_config(config, 0, 0)
+def count_reads(config: Config) -> Reads:
+    """The parameters of `config`, by how a step reads them."""
     decoder, encoder = Stack(), Stack()
     tied, shared = 0, shares_tokens(config)
-
-    def add(name: str, shape: tuple[int, ...]) -> None:
-        nonlocal tied
-        inside = name.startswith("encoder.")
-        stack, place = (encoder, name.removeprefix("encoder.")) if inside else (decoder, name)
-        size = prod(shape) * kinds.times(name)
-        if place in TABLES:
-            stack.row += shape[1]
-            stack.tables += 0 if inside and place == "tokens" and shared else size  # one array, counted once
-            if place == "tokens" and config.tied_head and not inside:
-                tied = size
-        elif ".experts." in place:
-            layer, number = int(place.split(".")[1]), int(place.split(".")[3])
-            part = kinds.config.encoder if inside else kinds.config
-            experts = None if part is None else part.layers[layer].experts
-            assert experts is not None
-            if number == 0:  # they are all alike
-                stack.mixed.append(Mixed(experts, size))
-        elif any(made in place for made in MADE_OF_SOURCE):
-            stack.cross += size
+    for array in list_shapes(config):
+        stack = encoder if array.in_encoder else decoder
+        if array.place in TABLES:
+            stack.row += array.shape[1]
+            if array.name == "tokens":
+                tied = array.size if config.tied_head else 0
+                encoder.row += array.shape[1] if shared else 0
+        elif array.expert is not None and array.experts is not None:
+            if array.expert == 0:  # the other experts have arrays of the same sizes
+                stack.mixed.append(Mixed(array.experts, array.size))
+        elif any(projection in array.place for projection in SOURCE_PROJECTIONS):
+            stack.cross += array.size
         else:
-            stack.whole += size
-
-    build_weights(kinds.config, add)
+            stack.whole += array.size
     return Reads(decoder, encoder, tied)

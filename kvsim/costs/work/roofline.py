@@ -1,8 +1,8 @@
-"""Time on a device, by its roofline (Williams, Waterman, Patterson 2009): a bound, not a forecast.
+"""Time on a device by the roofline model (Williams, Waterman, Patterson 2009): a lower bound, not a forecast.
 
-No step takes less than its FLOPs at the device's peak, nor less than its bytes at its bandwidth. What engines need
-beside that (launches, Python, kernels below the peak) is one `overhead` per step, which is 0 unless it is given.
-Seconds are exact fractions.
+No step takes less than its FLOPs at the device's peak, nor less than its bytes at the memory bandwidth. Everything
+else an engine needs (launches, Python, kernels below the peak) is one `overhead` per step, by default 0. Seconds are
+exact fractions.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from kvsim.counting.symbolic import Poly, evaluate, sign_changes, sum_over
 
 
 class Limits(NamedTuple):
-    """What a device can do, and what a step takes beside."""
+    """A device's peak and bandwidth, and the overhead of a step."""
 
     peak: int  # FLOP/s
     bandwidth: int  # B/s
@@ -21,12 +21,12 @@ class Limits(NamedTuple):
 
     @property
     def ridge(self) -> Fraction:
-        """FLOPs per byte from which on a step is bound by computing."""
+        """The FLOPs per byte above which a step is compute-bound (the ridge point)."""
         return Fraction(self.peak, self.bandwidth)
 
 
 class Work(NamedTuple):
-    """Steps lo .. hi: FLOPs and bytes of each, numbers or polynomials of the same t."""
+    """Steps lo .. hi: the FLOPs and bytes of each, numbers or polynomials of the same t."""
 
     lo: int
     hi: int
@@ -35,14 +35,15 @@ class Work(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The least time of some steps, overhead included."""
+    """A lower bound on the time of several steps, overhead included."""
 
     seconds: Fraction
-    compute_bound: int  # steps that wait for products
-    memory_bound: int  # steps that wait for memory (as long as for products, too)
+    compute_bound: int  # steps
+    memory_bound: int  # steps, those that are exactly balanced included
 
     @property
     def steps(self) -> int:
+        """The number of steps."""
         return self.compute_bound + self.memory_bound
 
     @property
@@ -52,11 +53,12 @@ class Bound(NamedTuple):
 
 
 def coefficients(form: Any) -> tuple[Any, ...]:
+    """The coefficients of a number or a polynomial, constant first."""
     return form.coefficients if type(form) is Poly else (form,)
 
 
 def difference(limits: Limits, work: Work) -> tuple[Any, ...]:
-    """Coefficients of the time for products less that for memory, times what is positive."""
+    """Coefficients of (FLOPs / peak - bytes / bandwidth) · peak · bandwidth: positive where a step is compute-bound."""
     flops, moved = coefficients(work.flops), coefficients(work.moved)
     width = max(len(flops), len(moved))
     flops, moved = (c + (0,) * (width - len(c)) for c in (flops, moved))
@@ -83,10 +85,10 @@ def bound(limits: Limits, works: Iterable[Work]) -> Bound:
 
 
 def needed_overhead(measured: Fraction, found: Bound) -> Fraction:
-    """Seconds that every step needs beside its bound, so that all take the measured time. `found` is without overhead.
+    """The overhead per step for which the bound equals the measured time, in seconds. `found` is without overhead.
 
     ValueError: no steps.
     """
     if not found.steps:
-        raise ValueError("there are no steps to spread it over")
+        raise ValueError("there are no steps")
     return (measured - found.seconds) / found.steps

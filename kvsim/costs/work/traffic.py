@@ -1,9 +1,9 @@
-"""Bytes that a step moves at least: weights, and keys and values that a cache keeps.
+"""A lower bound on the bytes that a step moves: weights, and the keys and values in the cache.
 
-Each array of weights is read once a step, of the tables (tokens, learned positions) one row for each token, of a
-mixture the experts that are chosen (for several tokens at most: each could choose others). Keys and values are read
-where an earlier step wrote them, and written where a cache takes them in: a step's own rows come from its
-projections, as activations do, which are not counted, nor are logits.
+Each weight array is read once a step; of the tables (tokens, learned positions) one row for each token; of a mixture
+the chosen experts (for several tokens an upper bound, since each may choose others). Keys and values of earlier steps
+are read, those of the step itself are written. Activations, logits and the reads of a step's own keys and values are
+not counted.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from kvsim.counting.symbolic import Piece, pieces, sum_over
 
 
 class Moved(NamedTuple):
-    """Bytes. Of one step each may be a polynomial."""
+    """Bytes, each a number, or for one step a polynomial."""
 
     weights: Any
     kv_read: Any
@@ -30,40 +30,41 @@ class Moved(NamedTuple):
 
     @property
     def total(self) -> Any:
+        """The sum of the three."""
         return self.weights + self.kv_read + self.kv_written
 
 
 NOTHING = Moved(0, 0, 0)
 
 
-def filled(forms: Forms, tokens: Any, source: int) -> Cache:
-    """A cache of shapes that has taken in the rows of `tokens` tokens and of the source."""
+def filled_cache(forms: Forms, tokens: Any, source: int) -> Cache:
+    """A cache of shapes that holds the rows of `tokens` tokens and of `source` encoder positions."""
     ops = forms.shapes.ops
     cache = new_cache(forms.spec, forms.kinds.config, ops)
     pos = cache.admit(tokens)
 
-    def made(shape: Shape, rows: Any) -> tuple[Any, Any]:
+    def empty_rows(shape: Shape, rows: Any) -> tuple[Any, Any]:
         g, k, v = shape
         return ops.xp.empty((g, rows, k), dtype=ops.dtype), ops.xp.empty((g, rows, v), dtype=ops.dtype)
 
     for layer in cache.layers:
-        layer.update(*made(layer.shape, tokens), pos, lambda keys, values, pos: (keys, values))
+        layer.update(*empty_rows(layer.shape, tokens), pos, lambda keys, values, pos: (keys, values))
     for cross in cache.cross:
-        cross.read(partial(made, cross.shape, source))
+        cross.read(partial(empty_rows, cross.shape, source))
     cache.commit(pos)
     return cache
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the steps of `count` move."""
+    """Bytes that the steps of `count` move."""
 
     count: Count
-    parameters: Reads
+    reads: Reads
 
     @property
     def keeps(self) -> bool:
-        """Does the cache keep anything?"""
+        """Whether the cache keeps rows from step to step."""
         return parse_spec(self.count.cache).policy.keeps
 
     @property
@@ -75,17 +76,17 @@ class Traffic:
         return [len(who) for who in self.count.forms.kinds.members]
 
     def held(self, tokens: Any) -> Any:
-        """Bytes of the rows that a cache holds after `tokens` tokens, those of the source among them."""
-        cache = filled(self.count.forms, tokens, self.count.source)
+        """Bytes of the rows that the cache holds after `tokens` tokens, including those of the source."""
+        cache = filled_cache(self.count.forms, tokens, self.count.source)
         own = sum((layer.logical_bytes * n for layer, n in zip(cache.layers, self._times, strict=True)), 0)
         return own + sum(cross.logical_bytes * n for cross, n in zip(cache.cross, self._times, strict=False))
 
     def written(self, tokens: Any, first: bool) -> Any:
-        """Bytes of the rows that a cache takes in with a step of `tokens`, its `first` with the source's."""
+        """Bytes of the rows that a step of `tokens` tokens writes; the `first` step writes those of the source too."""
         if not self.keeps:
             return 0
         forms = self.count.forms
-        cache = filled(forms, 1, self.count.source)
+        cache = filled_cache(forms, 1, self.count.source)
         row = sum(
             layer.shape.row_bytes(forms.shapes.ops) * n for layer, n in zip(cache.layers, self._times, strict=True)
         )
@@ -93,21 +94,21 @@ class Traffic:
         return row * tokens + (cross if first else 0)
 
     def weights(self, tokens: Any, first: bool) -> Any:
-        """Bytes of the weights that a step of `tokens` reads; the encoder runs in the `first`."""
-        numbers = self.parameters.read(tokens)
+        """Bytes of the weights that a step of `tokens` tokens reads; the encoder runs in the `first` step."""
+        numbers = self.reads.read(tokens)
         if first:
-            numbers += self.parameters.read_source(self.count.source)
-        if first or not self.keeps:  # a cache keeps what is made of the source
-            numbers += self.parameters.decoder.cross
+            numbers += self.reads.read_source(self.count.source)
+        if first or not self.keeps:  # a cache keeps keys and values of the source
+            numbers += self.reads.decoder.cross
         return numbers * self._item
 
     def first_step(self) -> Moved:
-        """The step that feeds the prompt."""
+        """Bytes that the step that feeds the prompt moves."""
         prompt = self.count.prompt
         return Moved(self.weights(prompt, True), 0, self.written(prompt, True))
 
     def other_steps(self) -> Iterator[tuple[Piece[Moved], int]]:
-        """The others, each piece with what its t is beyond the number of the step, as in `Count.numbered`."""
+        """Bytes that the other steps move, each piece with the difference of its t and the number of the step."""
         prompt, new = self.count.prompt, self.count.new
         if not self.keeps:
             for piece in pieces(prompt + 1, prompt + new - 1, lambda t: Moved(self.weights(t, False), 0, 0)):
@@ -118,7 +119,7 @@ class Traffic:
             yield piece, prompt - 2
 
     def other_steps_together(self) -> Moved:
-        """All steps but the first."""
+        """Bytes that all steps but the first move."""
         found = NOTHING
         for piece, _ in self.other_steps():
             summed = (sum_over(form, piece.lo, piece.hi) for form in piece.value)

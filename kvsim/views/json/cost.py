@@ -1,17 +1,16 @@
-"""What `kvsim cost` found, as `kvsim.cost/1`: exact integers, times and ratios as floats."""
+"""The record of `kvsim cost --json` (`kvsim schema cost`): exact integers, times and ratios as floats."""
 
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from kvsim import __version__
 from kvsim.config import LayerKind
 from kvsim.costs.public.devices import Device
 from kvsim.costs.work.by_context import Point
 from kvsim.costs.work.conventions import Convention
 from kvsim.costs.work.cost import Cost, Phase, Side
 from kvsim.costs.work.roofline import Bound, Limits
+from kvsim.schemas import stamp
 
 
 def _float(value: Fraction | None) -> float | None:
@@ -70,7 +69,7 @@ def _bound(found: Bound) -> dict[str, Any]:
 
 
 def _roofline(found: Cost, device: Device, limits: Limits, conventions: Sequence[Convention]) -> dict[str, Any]:
-    def told(side: Side, convention: Convention) -> dict[str, Any]:
+    def bounds(side: Side, convention: Convention) -> dict[str, Any]:
         return dict(zip(("prefill", "decode"), map(_bound, side.bounds(limits, convention)), strict=True))
 
     return {
@@ -80,7 +79,7 @@ def _roofline(found: Cost, device: Device, limits: Limits, conventions: Sequence
         "ridge_flops_per_byte": float(limits.ridge),
         "overhead_seconds_per_step": float(limits.overhead),
         **{
-            name: {convention: told(side, convention) for convention in conventions}
+            name: {convention: bounds(side, convention) for convention in conventions}
             for name, side in (("with_cache", found.cached), ("without_cache", found.uncached))
         },
     }
@@ -88,14 +87,13 @@ def _roofline(found: Cost, device: Device, limits: Limits, conventions: Sequence
 
 def to_dict(
     found: Cost, conventions: Sequence[Convention], device: Device | None, limits: Limits | None,
-    growth: Sequence[Point] | None,
+    points: Sequence[Point] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`conventions`: those that are told. `growth` is that of the last of them."""
+    """The costs under `conventions`, as `kvsim.cost/1`; `points` are FLOPs by context under the last of them."""
     count, p = found.count, found.parameters
     last = count.prompt + count.new - 1
     return {
-        "schema": "kvsim.cost/1",
-        "kvsim": __version__,
+        **stamp("cost"),
         "model": count.model,
         "prompt": count.prompt,
         "new": count.new,
@@ -107,25 +105,21 @@ def to_dict(
         "parameters": {
             "total": p.total,
             "active": p.active,
-            "embeddings": p.embeddings,
-            "total_without_embeddings": p.total - p.embeddings,
-            "active_without_embeddings": p.active - p.embeddings,
+            "embeddings": p.tables,
+            "total_without_embeddings": p.total - p.tables,
+            "active_without_embeddings": p.active - p.tables,
         },
         "conventions": list(conventions),
         "with_cache": _side(found, found.cached, conventions),
         "without_cache": _side(found, found.uncached, conventions),
         "ratio": {convention: float(found.ratio(convention)) for convention in conventions},
-        "weights_at_most": p.choosy,
+        "weights_at_most": found.cached.reads.routed,
         "crossover": {
             "decode": found.crossover.decode,
             "prefill": {convention: found.crossover.prefill[convention] for convention in conventions},
         },
         "roofline": None if device is None or limits is None else _roofline(found, device, limits, conventions),
         "growth": None
-        if growth is None
-        else {"convention": conventions[-1], "points": [point._asdict() for point in growth]},
+        if points is None
+        else {"convention": conventions[-1], "points": [point._asdict() for point in points]},
     }
-
-
-def to_json(told: dict[str, Any]) -> str:
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)

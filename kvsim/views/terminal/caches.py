@@ -1,4 +1,4 @@
-"""The table of `kvsim caches`."""
+"""The output of `kvsim caches` on a terminal."""
 
 from fractions import Fraction
 
@@ -11,18 +11,18 @@ from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import number
 
 
-def exact(value: Fraction) -> str:
-    """An exact number: whole, or as a fraction of whole numbers."""
+def format_fraction(value: Fraction) -> str:
+    """An exact number: an integer, or a fraction of integers."""
     whole = number(value.numerator)
     return whole if value.denominator == 1 else f"{whole}/{number(value.denominator)}"
 
 
 def _size(fact: PolicyFacts) -> str:
-    return "-" if fact.row_bytes is None else exact(fact.row_bytes)
+    return "-" if fact.row_bytes is None else format_fraction(fact.row_bytes)
 
 
-def tell_policies(policies: Policies, say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """One row a policy; below, why some do not fit the model."""
+def format_policies(policies: Policies, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The table with one row for each policy; below it, why some policies do not support the model."""
     say = plain(say) if ascii_only else say
     columns: list[Column] = [
         (say("cache"), "", "left"),
@@ -35,7 +35,7 @@ def tell_policies(policies: Policies, say: Say, ascii_only: bool = False, color:
     for fact in policies.facts:
         kind = say("lossless") if fact.lossless else say("lossy")
         table.add_row(fact.example, kind, _size(fact), Text(say(fact.promise)), fact.paper)
-    title = say("model {model}, {dtype}: bytes of one token in all layers, as long as the cache keeps it")
+    title = say("model {model}, {dtype}: bytes of one token in all layers, while the cache keeps it")
     lines = [printable(title.format(model=policies.model, dtype=policies.dtype)), render(table, color)]
     for fact in policies.facts:
         if fact.refusal is not None:

@@ -1,23 +1,23 @@
-"""The page of `kvsim claims`, in Markdown."""
+"""The output of `kvsim claims`, in Markdown."""
 
 from itertools import groupby
 
-from kvsim.costs.claims.claim import Claim, tell
+from kvsim.costs.claims.claim import Claim
 from kvsim.errors import Words
 from kvsim.i18n.language import Say
 
 SIGNS = {"right": "✓", "rounded": "≈", "wrong": "✗"}
 VERDICTS = {"right": Words("right"), "rounded": Words("rounded"), "wrong": Words("wrong")}
-QUESTIONS = {  # which claim answers it
+QUESTIONS = {  # by the claim that answers it
     "training": Words("Why does training need no cache?"),
     "context-limit": Words("What limits the context?"),
     "models": Words("Which models have a cache?"),
 }
 
 
-def exactly(claim: Claim, say: Say) -> str:
-    """What is exact, in numbers."""
-    return say(claim.exact).format(**{name: tell(value) for name, value in claim.values.items()})
+def format_exact(claim: Claim, say: Say) -> str:
+    """The exact statement with its values."""
+    return say(claim.exact).format(**claim.formatted)
 
 
 def _verdict(claim: Claim, say: Say) -> str:
@@ -29,12 +29,12 @@ def _rows(claims: list[Claim], say: Say) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
     for claim in claims:
         said = say(claim.claim).format(said=claim.said)
-        lines.append(f"| {claim.section} | {said} | {exactly(claim, say)} | {_verdict(claim, say)} |")
+        lines.append(f"| {claim.section} | {said} | {format_exact(claim, say)} | {_verdict(claim, say)} |")
     return lines
 
 
-def tell_claims(claims: list[Claim], say: Say) -> str:
-    """Tables, one for each section of the chapter and one for the article; then short answers."""
+def format_claims(claims: list[Claim], say: Say) -> str:
+    """The page: a table for each section of the chapter and one for the article, then short answers."""
     lines = [
         f"# {say('What the texts on KV caching claim, and what is exact')}",
         "",
@@ -55,7 +55,10 @@ def tell_claims(claims: list[Claim], say: Say) -> str:
     lines += ["", f"## {say('Short answers')}"]
     known = {claim.id: claim for claim in claims}
     for id_, question in QUESTIONS.items():
-        lines += ["", f"**{say(question)}** {exactly(known[id_], say)}"]
-    told = {name: sum(claim.verdict == name for claim in claims) for name in VERDICTS}
-    lines += ["", say("{all} claims: {right} right, {rounded} rounded, {wrong} wrong.").format(all=len(claims), **told)]
+        lines += ["", f"**{say(question)}** {format_exact(known[id_], say)}"]
+    totals = {name: sum(claim.verdict == name for claim in claims) for name in VERDICTS}
+    lines += [
+        "",
+        say("{all} claims: {right} right, {rounded} rounded, {wrong} wrong.").format(all=len(claims), **totals),
+    ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What `kvsim cost` found, told: FLOPs and bytes of prefill and decode, and a device's roofline."""
+"""The output of `kvsim cost` on a terminal: FLOPs and bytes of prefill and decode, and a device's roofline."""
 
 from collections.abc import Sequence
 
@@ -12,31 +12,31 @@ from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import byte_line, number
 
 
-def tell_heading(found: Cost, say: Say) -> list[str]:
-    """The model and what is asked of it."""
+def format_heading(found: Cost, say: Say) -> list[str]:
+    """The model and the run."""
     count, p = found.count, found.parameters
     lines = [
         say("model {model}: {total} parameters, {rest} without embeddings").format(
-            model=count.model, total=number(p.total), rest=number(p.total - p.embeddings)
+            model=count.model, total=number(p.total), rest=number(p.total - p.tables)
         )
     ]
     if p.active != p.total:
         lines.append(
             say("a token goes through {active} of them, {rest} without embeddings").format(
-                active=number(p.active), rest=number(p.active - p.embeddings)
+                active=number(p.active), rest=number(p.active - p.tables)
             )
         )
-    asked = [say("prompt {n}").format(n=number(count.prompt)), say("new tokens {n}").format(n=number(count.new))]
+    run = [say("prompt {n}").format(n=number(count.prompt)), say("new tokens {n}").format(n=number(count.new))]
     if count.source:
-        asked.append(say("source {n}").format(n=number(count.source)))
-    asked += [say("cache {cache}").format(cache=count.cache), count.dtype]
+        run.append(say("source {n}").format(n=number(count.source)))
+    run += [say("cache {cache}").format(cache=count.cache), count.dtype]
     if found.config.latent is not None:
-        asked.append(say("latent attention {form}").format(form=found.config.latent.form))
-    return [*lines, ", ".join(asked)]
+        run.append(say("latent attention {form}").format(form=found.config.latent.form))
+    return [*lines, ", ".join(run)]
 
 
 def explain_conventions(conventions: Sequence[Convention], say: Say) -> list[str]:
-    """What each counts."""
+    """One line for each convention: what it counts."""
     meanings = {
         "square": say("what full matrices execute, the head on all positions (kvsim.count)"),
         "causal": say("only the pairs that the mask admits, the head on all positions"),
@@ -46,17 +46,18 @@ def explain_conventions(conventions: Sequence[Convention], say: Say) -> list[str
 
 
 def phases(side: Side, say: Say) -> list[tuple[str, Phase]]:
+    """Names and phases of a run."""
     return [(say("prefill"), side.prefill), (say("decode"), side.decode), (say("all steps"), side.total)]
 
 
 def sides(found: Cost, say: Say) -> list[tuple[str, Side]]:
-    """The run with a cache and the one without; one, where both are the same."""
+    """Names and runs: with a cache and without one, or only the latter if the cache keeps nothing."""
     both = [(say("cached"), found.cached), (say("no cache"), found.uncached)]
     return both if found.cached.traffic.keeps else both[1:]
 
 
-def tell_flops(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
-    """FLOPs of each phase under each convention, and how many times as many there are without a cache."""
+def format_flops(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of FLOPs of each phase under each convention, and their ratio without a cache and with one."""
     left: list[Column] = [(say("FLOPs"), "", "left"), ("", "", "left"), (say("steps"), "", "right")]
     table = make_table([*left, *((c, "", "right") for c in conventions)], ascii_only, footer=False)
     shown = sides(found, say)
@@ -70,9 +71,9 @@ def tell_flops(found: Cost, conventions: Sequence[Convention], say: Say, ascii_o
     return render(table, color)
 
 
-def tell_bytes(found: Cost, say: Say, ascii_only: bool, color: bool) -> str:
-    """Bytes that each phase moves at least."""
-    names = [say("weights read"), say("KV read"), say("KV written"), say("together")]
+def format_bytes(found: Cost, say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of bytes that each phase moves."""
+    names = [say("weights read"), say("KV read"), say("KV written"), say("total")]
     columns: list[Column] = [(say("bytes moved"), "", "left"), ("", "", "left")]
     table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)
     for name, side in sides(found, say):
@@ -81,8 +82,8 @@ def tell_bytes(found: Cost, say: Say, ascii_only: bool, color: bool) -> str:
     return render(table, color)
 
 
-def tell_intensity(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
-    """FLOPs for each of these bytes."""
+def format_intensity(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of FLOPs per byte moved."""
     columns: list[Column] = [(say("FLOPs per byte"), "", "left"), ("", "", "left")]
     table = make_table([*columns, *((c, "", "right") for c in conventions)], ascii_only, footer=False)
     for name, side in sides(found, say):
@@ -92,8 +93,8 @@ def tell_intensity(found: Cost, conventions: Sequence[Convention], say: Say, asc
     return render(table, color)
 
 
-def tell_sites(found: Cost, convention: Convention, say: Say, ascii_only: bool, color: bool) -> str:
-    """Where FLOPs of the run with the cache are executed, all layers together."""
+def format_sites(found: Cost, convention: Convention, say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of FLOPs by site, all layers together, of the run with the cache."""
     prefill, decode, total = (p.flops_by("place", convention) for _, p in phases(found.cached, say))
     whole = sum(total.values())
     columns: list[Column] = [(say("site"), "", "left")]
@@ -106,7 +107,7 @@ def tell_sites(found: Cost, convention: Convention, say: Say, ascii_only: bool, 
 
 
 def name_kind(found: Cost, kind: LayerKind, say: Say) -> str:
-    """A kind of layer in words."""
+    """A kind of layer in words, with the number of its layers."""
     same = [other for other in found.config.layers if other == kind]
     attends = say("full attention")
     if kind.window is not None:
@@ -117,8 +118,8 @@ def name_kind(found: Cost, kind: LayerKind, say: Say) -> str:
     return say("{n} layers: {attends}, {feeds}").format(n=len(same), attends=attends, feeds=feeds)
 
 
-def tell_kinds(found: Cost, convention: Convention, say: Say) -> list[str]:
-    """FLOPs of the layers of each kind, where there are several; and what would be without a choice of experts."""
+def format_kinds(found: Cost, convention: Convention, say: Say) -> list[str]:
+    """Lines of FLOPs: by kind of layer if there are several, through every expert, and without the head."""
     prefill, decode = found.cached.prefill, found.cached.decode
     lines = []
     if len(set(found.config.layers)) > 1:
@@ -128,24 +129,23 @@ def tell_kinds(found: Cost, convention: Convention, say: Say) -> list[str]:
             f"  {name_kind(found, kind, say)}: {number(flops)}; {number(kinds[1].get(kind, 0))}"
             for kind, flops in kinds[0].items()
         ]
-    if found.parameters.choosy:
-        told = say("through every expert, {convention}: prefill {prefill} FLOPs, decode {decode}")
-        pair = (number(phase.flops_of_all_experts(convention)) for phase in (prefill, decode))
-        lines.append(told.format(convention=convention, **dict(zip(("prefill", "decode"), pair, strict=True))))
+    if found.cached.reads.routed:
+        line = say("through every expert, {convention}: prefill {prefill} FLOPs, decode {decode}")
+        pair = [number(phase.flops_of_all_experts(convention)) for phase in (prefill, decode)]
+        lines.append(line.format(convention=convention, prefill=pair[0], decode=pair[1]))
         lines.append(
             say(
-                "experts' weights: what a step of several tokens reads at most (each could choose others), and what its"
-                " roofline takes"
+                "experts' weights: for a step of several tokens an upper bound (each token may choose other experts),"
+                " which its roofline uses"
             )
         )
-    told = say("without the head, {convention}: prefill {prefill} FLOPs, decode {decode}")
-    pair = (number(phase.flops_without_head(convention)) for phase in (prefill, decode))
-    lines.append(told.format(convention=convention, **dict(zip(("prefill", "decode"), pair, strict=True))))
-    return lines
+    line = say("without the head, {convention}: prefill {prefill} FLOPs, decode {decode}")
+    pair = [number(phase.flops_without_head(convention)) for phase in (prefill, decode)]
+    return [*lines, line.format(convention=convention, prefill=pair[0], decode=pair[1])]
 
 
-def tell_crossover(found: Cost, conventions: Sequence[Convention], say: Say) -> str:
-    """From which context on attention costs more than weights do."""
+def format_crossover(found: Cost, conventions: Sequence[Convention], say: Say) -> str:
+    """The context from which attention costs at least as much as products with weights."""
 
     def tokens(value: int | None) -> str:
         return say("never") if value is None else number(value)
@@ -157,6 +157,7 @@ def tell_crossover(found: Cost, conventions: Sequence[Convention], say: Say) -> 
 
 
 def _bound_by(bound: Bound, say: Say) -> str:
+    """What limits the steps: compute, memory, or each in some."""
     if not bound.steps:
         return "-"
     if not bound.memory_bound:
@@ -168,11 +169,11 @@ def _bound_by(bound: Bound, say: Say) -> str:
     )
 
 
-def tell_roofline(
+def format_roofline(
     found: Cost, conventions: Sequence[Convention], device: Device, limits: Limits, say: Say,
     ascii_only: bool, color: bool,
 ) -> str:  # fmt: skip
-    """The least time on a device: first token and the others apart."""
+    """The table of lower bounds on time on a device: the first token, and the later ones."""
     heading = say(
         "{device}, roofline (a bound, not a forecast): {peak} TFLOP/s in {dtype}, {bandwidth} GB/s, ridge point {ridge}"
         " FLOPs/B, overhead {overhead} s a step"
@@ -185,7 +186,7 @@ def tell_roofline(
         overhead=f"{float(limits.overhead):g}",
     )
     columns: list[Column] = [(say("roofline"), "", "left"), ("", "", "left")]
-    for name in (say("first token, ms"), say("each other, ms"), say("all, s")):
+    for name in (say("first token, ms"), say("each later token, ms"), say("total, s")):
         columns += [(name, "", "right"), (say("bound by"), "", "left")]
     table = make_table(columns[:-1], ascii_only, footer=False)
     for name, side in sides(found, say):
@@ -204,23 +205,23 @@ def tell_roofline(
     return "\n".join(lines)
 
 
-def tell_cost(
+def format_cost(
     found: Cost, conventions: Sequence[Convention], device: Device | None, limits: Limits | None, say: Say,
     ascii_only: bool = False, color: bool = False,
 ) -> str:  # fmt: skip
-    """The whole answer of `kvsim cost`. What is told of one convention is told of the last of them."""
+    """The whole output of `kvsim cost`. Parts for a single convention use the last of `conventions`."""
     say = plain(say) if ascii_only else say
     parts = [
-        *tell_heading(found, say),
+        *format_heading(found, say),
         *explain_conventions(conventions, say),
-        tell_flops(found, conventions, say, ascii_only, color),
-        tell_bytes(found, say, ascii_only, color),
-        tell_intensity(found, conventions, say, ascii_only, color),
+        format_flops(found, conventions, say, ascii_only, color),
+        format_bytes(found, say, ascii_only, color),
+        format_intensity(found, conventions, say, ascii_only, color),
         say("KV cache after the last step: {bytes}").format(bytes=byte_line(found.count.kv_bytes)),
-        tell_sites(found, conventions[-1], say, ascii_only, color),
-        *tell_kinds(found, conventions[-1], say),
-        tell_crossover(found, conventions, say),
+        format_sites(found, conventions[-1], say, ascii_only, color),
+        *format_kinds(found, conventions[-1], say),
+        format_crossover(found, conventions, say),
     ]
     if device is not None and limits is not None:
-        parts.append(tell_roofline(found, conventions, device, limits, say, ascii_only, color))
+        parts.append(format_roofline(found, conventions, device, limits, say, ascii_only, color))
     return "\n".join(parts)

@@ -1,10 +1,6 @@
-"""What `kvsim memory` counts, told: the formula in numbers, a table, JSON."""
+"""The output of `kvsim memory` on a terminal: the formula in numbers, and tables."""
 
-import json
-from typing import Any
-
-from kvsim import __version__
-from kvsim.costs.bytes.memory import GROUP, RESIDUAL, SCALE_BYTES, Held, Memory, Rows
+from kvsim.costs.bytes.memory import SCALE_BYTES, Held, Memory, Rows
 from kvsim.costs.bytes.parameters import BYTES
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.table import Column, make_table, render
@@ -13,55 +9,8 @@ from kvsim.views.terminal.text import in_units, number
 GIB, GB = 2**30, 10**9
 
 
-def to_dict(memory: Memory) -> dict[str, Any]:
-    """Everything counted, as `kvsim.memory/1`: exact integers."""
-    p = memory.parameters
-    return {
-        "schema": "kvsim.memory/1",
-        "kvsim": __version__,
-        "model": memory.model,
-        "max_context": memory.config.max_context,
-        "dtype": memory.dtype,
-        "cache_dtype": memory.cache_dtype,
-        "batch": memory.batch,
-        "block": memory.block,
-        "source": memory.source,
-        "parameters": {
-            "total": p.total,
-            "active": p.active,
-            "without_embeddings": p.without_embeddings,
-            "active_without_embeddings": p.active_without_embeddings,
-            "groups": p.groups,
-        },
-        "weight_bytes": memory.weight_bytes,
-        "token_bytes": {"first": memory.row_bytes, "beyond_windows": memory.far_bytes},
-        "rows": [
-            {
-                "layers": rows.layers, "heads": rows.shape.n_heads, "d_key": rows.shape.d_key,
-                "d_value": rows.shape.d_value, "window": rows.window, "cross": rows.cross,
-                "bytes": rows.numbers * memory.kept.item,
-            }
-            for rows in memory.rows
-        ],
-        "contexts": [_held(held, memory) for held in memory.contexts],
-    }  # fmt: skip
-
-
-def _held(held: Held, memory: Memory) -> dict[str, Any]:
-    quantised = None if held.quantised is None else held.quantised._asdict()
-    return {
-        "context": held.context, "beyond_model": held.context > memory.config.max_context, "logical": held.logical,
-        "paged": held.paged, "reserved": held.reserved, "everywhere": held.everywhere, "cross": held.cross,
-        "quantised": quantised,
-    }  # fmt: skip
-
-
-def to_json(memory: Memory) -> str:
-    return json.dumps(to_dict(memory), ensure_ascii=False, allow_nan=False)
-
-
-def byte_line(count: int) -> str:
-    """Exactly, in GiB and in GB."""
+def exact_bytes(count: int) -> str:
+    """`count` exactly, in GiB and in GB."""
     return f"{number(count)} B = {in_units(count, GIB)} GiB = {in_units(count, GB)} GB"
 
 
@@ -69,7 +18,7 @@ def byte_line(count: int) -> str:
 
 
 def _length(rows: Rows, say: Say) -> str:
-    """How many rows a layer holds."""
+    """The number of rows of a layer, as a term of the formula."""
     if rows.cross:
         return say("source")
     if rows.window is None:
@@ -92,20 +41,19 @@ def row_factors(rows: Rows, memory: Memory, say: Say) -> str:
 
 
 def _pairs(rows: Rows) -> str:
-    """2, for keys and values of one size."""
-    alike = rows.shape.d_key == rows.shape.d_value
-    return "2 × " if alike else ""
+    """The factor 2 for keys and values of one size."""
+    return "2 × " if rows.shape.d_key == rows.shape.d_value else ""
 
 
-def tell_formula(memory: Memory, say: Say) -> list[str]:
-    """One line for layers that are alike."""
+def format_formula(memory: Memory, say: Say) -> list[str]:
+    """One line for each group of layers with the same rows."""
     lines = []
     for rows in memory.rows:
         name = say("cross-attention: ") if rows.cross else ""
         if rows.window is not None:
             name = say("window of {window}: ").format(window=number(rows.window))
         if memory.kept.bits is not None and not name:
-            lines += tell_quantised(rows, memory, say)
+            lines += format_quantised(rows, memory, say)
             continue
         factors = row_factors(rows, memory, say)
         length, item = _length(rows, say), memory.kept.item
@@ -115,19 +63,20 @@ def tell_formula(memory: Memory, say: Say) -> list[str]:
     return lines
 
 
-def tell_quantised(rows: Rows, memory: Memory, say: Say) -> list[str]:
-    """Payload, scales, zero points and residual of quantised layers."""
+def format_quantised(rows: Rows, memory: Memory, say: Say) -> list[str]:
+    """Lines for payload, scales, zero points and residual of quantised layers."""
     heads, key, value = rows.shape
     factors, kept = row_factors(rows, memory, say), memory.kept
+    group, residual = kept.options.group, kept.options.residual
     batch = say("batch {batch}").format(batch=memory.batch)
     context = say("context")
     head = say("{layers} layers × {heads} KV heads").format(layers=rows.layers, heads=heads)
-    per_row = value // min(GROUP, value)
+    per_row = value // kept.options.channels(value)
     zeros = say("  zero points: as many bytes as the scales") if kept.zero else say("  zero points: none")
     return [
-        f"  q = {GROUP} × floor(({context} - {RESIDUAL}) / {GROUP}), " + say("at least 0"),
+        f"  q = {group} × floor(({context} - {residual}) / {group}), " + say("at least 0"),
         "  " + say("payload: ") + f"{_pairs(rows)}{batch} × q × {factors} × {kept.bits} / 8 B",
-        "  " + say("scales of keys: ") + f"{batch} × q / {GROUP} × {head} × {key} × {SCALE_BYTES} B",
+        "  " + say("scales of keys: ") + f"{batch} × q / {group} × {head} × {key} × {SCALE_BYTES} B",
         "  " + say("scales of values: ") + f"{batch} × q × {head} × {per_row} × {SCALE_BYTES} B",
         zeros,
         "  " + say("residual: ") + f"{_pairs(rows)}{batch} × ({context} - q) × {factors} × {kept.item} B",
@@ -137,8 +86,8 @@ def tell_quantised(rows: Rows, memory: Memory, say: Say) -> list[str]:
 # The tables
 
 
-def tell_weights(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
-    """Parameters and bytes by what they are for."""
+def format_weights(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of parameters and bytes by group."""
     names = {
         "embeddings": say("embeddings"), "attention": say("attention"), "feed_forward": say("feed-forward"),
         "experts": say("experts"), "norms": say("norms"), "head": say("head"),
@@ -160,7 +109,7 @@ def tell_weights(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str
 
 
 def _parts(held: Held, memory: Memory, say: Say) -> list[tuple[str, int]]:
-    """The lines of one context."""
+    """Names and bytes in the table's lines for one context."""
     quantised, block = held.quantised, memory.block
     if quantised is not None:
         parts = [
@@ -170,18 +119,18 @@ def _parts(held: Held, memory: Memory, say: Say) -> list[tuple[str, int]]:
             (say("residual"), quantised.residual),
             (say("layers not quantised"), quantised.others),
         ]
-        return [(name, size) for name, size in parts if size] + [(say("logical, all of it"), held.logical)]
-    told = [
+        return [(name, size) for name, size in parts if size] + [(say("logical, total"), held.logical)]
+    sizes = [
         (say("logical"), held.logical),
         (say("paged, blocks of {block}").format(block=block), held.paged),
         (say("reserved"), held.reserved),
         (say("full context in every layer"), held.everywhere),
     ]
-    return [(name, size) for name, size in told if size is not None]
+    return [(name, size) for name, size in sizes if size is not None]
 
 
-def tell_contexts(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
-    """Bytes at each context."""
+def format_contexts(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
+    """The table of bytes at each context."""
     names = (say("context"), say("KV cache"), "B", "GiB", "GB")
     columns: list[Column] = [(name, "", "left" if i == 1 else "right") for i, name in enumerate(names)]
     table = make_table(columns, ascii_only, footer=False)
@@ -195,8 +144,8 @@ def tell_contexts(memory: Memory, say: Say, ascii_only: bool, color: bool) -> st
     return render(table, color)
 
 
-def tell_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
-    """What the numbers were made of."""
+def format_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
+    """The fields of the model that the numbers follow from."""
     c = memory.config
     windows = sorted({rows.window for rows in memory.rows if rows.window is not None})
     facts = {
@@ -209,66 +158,69 @@ def tell_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
         say("windows"): ", ".join(map(str, windows)) or "-",
         say("vocabulary"): c.vocab_size,
         say("context of the model"): c.max_context,
-        say("source of these facts"): source or "-",
+        say("source of these fields"): source or "-",
     }
     return [f"  {name}: {value}" for name, value in facts.items()]
 
 
-def tell_memory(
+def format_memory(
     memory: Memory, say: Say, ascii_only: bool = False, color: bool = False, facts: str | None = None,
     verbose: bool = False,
 ) -> str:  # fmt: skip
-    """The whole answer of `kvsim memory`; `facts`: where those of the model come from, told with `verbose`."""
+    """The whole output of `kvsim memory`; with `verbose` the model's fields and their source, `facts`."""
     say = plain(say) if ascii_only else say
     p = memory.parameters
     lines = [say("model {model}, weights in {dtype}").format(model=memory.model, dtype=memory.dtype)]
     if verbose:
-        lines += tell_facts(memory, say, facts)
-    lines.append(tell_weights(memory, say, ascii_only, color))
-    without = say("parameters without embeddings and head: {count}").format(count=number(p.without_embeddings))
-    lines.append(without)
+        lines += format_facts(memory, say, facts)
+    lines.append(format_weights(memory, say, ascii_only, color))
+    lines.append(say("parameters without embeddings and head: {count}").format(count=number(p.without_embeddings)))
     if p.idle:
         lines.append(
-            say("active for a token: {active}, without embeddings and head {without}").format(
+            say("active per token: {active}, without embeddings and head {without}").format(
                 active=number(p.active), without=number(p.active_without_embeddings)
             )
         )
     lines += ["", say("KV cache in {dtype}:").format(dtype=memory.cache_dtype)]
-    lines += tell_formula(memory, say)
+    lines += format_formula(memory, say)
     if memory.kept.bits is None:
-        token = say("a token: {bytes}").format(bytes=byte_line(memory.row_bytes))
-        if memory.far_bytes != memory.row_bytes:
-            token = say("the first token: {bytes}; beyond the windows a token more: {far}").format(
-                bytes=byte_line(memory.row_bytes), far=byte_line(memory.far_bytes)
-            )
-        lines.append(token)
-    lines.append(tell_contexts(memory, say, ascii_only, color))
+        lines.append(_token_line(memory, say))
+    lines.append(format_contexts(memory, say, ascii_only, color))
     lines += _footnotes(memory, say)
     text = "\n".join(lines)
     return text.replace("×", "x") if ascii_only else text
 
 
+def _token_line(memory: Memory, say: Say) -> str:
+    """Bytes of one token, in a cache that is not quantised."""
+    if memory.far_bytes == memory.row_bytes:
+        return say("a token: {bytes}").format(bytes=exact_bytes(memory.row_bytes))
+    return say("the first token: {bytes}; each token beyond the windows: {far}").format(
+        bytes=exact_bytes(memory.row_bytes), far=exact_bytes(memory.far_bytes)
+    )
+
+
 def _footnotes(memory: Memory, say: Say) -> list[str]:
-    """What the lines of the table mean."""
+    """Definitions of the terms in the table."""
     if memory.kept.bits is not None:
         return [
-            say("Scales are float16: of keys one for each channel and 64 rows, of values one for each row and 64"
-                " channels; the newest rows, layers with a window and cross-attention stay in {dtype}.").format(
+            say("Scales are float16: for keys one per channel and 64 rows, for values one per row and 64 channels; the"
+                " newest rows, layers with a window and cross-attention stay in {dtype}.").format(
                 dtype=memory.dtype
             )
         ]  # fmt: skip
     notes = [
-        say("logical: what a lossless cache must hold; paged: that in whole blocks; reserved: whole blocks of what an"
-            " engine sets aside.")
+        say("logical: what a lossless cache must hold; paged: the same in whole blocks; reserved: whole blocks of what"
+            " an engine reserves.")
     ]  # fmt: skip
     if any(rows.window is not None for rows in memory.rows):
         notes.append(
-            say("A layer with a window of W needs its last W - 1 rows; engines set aside W, and some the full context.")
+            say("A layer with a window of W needs its last W - 1 rows; engines reserve W, some the full context.")
         )
     if memory.source:
         notes.append(
-            say("Each includes the {source} rows of the source: {bytes}, made once.").format(
-                source=number(memory.source), bytes=byte_line(memory.contexts[0].cross)
+            say("Each includes the {source} rows of the source: {bytes}, computed once.").format(
+                source=number(memory.source), bytes=exact_bytes(memory.contexts[0].cross)
             )
         )
     return notes

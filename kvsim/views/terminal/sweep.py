@@ -1,11 +1,9 @@
-"""The rows of a sweep, told: a table, CSV, JSON."""
+"""The rows of a sweep as CSV, and as a table on a terminal."""
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 
-from kvsim import __version__
 from kvsim.costs.plans.planning import READINGS
 from kvsim.costs.plans.sweep import COLUMNS, Row
 from kvsim.i18n.language import Say, plain
@@ -14,7 +12,7 @@ from kvsim.views.terminal.table import Column, make_table, render
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """A heading and a line for each row (RFC 4180, but lines end as in Unix); what is not known is empty."""
+    """The rows as CSV (RFC 4180, but with Unix line ends) under a heading; None is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -22,14 +20,8 @@ def to_csv(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def to_json(rows: Sequence[Row]) -> str:
-    """`kvsim.plan-sweep/1`: columns, and rows in their order."""
-    told = {"schema": "kvsim.plan-sweep/1", "kvsim": __version__, "columns": COLUMNS, "rows": rows}
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)
-
-
 def _cell(value: object) -> str:
-    """An integer with its thousands parted."""
+    """A value as text: an integer with thousands separators, "-" for None."""
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
@@ -39,8 +31,8 @@ SHOWN = (
 )  # fmt: skip
 
 
-def tell_sweep(rows: Sequence[Row], say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """A line for each row; the columns have the names of the CSV's, which has more of them."""
+def format_sweep(rows: Sequence[Row], say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The table with one line for each row. Its columns are a selection of the CSV's, with the same names."""
     say = plain(say) if ascii_only else say
     names = [name for name in SHOWN if name != "refused" or any(row[-1] is not None for row in rows)]
     places = [COLUMNS.index(name) for name in names]
@@ -48,5 +40,7 @@ def tell_sweep(rows: Sequence[Row], say: Say, ascii_only: bool = False, color: b
     table = make_table(columns, ascii_only, footer=False)
     for row in rows:
         table.add_row(*(_cell(row[place]) for place in places))
-    note = say("spare: bytes left beside weights and the whole batch, below 0: missing; requests: as many as fit.")
+    note = say(
+        "spare: bytes left beside the weights and the whole batch (below 0: missing); requests: the number that fits."
+    )
     return render(table, color) + "\n" + note

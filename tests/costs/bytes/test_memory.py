@@ -1,4 +1,4 @@
-"""Bytes of a cache: against real caches, against counting one element after another, and numbers known by hand."""
+"""Bytes of a cache: against real caches, against counting element by element, and numbers computed by hand."""
 
 from dataclasses import replace
 
@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
+from kvsim.caches.quantised.options import Options
 from kvsim.caches.specs import POLICIES
 from kvsim.config import LayerKind
-from kvsim.costs.bytes.memory import measure_memory, quantised_rows
+from kvsim.costs.bytes.memory import measure_memory
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from tests.arrays.runs import ZOO
@@ -72,7 +73,7 @@ QUANTISED = ("int8", "int4", "fp8", "int8:zero", "int4:zero")
 @pytest.mark.parametrize("name", [name for name in QUANTISED if name.partition(":")[0] in POLICIES])
 @pytest.mark.parametrize("tokens", [1, 191, 192, 300])
 def test_quantised_is_what_a_real_cache_holds(name, tokens):
-    """Where this kvsim has those policies."""
+    """Payload, scales and zero points of the cache policy of that name."""
     for config in (replace(PRIMES, max_context=400), replace(HYBRID, max_context=400)):
         model = make_model(config, "float32")
         cache = model.new_cache(name)
@@ -83,7 +84,7 @@ def test_quantised_is_what_a_real_cache_holds(name, tokens):
         assert held.quantised.scales + held.quantised.zero_points == metadata
 
 
-# One element after another
+# Element by element
 
 
 def blocks_touched(rows, block):
@@ -118,7 +119,7 @@ def test_paged_and_reserved_layer_by_layer(config, context, batch, block):
 
 
 def quantised_by_hand(heads, d_head, context, bits, item):
-    """Payload, scales and residual of one layer: every element and every scale of its own, counted by name."""
+    """Payload, scales and residual of one layer: every element and every scale counted one by one."""
     quantised = 0
     while context - quantised - 64 >= 128:
         quantised += 64
@@ -146,14 +147,14 @@ def test_quantised_element_by_element(name, bits, context, d_head):
     assert (held.paged, held.reserved, held.everywhere) == (None, None, None)
 
 
-def test_layers_with_a_window_stay_as_they_came():
+def test_layers_with_a_window_are_not_quantised():
     held = measure(HYBRID, 500, dtype="float16", cache_dtype="int8")
     assert held.quantised.others == (4 + 4 + 11) * 2 * 3 * 10 * 2
     only = replace(HYBRID, layers=(HYBRID.layers[1],), n_layers=1)
     assert held.logical - held.quantised.others == measure(only, 500, dtype="float16", cache_dtype="int8").logical
 
 
-def test_cross_attention_stays_as_it_came():
+def test_cross_attention_is_not_quantised():
     config = next(config for name, config in ZOO.items() if config.encoder is not None)
     held = measure(config, 500, source=33, cache_dtype="int8")
     assert held.quantised.others == held.cross == config.n_layers * 2 * config.n_heads * config.d_head * 33 * 8
@@ -231,7 +232,7 @@ def test_kivis_share():
     memory = measure_memory("gpt2", [4_096], dtype="float16", cache_dtype="int8")
     own = measure_memory("gpt2", [4_096], dtype="float16").contexts[0].logical
     assert memory.contexts[0].logical * 4_096 * 64 == own * (3_968 * 33 + 128 * 64)
-    assert quantised_rows(4_096) == 3_968
+    assert Options().quantised(4_096) == 3_968
 
 
 def test_huge_is_exact():
@@ -261,9 +262,9 @@ def test_huge_is_exact():
     ],
 )
 def test_bad_input(wrong, said):
-    asked = {"model": "gpt2", "contexts": [10], **wrong}
+    options = {"model": "gpt2", "contexts": [10], **wrong}
     with pytest.raises(UsageError, match=said):
-        measure_memory(asked.pop("model"), asked.pop("contexts"), **asked)
+        measure_memory(options.pop("model"), options.pop("contexts"), **options)
 
 
 def test_four_bits_of_an_odd_head():

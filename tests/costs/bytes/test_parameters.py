@@ -14,7 +14,7 @@ from kvsim.config import Experts, LayerKind
 from kvsim.costs.bytes.parameters import GROUPS, count_parameters, group_of, measure_parameters
 from kvsim.costs.public.models import find_config
 from tests.arrays.runs import ZOO
-from tests.costs.claims.published import PARAMETERS
+from tests.costs.published import PARAMETERS
 from tests.models import PRIMES, configs
 
 FIXTURES = Path(__file__).parent.parent.parent / "fixtures"
@@ -29,7 +29,7 @@ def build_all(config):
 
 
 def arrays_of(weights):
-    """Every array that hangs on `weights`."""
+    """Every array of the record `weights`."""
     if is_dataclass(weights):
         for field in fields(weights):
             yield from arrays_of(getattr(weights, field.name))
@@ -47,7 +47,7 @@ def test_published_numbers_of_parameters(name):
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir() if (path / "config.json").exists()))
 def test_what_a_loaded_model_holds(name):
-    """Numbers in the arrays of a model read from files, an array that hangs at two places once."""
+    """Numbers in the arrays of a model read from files, a shared array once."""
     model = kvsim.load(FIXTURES / name)
     held = {array.__array_interface__["data"][0]: array.size for array in arrays_of(model.weights)}
     assert count_parameters(model.config) == sum(held.values())
@@ -97,7 +97,7 @@ def test_groups_by_hand():
 
 
 def test_a_mixture_by_hand():
-    """Two dense layers and a mixture of five experts, of which a token meets two."""
+    """Two dense layers and a mixture of five experts, of which a token uses two."""
     config = replace(PRIMES, n_layers=3, layers=(*PRIMES.layers, LayerKind(experts=EXPERTS)))
     expert = 3 * 13 * 7 + 7 + 7 + 13
     shared = 3 * 13 * 11
@@ -114,9 +114,9 @@ def test_a_mixture_by_hand():
     [
         # 46,702,792,704 less 6 of 8 experts of 3 · 4096 · 14336 in 32 layers; "12.9B" (arXiv:2401.04088)
         ("mixtral-8x7b-v0.1", 12_879_925_248, 32_000 * 4_096),
-        # 120 of 128 experts of 3 · 2048 · 768 in 48 layers sit out
+        # 120 of 128 experts of 3 · 2048 · 768 in 48 layers are idle
         ("qwen3-30b-a3b", 30_532_122_624 - 120 * 48 * 3 * 2_048 * 768, 151_936 * 2_048),
-        # 248 of 256 experts of 3 · 7168 · 2048 in 58 layers sit out
+        # 248 of 256 experts of 3 · 7168 · 2048 in 58 layers are idle
         ("deepseek-v3", 671_026_419_200 - 248 * 58 * 3 * 7_168 * 2_048, 129_280 * 7_168),
         ("llama-2-7b-hf", 6_738_415_616, 32_000 * 4_096),
     ],
@@ -135,7 +135,7 @@ def test_rounded_figures_of_model_cards():
     assert 37 <= measure_parameters(find_config("deepseek-v3")[1]).active / 1e9 < 38
 
 
-def test_an_array_that_nobody_knows_is_not_put_anywhere():
+def test_an_unknown_array_is_refused():
     with pytest.raises(KeyError):
         group_of("layers.0.surprise.weight")
     with pytest.raises(KeyError):

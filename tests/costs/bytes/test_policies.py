@@ -17,7 +17,7 @@ from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.i18n.language import words
 from kvsim.loading.small_models import read_small_models
-from kvsim.views.terminal.caches import tell_policies
+from kvsim.views.terminal.caches import format_policies
 from tests.models import PRIMES, make_model
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "caches-1.json").read_text(encoding="utf-8"))
@@ -59,11 +59,11 @@ def test_public_models():
 
 def test_the_schema_is_one():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    told = list_policies().to_dict()
-    assert [policy["name"] for policy in told["policies"]] == list(POLICIES)
-    told["policies"][0]["bytes_per_token"] = 512
+    record = list_policies().to_dict()
+    assert [policy["name"] for policy in record["policies"]] == list(POLICIES)
+    record["policies"][0]["bytes_per_token"] = 512
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(told, SCHEMA)
+        jsonschema.validate(record, SCHEMA)
 
 
 def test_loss_is_that_of_the_model():
@@ -94,7 +94,7 @@ def test_each_layer_is_asked_and_fractions_are_exact(monkeypatch):
     policies = list_policies(replace(PRIMES, layers=(replace(PRIMES.layers[0], window=4), PRIMES.layers[1])))
     assert policies.facts[-1].row_bytes == row + Fraction(row, 4) + Fraction(4, 3)
     assert policies.to_dict()["policies"][-1]["bytes_per_token"] == {"numerator": 904, "denominator": 3}
-    assert " 904/3 " in tell_policies(policies, words("en"))
+    assert " 904/3 " in format_policies(policies, words("en"))
 
 
 def test_a_model_that_a_policy_does_not_fit(monkeypatch):
@@ -103,7 +103,7 @@ def test_a_model_that_a_policy_does_not_fit(monkeypatch):
     policies = list_policies(windowed)
     assert policies.facts[-1].row_bytes is None
     jsonschema.validate(policies.to_dict(), SCHEMA)
-    assert tell_policies(policies, words("en")).splitlines()[-1] == ("halves:4: unknown cache halves:4: use one of -")
+    assert format_policies(policies, words("en")).splitlines()[-1] == ("halves:4: unknown cache halves:4: use one of -")
 
 
 @pytest.mark.parametrize(

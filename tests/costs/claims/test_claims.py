@@ -1,6 +1,6 @@
-"""The claims: pages in the repository are what the command prints; every figure and verdict once more, by hand.
+"""The claims: pages equal what the command prints; every figure and verdict is computed again by hand.
 
-Nothing here asks kvsim.costs: Llama-2-7B, GPT-2 and the others are written out from their sizes.
+Nothing here uses kvsim.costs: Llama-2-7B, GPT-2 and the others are written out from their sizes.
 """
 
 import json
@@ -14,7 +14,8 @@ import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.costs.claims.claim import Decimal, decide, degree, list_claims, tell
+from kvsim.costs.claims import list_claims
+from kvsim.costs.claims.claim import Decimal, decide, degree
 from kvsim.views.terminal.claims import QUESTIONS
 from tests.counting.closed_form import step_macs
 from tests.models import demo
@@ -161,22 +162,22 @@ def test_a_claim_by_hand(name):
     assert CLAIMS[name].verdict == verdict
 
 
-def test_every_claim_has_a_hand():
+def test_every_claim_is_computed_by_hand():
     assert set(HAND) == set(CLAIMS)
     assert set(QUESTIONS) <= set(CLAIMS)
 
 
 def test_figures_that_were_published():
-    """The table of slips: what must come out, as it is printed."""
-    told = {f"{name}/{key}": tell(value) for name, c in CLAIMS.items() for key, value in c.values.items()}
-    assert told["saving-table/flops"] == "4.00"
-    assert told["saving-last-step/useful"] == "99.898"
-    assert (told["saving-whole-run/cells"], told["saving-whole-run/flops"][:4]) == ("99.850", "99.8")
-    assert (told["weights-fp32/full"], told["weights-fp32/half"]) == ("26.954", "13.477")
-    assert (told["token-flops/short"], told["token-flops/long"]) == ("13.215", "15.362")
-    assert told["speedup/speedup"] == "4.73"
-    assert (told["speedup/square"], told["speedup/last"]) == ("514.1", "345.5")
-    assert (told["a10-tokens/nominal"], told["a10-tokens/binary"]) == ("20,071", "23,446")
+    """The table of slips: the printed values."""
+    found = {f"{name}/{key}": text for name, c in CLAIMS.items() for key, text in c.formatted.items()}
+    assert found["saving-table/flops"] == "4.00"
+    assert found["saving-last-step/useful"] == "99.898"
+    assert (found["saving-whole-run/cells"], found["saving-whole-run/flops"][:4]) == ("99.850", "99.8")
+    assert (found["weights-fp32/full"], found["weights-fp32/half"]) == ("26.954", "13.477")
+    assert (found["token-flops/short"], found["token-flops/long"]) == ("13.215", "15.362")
+    assert found["speedup/speedup"] == "4.73"
+    assert (found["speedup/square"], found["speedup/last"]) == ("514.1", "345.5")
+    assert (found["a10-tokens/nominal"], found["a10-tokens/binary"]) == ("20,071", "23,446")
 
 
 @pytest.mark.parametrize(("language", "page"), [("en", "claims.md"), ("zh", "claims.zh-CN.md")])
@@ -189,12 +190,12 @@ def test_json(capsys):
     assert run(["claims", "--json", "--lang", "zh"]) == 0
     out = capsys.readouterr().out
     schema = json.loads((Path(kvsim.__file__).parent / "schemas" / "claims-1.json").read_text(encoding="utf-8"))
-    told = json.loads(out)
-    jsonschema.validate(told, schema)
+    found = json.loads(out)
+    jsonschema.validate(found, schema)
     assert out.count("\n") == 1
-    assert [claim["id"] for claim in told["claims"]] == list(CLAIMS)
-    assert all("{" not in claim["exact"] + claim["claim"] for claim in told["claims"])
-    fractions = {c["id"]: c["values"] for c in told["claims"]}
+    assert [claim["id"] for claim in found["claims"]] == list(CLAIMS)
+    assert all("{" not in claim["exact"] + claim["claim"] for claim in found["claims"])
+    fractions = {c["id"]: c["values"] for c in found["claims"]}
     assert fractions["speedup"]["speedup"] == {"numerator": 56_197, "denominator": 11_885}
 
 
@@ -227,8 +228,8 @@ def test_degree():
 
 
 def test_decimals_round_half_up():
-    told = [str(Decimal(Fraction(*f), p)) for *f, p in ((1, 2, 0), (1, 8, 2), (12_345, 1, 1), (2, 3, 3), (-3, 2, 1))]
-    assert told == ["1", "0.13", "12,345.0", "0.667", "-1.5"]
+    found = [str(Decimal(Fraction(*f), p)) for *f, p in ((1, 2, 0), (1, 8, 2), (12_345, 1, 1), (2, 3, 3), (-3, 2, 1))]
+    assert found == ["1", "0.13", "12,345.0", "0.667", "-1.5"]
 
 
 def test_the_command_as_a_process():

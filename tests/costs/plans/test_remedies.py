@@ -20,7 +20,7 @@ CASES = [
 
 
 def alone(kind, value, model, device, context, options):
-    """The same change asked as a plan."""
+    """The same change made by a plan of its own."""
     config = find_config(model)[1]
     base = plan(model, device, context, **options).setup
     if kind == "kv_heads":
@@ -28,7 +28,7 @@ def alone(kind, value, model, device, context, options):
     if kind == "window":
         return plan(with_window(config, value), device, context, **options)
     changed = {
-        "weights": {"dtype": value, "cache_dtype": base.kept}, "cache": {"cache_dtype": value}, "context": {},
+        "weights": {"dtype": value, "cache_dtype": base.kv_dtype}, "cache": {"cache_dtype": value}, "context": {},
         "devices": {"devices": value},
     }[kind]  # fmt: skip
     return plan(model, device, value if kind == "context" else context, **{**options, **changed})

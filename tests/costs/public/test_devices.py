@@ -66,15 +66,15 @@ def test_known_figures(name, nominal, bandwidth, dtype, peak):
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("name", "found"),
     [("RTX 4090", "rtx-4090"), ("rtx_4090", "rtx-4090"), (" A10 ", "a10"), ("H100", "h100-80gb")],
 )
-def test_names_are_found(asked, found):
-    assert find_device(asked).name == found
+def test_names_are_found(name, found):
+    assert find_device(name).name == found
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("name", "said"),
     [
         ("a100", "near names are a100-40gb, a100-80gb"),
         ("v100", "near names are v100-16gb, v100-32gb"),
@@ -85,9 +85,9 @@ def test_names_are_found(asked, found):
         ("x" * 9_000, "no device"),
     ],
 )
-def test_unknown_devices_are_refused(asked, said):
+def test_unknown_devices_are_refused(name, said):
     with pytest.raises(UsageError, match=said):
-        find_device(asked)
+        find_device(name)
 
 
 def test_a_dtype_that_a_device_lacks():

@@ -1,4 +1,4 @@
-"""`kvsim.cost`: against `kvsim.count`, masks counted cell by cell, arrays walked one by one, and runs on numbers."""
+"""`kvsim.cost`: against `kvsim.count`, masks counted cell by cell, arrays summed one by one, and runs on numbers."""
 
 import dataclasses
 from dataclasses import replace
@@ -13,7 +13,7 @@ from kvsim.config import Experts, LayerKind
 from kvsim.costs.bytes.parameters import shares_tokens
 from kvsim.costs.work.conventions import CONVENTIONS
 from kvsim.costs.work.cost import cost
-from kvsim.costs.work.reads import count_arrays
+from kvsim.costs.work.reads import count_reads
 from kvsim.doctor.against_numpy import IDS
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
@@ -86,7 +86,7 @@ def test_phases_are_the_count_and_conventions_are_what_they_say(config, prompt, 
 
 
 def encoded(model, source):
-    """What a step is given of `source` positions."""
+    """The arguments of a step with `source` positions."""
     if model.config.encoder is None:
         return {}
     audio = model.config.encoder.audio
@@ -124,7 +124,7 @@ def arrays(record):
 
 
 def weight_bytes(config, weights, rows, first, made, source):
-    """Walks the arrays of one step: `made`: are keys and values of the source made?"""
+    """Walks the arrays of one step: `made`: whether keys and values of the source are computed"""
 
     def stack(w, rows, head):
         tables = [t for t in (w.tokens, w.positions) if t is not None]
@@ -197,12 +197,12 @@ def test_bytes_of_every_family(name, spec):
 
 @pytest.mark.parametrize("fed", [1, 2, 3, 7])
 def test_experts_that_a_step_reads(fed):
-    """On numbers: one token reads as many as it chooses, several at most what is told."""
+    """On numbers: one token reads as many as it chooses, several at most the upper bound."""
     model = Model(MIXED, random_weights(MIXED), dtype="float64")
     with model.count() as ledger:
         model(list(range(fed)))
     chosen = {event.layer for event in ledger if ".experts." in event.site}
     one = 3 * 13 * 7
-    most = sum(array.read(fed) for array in count_arrays(MIXED).decoder.mixed)
+    most = sum(array.read(fed) for array in count_reads(MIXED).decoder.mixed)
     assert len(chosen) * one <= most == min(5, 2 * fed) * one
     assert fed > 1 or len(chosen) * one == most

@@ -193,9 +193,9 @@ def test_a_context_beyond_the_models_is_counted():
     ],
 )
 def test_bad_input(wrong, said):
-    asked = {"model": "gpt2", "prompt": 10, "new": 3, **wrong}
+    options = {"model": "gpt2", "prompt": 10, "new": 3, **wrong}
     with pytest.raises(UsageError, match=said):
-        kvsim.count(asked.pop("model"), **asked)
+        kvsim.count(options.pop("model"), **options)
     counted = kvsim.count("gpt2", prompt=10, new=3)
     with pytest.raises(UsageError, match="there is no step 4: this count has steps 1 to 3"):
         counted.step(4)
