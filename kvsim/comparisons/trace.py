@@ -61,7 +61,7 @@ def trace(
     for step in _compare_steps(model, prompt, caches, turns):
         steps.append(step)
         if progress is not None:
-            progress(step.number, n_steps)
+            progress(len(steps), n_steps)
     return Trace(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
