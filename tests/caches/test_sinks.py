@@ -47,7 +47,7 @@ def test_a_wrong_spec_is_refused(spec, said):
 
 
 def test_learned_positions_are_refused():
-    with pytest.raises(UsageError, match="are added to the embeddings before there are keys: use window:6"):
+    with pytest.raises(UsageError, match="adds learned positions to the embeddings: use window:6"):
         make_model(GPT2_LIKE).new_cache("sinks:2+4")
 
 

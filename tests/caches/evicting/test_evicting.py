@@ -58,13 +58,13 @@ def test_a_wrong_spec_is_refused(spec, said):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_buckets_are_refused(name):
-    with pytest.raises(UsageError, match="are made for one list of positions: use dynamic or window:6"):
+    with pytest.raises(UsageError, match="need the same positions in every head: use dynamic or window:6"):
         make(ZOO["t5"], "numpy", "float64").new_cache(f"{name}:6")
 
 
 def test_norms_of_latents_are_refused():
     model = make(ZOO["deepseek_v2"], "numpy", "float64")
-    with pytest.raises(UsageError, match="what this model caches are normalised latents"):
+    with pytest.raises(UsageError, match="this model caches normalised latents"):
         model.new_cache("knorm:6")
     assert model.new_cache("h2o:6").layers[0].shape.n_heads == 1
 
