@@ -1,8 +1,8 @@
-"""What belongs to one thread that runs a model: its open ledgers, its watchers and its place in the model.
+"""Scopes, ledgers, watchers: the state of each thread that runs a model.
 
-A product notes itself in the log of its thread: site, shapes, admitted pairs. A ledger is a part of that log. Only its
-own thread writes a record, and nothing here takes a lock: an exception between any two instructions leaves nothing
-locked, and a ledger or watcher that it leaves open is closed when the object of its `with` statement is deleted.
+Every product appends an entry (site, shapes, admitted pairs) to the log of its thread; a ledger is a slice of that log.
+Only the thread itself writes its record, and nothing takes a lock, so that an exception between any two instructions
+cannot leave one held. A ledger or watcher whose `__exit__` was interrupted is closed when its `with` object is deleted.
 """
 
 from contextlib import AbstractContextManager
@@ -16,8 +16,8 @@ Log = list[Any]
 
 
 class Place:
-    """A scope of site names: what they begin with, those made so far, and the scopes within. Shared by all threads;
-    whoever makes an entry twice makes the same one."""
+    """A scope of site names: its prefix, a cache of full names, and the scopes inside. Shared by all threads, which may
+    create the same entry twice with equal results."""
 
     __slots__ = ("children", "prefix", "sites")
 
@@ -27,20 +27,20 @@ class Place:
         self.children: dict[tuple[object, ...], Place] = {}
 
     def child(self, names: tuple[object, ...]) -> "Place":
-        """The scope whose names begin with this prefix and `names`, joined by dots."""
+        """The scope inside this one whose prefix is extended by `names`, joined by dots."""
         prefix = self.prefix + "".join(f"{name}." for name in names)
         return self.children.setdefault(names, Place(prefix))
 
 
 class Record:
-    """One thread's state. `tally`: its log (None while no ledger is open), and how many products went into earlier
-    logs; one tuple, so that other threads never read half of a change."""
+    """The state of one thread. `tally`: its log (None while no ledger is open) and the number of products in earlier
+    logs, in one tuple so that other threads always read a consistent pair."""
 
     __slots__ = ("_owner", "ledgers", "place", "tally", "uncounted", "watchers")
 
     def __init__(self, root: Place, owner: Thread) -> None:
         self.tally: tuple[Log | None, int] = (None, 0)
-        self.uncounted = 0  # products that ran while no ledger of this thread was open
+        self.uncounted = 0  # products run while no ledger of this thread was open
         self._owner = [owner]
         self._reset(root)
 
@@ -50,10 +50,11 @@ class Record:
         self.watchers: tuple[Seen, ...] = ()
 
     def take_over(self, root: Place, thread: Thread) -> bool:
-        """True, and the record is `thread`'s, if its thread has ended and left no ledger open. Its counts go on."""
+        """Give the record to `thread` and return True, if its owner has ended without an open ledger. Counts
+        continue."""
         try:
             owner = self._owner.pop()
-        except IndexError:  # another thread is asking right now
+        except IndexError:  # another thread is taking it over at this moment
             return False
         ended = not owner.is_alive() and not self.ledgers
         self._owner.append(thread if ended else owner)
@@ -63,14 +64,14 @@ class Record:
 
     @property
     def counted(self) -> int:
-        """Products that went into a ledger of this thread."""
+        """The number of products counted by a ledger of this thread."""
         log, earlier = self.tally
         return earlier if log is None else earlier + len(log)
 
 
 class Records(local):
-    """`here` is the record of the thread that asks. `every`: those of all threads; as many as ever ran at once, since
-    a new thread takes over the record of one that has ended."""
+    """`here` is the record of the calling thread, `every` lists those of all threads. There are at most as many as
+    threads that ever ran at the same time, since a new thread takes over the record of one that has ended."""
 
     def __init__(self, root: Place, every: list[Record]) -> None:
         me = current_thread()
@@ -81,7 +82,7 @@ class Records(local):
 
 
 class OtherThreads:
-    """Products of threads other than that of `own`, since this was made."""
+    """Counts products of threads other than that of `own`, from its creation on."""
 
     __slots__ = ("_before", "_every", "_own")
 
@@ -91,20 +92,20 @@ class OtherThreads:
 
     def _add_up(self) -> tuple[int, int]:
         counted = uncounted = 0
-        for record in self._every:  # appending to a list that is walked is safe
+        for record in self._every:  # another thread may append during the loop, which is safe
             if record is not self._own:
                 counted += record.counted
                 uncounted += record.uncounted
         return counted, uncounted
 
     def count(self) -> tuple[int, int]:
-        """How many ledgers there counted, and how many none did."""
+        """The numbers of products counted by a ledger of their own thread, and counted by none."""
         now, before = self._add_up(), self._before
         return now[0] - before[0], now[1] - before[1]
 
 
 class Scope:
-    """`with ops.at("layers", 3):`, without a generator: a step enters dozens."""
+    """The context manager of `ops.at("layers", 3)`. A class, because a generator is slower and a step enters dozens."""
 
     __slots__ = ("_before", "_names", "_record")
 
@@ -120,8 +121,8 @@ class Scope:
 
 
 class Running:
-    """`with ops.running():` what is entered `around` a computation, and at its end the scope that it began in, also
-    where an exception kept a scope within it from ending."""
+    """The context manager of `ops.running()`: enters `around` and, at the end, restores the scope of its beginning,
+    even if an exception kept an inner scope from restoring it."""
 
     __slots__ = ("_around", "_place", "_record")
 
@@ -138,7 +139,7 @@ class Running:
 
 
 class Counting:
-    """`with ops.count() as ledger:`. Also closed when an exception kept `__exit__` from running."""
+    """The context manager of `ops.count()`. Deleting it closes the ledger if `__exit__` was interrupted."""
 
     _closed = True
 
@@ -171,7 +172,7 @@ class Counting:
 
 
 class Watching:
-    """`with ops.watch(pattern) as seen:`. Also closed when an exception kept `__exit__` from running."""
+    """The context manager of `ops.watch()`. Deleting it removes the watcher if `__exit__` was interrupted."""
 
     _closed = True
 

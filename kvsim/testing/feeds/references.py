@@ -1,6 +1,8 @@
 """The right answer: kvsim's own model in float64, and how far its own runs in other dtypes are from that."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
+from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.independent.decoder import Decoder, covers
 from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
@@ -80,6 +83,7 @@ class Reference:
         if self.config.encoder is not None:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
+        self._own = object()  # stands for the weights of a loaded model
         self.covered = covers(self.config, policy)
 
     def altered(self) -> str | None:
@@ -101,7 +105,10 @@ class Reference:
         return self._models[dtype]
 
     def run(self, text: Chunks, dtype: str = "float64") -> Any:
-        """Logits [T, V] of a text fed in chunks, in float64."""
+        """Logits [T, V] of a text fed in chunks, in float64; read-only, since what was run before is known."""
+        return self._known(Model, dtype, text, lambda: self._run(text, dtype))
+
+    def _run(self, text: Chunks, dtype: str) -> Any:
         model = self.model(dtype)
         cache = model.new_cache(self.policy)
         with np.errstate(all="ignore"):
@@ -113,6 +120,13 @@ class Reference:
         decoder = Decoder(self.config, map_arrays(self.weights, keep), self.policy, keep)
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
+
+    def _known(self, kind: type[Any], dtype: str, text: Chunks, run: Callable[[], Any]) -> Any:
+        """What `run` returns, unless it was run before in this process. A loaded model may be too large for a digest
+        of its weights before every run: what it gave is known to this record alone."""
+        weights = self._own if self.given is None else fingerprint(self.weights)
+        key = (kind, dtype, repr(self.config), weights, self.policy, tuple(map(tuple, text)))
+        return KNOWN.get(key, lambda: [run()])[0]
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
         """How far the reference's own runs in `dtype` are from it, at most: kvsim's where it computes in that, and the
@@ -126,7 +140,7 @@ class Reference:
             elif name == "float64" and self.lossless:
                 runs.append(self.run([[i for chunk in text for i in chunk]]))
             if self.covered:
-                runs.append(self.emulate(text, name))
+                runs.append(self._known(Decoder, name, text, partial(self.emulate, text, name)))
             errors = [float(np.abs(run - right).max()) for run in runs]
             worst = max([worst, *(e for e in errors if math.isfinite(e))])
         return worst

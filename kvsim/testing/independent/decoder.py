@@ -223,13 +223,19 @@ class Decoder(Attending):
 
     def turn(self, rope: Rope, x: Any, position: int) -> Any:
         """x [..., K], each pair turned by position · theta^(-2j / size)."""
-        one, other = (list(side) for side in zip(*self.pairs(rope), strict=True))
+        one, other = sides(tuple(self.pairs(rope)))
         cos, sin = turns(rope.theta, rope.size, position)
         cos, sin = self.keep(cos), self.keep(sin)
-        turned = x.copy()
-        turned[..., one] = x[..., one] * cos - x[..., other] * sin
-        turned[..., other] = x[..., other] * cos + x[..., one] * sin
+        first, second, turned = x[..., one], x[..., other], x.copy()
+        turned[..., one] = first * cos - second * sin
+        turned[..., other] = second * cos + first * sin
         return self.keep(turned)
+
+
+@lru_cache(maxsize=64)
+def sides(pairs: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
+    """Indices of the first elements of all pairs, and of the second."""
+    return np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
 
 
 @lru_cache(maxsize=4096)
