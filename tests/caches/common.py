@@ -1,4 +1,4 @@
-"""What the tests of lossy policies share."""
+"""Helpers of the tests of lossy policies."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ TURNING = replace(PRIMES, layers=(replace(PRIMES.layers[0], rope=Rope(10.0, 10))
 
 
 def random_ids(config, length, seed=0):
-    """No token twice: in the first layer their keys would be equal, and which is the longer a matter of rounding."""
+    """Distinct ids: equal tokens have equal keys in the first layer, and rounding would break ties between them."""
     return [int(i) for i in np.random.default_rng(seed).permutation(config.vocab_size)[:length]]
 
 

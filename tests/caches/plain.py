@@ -12,12 +12,12 @@ NEAR = 1e-9  # scores as near as this may be ranked otherwise by other rounding
 
 
 class NearTieError(Exception):
-    """Which row is the better one is a matter of rounding."""
+    """Two scores are so close that rounding decides between them."""
 
 
 @dataclass
 class Row:
-    """What one head keeps of one token."""
+    """The row of one token in one head."""
 
     position: int
     bare: Any  # the key without its position
@@ -30,8 +30,8 @@ class Row:
 
 
 def keep_best(rows, scores, sources, count):
-    """The `count` rows with the largest scores, in order; of equals the older. Equal are scores of one source; where
-    others are as near as rounding, NearTieError."""
+    """The `count` rows with the largest scores, in order; ties go to the older. NearTieError: different scores differ
+    by rounding only."""
     ranked = sorted(range(len(rows)), key=lambda i: (-scores[i], i))
     if 0 < count < len(rows):
         last, next_ = scores[ranked[count - 1]], scores[ranked[count]]
@@ -79,7 +79,7 @@ def rms(x, norm, eps):
 
 
 def rotated(x, position, theta):
-    """Elements j and j + K/2 turned by position · theta^(-2j/K)."""
+    """Elements j and j + K/2 rotated by position · theta^(-2j/K)."""
     half, y = len(x) // 2, x.copy()
     for j in range(half):
         angle = position * theta ** (-2 * j / len(x))
@@ -118,7 +118,7 @@ class Plain:
         return self.weights.head.weight @ rms(x, self.weights.final_norm, self.config.norm_eps)
 
     def run_sinks(self, ids, first, last):
-        """Logits [T, V]: for each query its list of tokens, numbered from 0."""
+        """Logits [T, V]; each query sees its own list of tokens, at positions from 0."""
         xs, group = self.embed(ids), self.config.n_heads // self.config.n_kv_heads
         for w in self.weights.layers:
             made, after = [self.heads(w, x) for x in xs], []
@@ -134,7 +134,7 @@ class Plain:
         return np.stack([self.logits(x) for x in xs])
 
     def run_evicting(self, ids, sizes, policy, budget):
-        """Logits [T, V], the rows that each layer's heads keep at last, and of each layer the pairs of one head."""
+        """Logits [T, V], the rows that each layer keeps in the end, and the pairs of one head of each layer."""
         n_heads, group = self.config.n_heads, self.config.n_heads // self.config.n_kv_heads
         held = [[[] for _ in range(self.config.n_kv_heads)] for _ in self.weights.layers]
         pairs = [0 for _ in self.weights.layers]

@@ -1,4 +1,4 @@
-"""Caches in files: read back as they were, or refused with the reason."""
+"""Caches in files: restored exactly, or refused with the reason."""
 
 import json
 import os
@@ -63,8 +63,8 @@ def change(path, arrays=None, **facts):
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        told = file.metadata()
-    save_file({**load_file(path), **(arrays or {})}, path, {**told, **facts})
+        metadata = file.metadata()
+    save_file({**load_file(path), **(arrays or {})}, path, {**metadata, **facts})
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_full_static_cache_says_what_to_do():
 
 
 def test_an_interrupted_step_leaves_nothing_behind(monkeypatch):
-    """The second layer fails: the next step overwrites what the first had written."""
+    """The second layer fails: the next step overwrites the rows that the first has written."""
     model = make_model(PRIMES)
     ids = [5, 6, 7, 8, 9]
     cache = model.new_cache("dynamic")

@@ -1,4 +1,4 @@
-"""Every policy on every kind of model: it works, byte for byte accounted for, or it is refused with a reason."""
+"""Every policy on every kind of model: it works and its bytes add up, or it is refused with a reason."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_a_model_and_a_policy(name, spec, tmp_path):
 @pytest.mark.parametrize("backend", ["numpy", "exact"])
 @pytest.mark.parametrize("spec", [spec for spec in SPECS if not spec.startswith("fp8")])
 def test_a_batch_is_each_sequence_by_itself(spec, backend):
-    """Prompts of different lengths under every policy: ids, and logits to rounding, on exact bit for bit."""
+    """Prompts of different lengths under every policy: equal ids; logits equal to rounding, on `exact` to the bit."""
     model = make(PRIMES, backend, "float64")
     prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 11]]
     runs = kvsim.generate(model, prompts, 6, cache=spec, keep_logits=True)

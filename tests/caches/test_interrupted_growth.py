@@ -1,5 +1,4 @@
-"""Ctrl-C while a cache moves its rows to larger arrays: the rows that were there are there, and the step can be taken
-again."""
+"""An interrupt (Ctrl-C) while a cache copies its rows to larger arrays: no row is lost and the step can be repeated."""
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from tests.models import PRIMES, make_model
 
 
 class Breaking(np.ndarray):
-    """An array into which nothing is ever written."""
+    """An array that raises KeyboardInterrupt on every write."""
 
     def __setitem__(self, key, value):
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Crop, fork, select and clear on any policy: what they leave is what a fresh run would have left, or they refuse."""
+"""Crop, fork, select and clear under any policy leave the state of a new cache, or are refused."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ class Operations(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def interrupted(self, data):
-        """The last layer fails: nothing has changed."""
+        """A step that fails in the last layer changes nothing."""
         i = self.pick(data)
         if len(self.texts[i]) + 2 > 40:
             return
@@ -123,7 +123,7 @@ def run(machine):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_small_model_goes_back_and_branches(name):
-    """Also windows, latents, cross-attention: back by one step is always possible, and a branch goes its own way."""
+    """With windows, latents and cross-attention, too: a crop by one step is possible, a fork independent."""
     model, source = make(ZOO[name], "numpy", "float64"), source_of(ZOO[name])
     whole = model(IDS, **source)
     by_length = any(kind.rope is not None and kind.rope.kind in ("dynamic", "longrope") for kind in model.config.layers)
@@ -207,7 +207,7 @@ def test_a_window_makes_the_model_that_has_it(window, cuts):
 
 
 def test_offload_counts_what_a_device_would_copy():
-    """Two layers, three heads, rows of ten numbers for keys and for values, eight bytes each."""
+    """Two layers, three heads, ten elements of eight bytes for keys and for values."""
     model = make_model(PRIMES)
     cache = model.new_cache("offload:dynamic")
     model([1, 2, 3], cache)
@@ -227,7 +227,7 @@ def test_offload_counts_what_a_device_would_copy():
 
 @pytest.mark.dev
 def test_offload_copies_where_host_and_device_differ():
-    """torch's arrays: rows are NumPy's between steps, and go on in a file."""
+    """With torch: rows are NumPy arrays between steps, and can be saved."""
     for spec in ("dynamic", "window:5"):
         model = make(PRIMES, "torch", "float64")
         cache, plain = model.new_cache(f"offload:{spec}"), model.new_cache(spec)

@@ -1,4 +1,4 @@
-"""`sinks:S+W`: the first tokens and the last, numbered inside the cache; for each query, however tokens are fed."""
+"""`sinks:S+W`: each query sees the first tokens and the last, at positions inside the cache, however tokens are fed."""
 
 import math
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_a_wrong_spec_is_refused(spec, said):
 
 
 def test_learned_positions_are_refused():
-    with pytest.raises(UsageError, match="are added to the embeddings before there are keys: use window:6"):
+    with pytest.raises(UsageError, match="adds learned positions to the embeddings: use window:6"):
         make_model(GPT2_LIKE).new_cache("sinks:2+4")
 
 
@@ -55,7 +55,7 @@ def test_learned_positions_are_refused():
 
 
 def numbered(keys, values, span):
-    """Instead of turning a key: 100 for every position."""
+    """Instead of a rotation: adds 100 for every position."""
     return keys + 100.0 * np.arange(span.start, span.stop)[:, None], values
 
 
@@ -64,7 +64,7 @@ def new_rows(start, stop):
     return column, -column
 
 
-def told(view):
+def contents(view):
     return view.keys[0, :, 0].tolist(), view.values[0, :, 0].tolist(), view.key_pos, view.query_pos
 
 
@@ -80,32 +80,32 @@ def test_worked_by_hand():
     steps = [layer.update(*new_rows(p, p + 1), Span(p, p + 1), numbered) for p in range(5)]
     assert [len(views) for views in steps] == [1] * 5
     views = [view for (view,) in steps]
-    assert told(views[0]) == ([0], [0], Span(0, 1), Span(0, 1))
-    assert told(views[1]) == ([0, 101], [0, -1], Span(0, 2), Span(1, 2))
-    assert told(views[2]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
-    assert told(views[3]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
-    assert told(views[4]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
+    assert contents(views[0]) == ([0], [0], Span(0, 1), Span(0, 1))
+    assert contents(views[1]) == ([0, 101], [0, -1], Span(0, 2), Span(1, 2))
+    assert contents(views[2]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
+    assert contents(views[3]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
+    assert contents(views[4]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
     assert all(view.queries == slice(0, 1) for view in views)
     assert layer.keys[0, :, 0].tolist() == [0, 4]  # as they came: the sink, and what the window keeps for the next
 
 
 def test_a_step_of_several_tokens_by_hand():
-    """The same, fed as 2 and 3 tokens: those that see all are one part, every later query is one of its own."""
+    """The same, fed as 2 and 3 tokens: one view for the queries that see all rows, and one for each later query."""
     layer = one_layer()
     assert [view.queries for view in layer.update(*new_rows(0, 2), Span(0, 2), numbered)] == [slice(0, 2)]
     views = layer.update(*new_rows(2, 5), Span(2, 5), numbered)
     assert [view.queries for view in views] == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert told(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
-    assert told(views[1]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
-    assert told(views[2]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
+    assert contents(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
+    assert contents(views[1]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
+    assert contents(views[2]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
     layer = one_layer()
     views = layer.update(*new_rows(0, 5), Span(0, 5), numbered)
     assert [view.queries for view in views] == [slice(0, 3), slice(3, 4), slice(4, 5)]
-    assert told(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(0, 3))
+    assert contents(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(0, 3))
 
 
 def test_one_head_of_one_layer_by_hand():
-    """Two elements a head, which turn by one radian a position: the probabilities of the sixth token."""
+    """Heads of two elements, rotated by one radian a position: the probabilities of the sixth token."""
     config = replace(
         PRIMES,
         n_layers=1,
@@ -152,7 +152,7 @@ def one_layered(config):
 
 
 def assert_each_query_is_a_text_of_its_own(model, first, last, ids, **source):
-    """In one layer keys are made of tokens alone: a query sees what it would see in the text of its tokens alone."""
+    """With one layer keys depend on the tokens only, so a query sees the rows of a text of its tokens alone."""
     logits = feed_source(model, f"sinks:{first}+{last}", ids, source)
     for p in range(len(ids)):
         seen = [i for j, i in enumerate(ids[: p + 1]) if j < first or p - j < last]
@@ -168,7 +168,7 @@ def feed_source(model, spec, ids, source):
 
 @pytest.mark.parametrize("name", [name for name, config in ZOO.items() if not config.learned_positions])
 def test_every_family(name):
-    """ALiBi, T5's buckets, latents, rotary positions that depend on the length: all by the positions inside."""
+    """ALiBi, T5's buckets, latents, rotary positions that depend on the length: all use the positions inside."""
     config = one_layered(ZOO[name])
     if any(kind.rope and depends_on_length(kind.rope) for kind in config.layers):
         kinds = [replace(kind, rope=replace(kind.rope, original=5)) for kind in config.layers]
@@ -179,7 +179,7 @@ def test_every_family(name):
 
 
 def assert_each_query_is_a_text_of_its_own_token_by_token(model):
-    """Frequencies go by the length inside; a longer step would give its early queries the step's own length."""
+    """Frequencies depend on the length inside the cache; longer steps would use their own length for early queries."""
     logits = feed(model, model.new_cache("sinks:2+5"), IDS, [1] * len(IDS))
     for p in range(len(IDS)):
         seen = [i for j, i in enumerate(IDS[: p + 1]) if j < 2 or p - j < 5]

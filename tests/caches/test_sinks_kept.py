@@ -1,4 +1,4 @@
-"""`sinks:S+W`: what is held, and what can be taken back."""
+"""`sinks:S+W`: contents and crops."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A layer whose rows are lists, one for each head: what those that hold arrays are held against, in any model."""
+"""A layer that keeps rows in lists, one for each head: the reference for layers that keep them in arrays."""
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from tests.caches.plain import Row
 
 
 class ListLayer(LayerCache):
-    """The same policies, on lists of rows, for any model: `update` stacks them, `commit` reads what was observed."""
+    """The same policies on lists of rows, for any model. `update` stacks the lists, `commit` uses the observed
+    probabilities."""
 
     def __init__(self, like, policy, budget):
         super().__init__(like.ops, like.shape, None)

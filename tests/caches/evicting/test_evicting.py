@@ -1,4 +1,4 @@
-"""`h2o:B`, `snapkv:B`, `knorm:B`: which rows stay, at which positions, and what the rest of the text sees of them."""
+"""`h2o:B`, `snapkv:B`, `knorm:B`: the rows kept, their positions, and the logits of the tokens after them."""
 
 import math
 from dataclasses import replace
@@ -58,13 +58,13 @@ def test_a_wrong_spec_is_refused(spec, said):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_buckets_are_refused(name):
-    with pytest.raises(UsageError, match="are made for one list of positions: use dynamic or window:6"):
+    with pytest.raises(UsageError, match="need the same positions in every head: use dynamic or window:6"):
         make(ZOO["t5"], "numpy", "float64").new_cache(f"{name}:6")
 
 
 def test_norms_of_latents_are_refused():
     model = make(ZOO["deepseek_v2"], "numpy", "float64")
-    with pytest.raises(UsageError, match="what this model caches are normalised latents"):
+    with pytest.raises(UsageError, match="this model caches normalised latents"):
         model.new_cache("knorm:6")
     assert model.new_cache("h2o:6").layers[0].shape.n_heads == 1
 
@@ -73,7 +73,7 @@ def test_norms_of_latents_are_refused():
 
 
 def assert_as_in_plain_loops(config, seed, name, budget, sizes):
-    """Logits, every position kept, and the pairs that were counted."""
+    """Logits, positions kept, and counted pairs equal those of the plain transformer."""
     model = make_model(config, "float64", seed)
     ids = random_ids(config, sum(sizes), seed)
     wanted, held, pairs = Plain(model).run_evicting(ids, sizes, POLICIES[name], budget)
@@ -101,7 +101,7 @@ def test_against_plain_loops(name, sizes, budget, seed):
 
 @pytest.mark.parametrize("sizes", [[45, 1, 1], [20, 27], [2, 45, 2], [39, 1, 1, 3]], ids=str)
 def test_the_observation_window_is_at_most_32_and_at_most_the_step(sizes):
-    """A budget beyond 32, of a long step's queries only the last 32, of a short one's all."""
+    """With a budget above 32, the last 32 queries of a long step vote, and all queries of a short one."""
     cache = assert_as_in_plain_loops(TURNING, 3, "snapkv", 40, sizes)
     assert cache.layers[0].metadata_bytes == 40 * 3 * 8
     held = cache.layers[0].positions.tolist()
@@ -109,7 +109,7 @@ def test_the_observation_window_is_at_most_32_and_at_most_the_step(sizes):
 
 
 def row_of_the_last(budget, sizes):
-    """What a policy would keep that let go of the oldest at each step of more than one token."""
+    """The rows kept by a policy that evicts the oldest at each step of more than one token."""
     kept = []
     for stop, size in zip(np.cumsum(sizes).tolist(), sizes, strict=True):
         kept += range(stop - size, stop)
@@ -118,7 +118,7 @@ def row_of_the_last(budget, sizes):
 
 
 def test_heads_keep_rows_of_their_own():
-    """Else a policy that takes one list for all heads would pass."""
+    """Otherwise a policy that uses one list for all heads would pass."""
     for name in NAMES:
         layer = assert_as_in_plain_loops(TURNING, 1, name, 16, [4] * 8).layers[0]
         assert len({tuple(row) for row in layer.positions.tolist()}) > 1
@@ -163,8 +163,8 @@ def by_length(config):
 @pytest.mark.parametrize("name", ["h2o", "snapkv"])
 @pytest.mark.parametrize("model", [n for n, c in ZOO.items() if not (c.buckets or by_length(c))])
 def test_scores_of_every_family_are_those_of_the_rows_that_are_left(model, name):
-    """In one layer keys are made of tokens alone, so a score is the same whatever has been let go: rotary, learned
-    positions, ALiBi (by the distance of the true positions), latents; a later chunk with its mask."""
+    """In a model of one layer keys depend on the tokens only, so scores do not depend on earlier evictions: rotary and
+    learned positions, ALiBi (by the distance of the true positions), latents; a later chunk with its mask."""
     config = replace(ZOO[model], n_layers=1, layers=(replace(ZOO[model].layers[0], window=None),))
     model, source = make(config, "numpy", "float64"), source_of(config)
     whole = scores_of(model, model.new_cache("none"), IDS, **source)  # [., ., T, S]
@@ -193,7 +193,7 @@ def layer_of(spec, n_heads=1, n_kv_heads=1):
 
 
 def step(layer, keys, start, probs=None):
-    """One step of one head whose keys are given, and what its queries looked at: [T, S]."""
+    """One step of one head with the given keys and attention probabilities [T, S]."""
     pos = Span(start, start + len(keys))
     rows = np.array(keys, dtype=np.float64).reshape(1, -1, 1)
     (view,) = layer.update(rows, -rows, pos, lambda k, v, _: (k, v))
@@ -238,7 +238,7 @@ def test_of_equal_scores_the_older_stays():
 
 
 def test_short_keys_by_hand():
-    """-1 is shorter than 2, and the newest stays however long it is."""
+    """-1 has a smaller norm than 2; the newest is kept whatever its norm."""
     layer = layer_of("knorm:2")
     for position, key in enumerate([3, 2, -1, 9, 0.5]):
         step(layer, [key], position)
@@ -251,7 +251,7 @@ def test_short_keys_by_hand():
 
 
 def test_votes_by_hand():
-    """A window of two, of nine rows before it one that both look at: it and its three neighbours on either side."""
+    """A window of two, attending to one of nine rows before it: that row and its three neighbours on either side."""
     layer = layer_of("snapkv:9")
     step(layer, range(10), 0, np.full((10, 10), 0.1))  # w = 9: the last nine, no votes
     assert layer.positions.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
@@ -260,7 +260,7 @@ def test_votes_by_hand():
     view = step(layer, [10, 11], 10, votes)
     assert view.key_pos.old.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
     assert layer.positions.tolist() == [[2, 3, 4, 5, 6, 7, 8, 10, 11]]
-    view = step(layer, [12], 12)  # one token: nobody is asked, nothing let go
+    view = step(layer, [12], 12)  # one token: no votes, nothing evicted
     assert view.observer is None
     assert view.key_pos.new == Span(12, 13)
     view = step(layer, [13], 13)
@@ -285,7 +285,7 @@ def test_the_best_columns():
 
 @pytest.mark.parametrize("sizes", [[14], [1] * 14, [5, 6, 3]], ids=str)
 def test_of_the_rows_of_one_token_the_older_stay(sizes):
-    """Their keys in the first layer are equal, though turned by other angles."""
+    """Their keys in the first layer are equal, apart from their rotation."""
     model = Model(TURNING, random_weights(TURNING), backend="exact", dtype="float64")
     cache = model.new_cache("knorm:4")
     feed(model, cache, [7] * 14, sizes)

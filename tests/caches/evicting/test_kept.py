@@ -1,4 +1,4 @@
-"""`h2o:B`, `snapkv:B`, `knorm:B`: what they hold and cost, take back and refuse, and where they run."""
+"""`h2o:B`, `snapkv:B`, `knorm:B`: contents, bytes, crops and refusals, backends."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_nothing_is_lost_within_the_budget(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_step_can_be_run_again(name):
-    """Its rows and its scores count once."""
+    """Rows and scores of a step count once."""
     model = make_model(TURNING)
     smooth, cache = model.new_cache(f"{name}:5"), model.new_cache(f"{name}:5")
     start = 0

@@ -1,4 +1,4 @@
-"""What tests of paged caches share: models, a pool in no order, and ways to feed."""
+"""Helpers of the tests of paged caches: models, a pool with scattered blocks, and ways to feed."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +19,7 @@ TEXT = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 
 
 def scatter(pool, seed=0):
-    """A pool whose blocks are given out in no order."""
+    """A pool that allocates blocks in no particular order."""
     blocks = pool.numbers.allocate(pool.blocks)
     np.random.default_rng(seed).shuffle(blocks)
     pool.numbers.release(blocks)
@@ -35,7 +35,7 @@ def feed(model, cache, ids, sizes, **source):
 
 
 def every_cut(length):
-    """All ways to cut `length` tokens into chunks."""
+    """All ways to split `length` tokens into chunks."""
     for bits in range(2 ** (length - 1)):
         ends = [0, *(i + 1 for i in range(length - 1) if bits >> i & 1), length]
         yield [stop - start for start, stop in pairwise(ends)]
@@ -46,7 +46,7 @@ def close(got, wanted, dtype="float64"):
 
 
 def rows_of(cache, layer):
-    """Keys and values by the table, one row after the other."""
+    """Keys and values read row by row through the table."""
     stored, blocks, size = cache.layers[layer].stored, cache.table.blocks, cache.pool.size
     places = [blocks[i // size] * size + i % size for i in range(cache.seen)]
     return stored.keys[:, places, :], stored.values[:, places, :]

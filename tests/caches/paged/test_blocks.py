@@ -1,4 +1,4 @@
-"""Blocks as whole numbers, against a pool made of dicts and lists that counts everything again at every step."""
+"""Block numbers against a pool of dicts and lists that recounts everything at every step."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -70,7 +70,7 @@ def test_a_free_block_can_be_found_until_it_is_given_out():
     pool.release(blocks)
     assert (pool.held, pool.free, pool.kept) == (0, 3, 2)
     assert [pool.find(key) for key in keys] == [0, 1]
-    assert pool.allocate() == [2], "first the one that nobody can find"
+    assert pool.allocate() == [2], "first the one that is not cached"
     assert pool.allocate() == [1], "then the end of the prefix"
     assert [pool.find(key) for key in keys] == [0, None]
     pool.share([0])
@@ -115,7 +115,7 @@ PREFIXES = [prefix_key(b"", [i, i]) for i in range(4)]
 
 
 class Pools(RuleBasedStateMachine):
-    """The pool, and beside it: holders of each block, what it can be found by, and free ones as they came back."""
+    """The pool and its model: references and prefix of each block, and the free blocks in order of release."""
 
     @initialize(blocks=st.one_of(st.none(), st.integers(1, 7)))
     def start(self, blocks):

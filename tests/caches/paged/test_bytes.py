@@ -1,4 +1,4 @@
-"""Bytes of paged caches and pools: each number that of real arrays, all of them accounted for."""
+"""Bytes of paged caches and pools: each number equals that of the real arrays."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_what_is_wasted():
 
 
 def test_bytes_of_a_shared_pool():
-    """A cache counts its blocks, shared ones in full; the pool each once."""
+    """A cache counts shared blocks in full, the pool counts each block once."""
     model = make_model(WINDOWS)
     pool = model.new_pool("paged:4", blocks=10)
     arrays = sum(x.keys.nbytes + x.values.nbytes for x in pool.layers)

@@ -1,4 +1,4 @@
-"""Paged caches forked, cropped and interrupted: nothing is copied before it is written, nothing is lost or kept."""
+"""Paged caches forked, cropped and interrupted: copy on write, no row lost, no block leaked."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_fork_at_the_end_of_a_block_copies_nothing():
 
 
 def test_a_copy_has_the_rows_before_and_no_others():
-    """What had been the block's is there, and what never was, is not read."""
+    """The copied block has the rows of the original; rows that were never written are not read."""
     model = make_model(PRIMES)
     cache = model.new_pool("paged:4", blocks=8).new_cache()
     for stored in cache.pool.layers:
@@ -58,7 +58,7 @@ def test_a_copy_has_the_rows_before_and_no_others():
 
 
 def test_beams():
-    """`select` over a pool: every sequence goes its own way, and what nobody holds is free."""
+    """`select` over a pool: sequences are independent, and blocks without references are free."""
     model = make_model(WINDOWS)
     pool = model.new_pool("paged:3", blocks=20)
     caches, texts = [pool.new_cache()], [TEXT[:4]]
@@ -75,7 +75,7 @@ def test_beams():
         assert pool.held == len({block for cache in caches for block in cache.table.blocks})
 
 
-def test_a_cache_that_nobody_has_gives_its_blocks_back():
+def test_a_garbage_collected_cache_releases_its_blocks():
     model = make_model(PRIMES)
     pool = model.new_pool("paged:2", blocks=8)
     cache = pool.new_cache()
@@ -112,7 +112,7 @@ def test_crop_gives_whole_blocks_back():
 
 
 def test_an_interrupted_step_leaves_nothing_behind(monkeypatch):
-    """The second layer fails: the next step overwrites what the first had written, in the blocks that are there."""
+    """The second layer fails: the next step overwrites the rows of the first in the blocks already allocated."""
     model = make_model(PRIMES)
     cache = model.new_pool("paged:2", blocks=6).new_cache()
     model(TEXT[:3], cache)
@@ -138,7 +138,7 @@ def test_an_interrupted_step_leaves_nothing_behind(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             model([90, 91, 92, 93], cache)
     cache.crop(4)
-    assert cache.pool.held == 2, "and a crop to where it stands gives them back"
+    assert cache.pool.held == 2, "and a crop to its own length releases them"
     assert [layer.keys.shape[1] for layer in cache.layers] == [4, 4]
 
 

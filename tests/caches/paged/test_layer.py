@@ -1,4 +1,4 @@
-"""`paged:B`: the logits of a run without a cache, whatever the cut and the order of blocks; where rows stand."""
+"""`paged:B`: logits of a run without a cache for any split and any order of blocks; places of rows."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_every_cut(name, size):
     ("llama", "float64"), ("llama", "float16"),
 ])  # fmt: skip
 def test_every_cut_bit_for_bit(name, dtype):
-    """In one piece and scattered, on the backend that adds in one order. Blocks are copied, whatever their dtype."""
+    """Contiguous and scattered blocks, on the backend with a fixed order of sums; copies of blocks in each dtype."""
     found = next(key for key in ZOO if key.startswith(name))
     model, source, ids = make(ZOO[found], "exact", dtype), source_of(ZOO[found]), IDS[:6]
     whole = model(ids, **source)
@@ -56,7 +56,7 @@ def test_every_cut_bit_for_bit(name, dtype):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_family(name):
-    """Against a run without a cache; where frequencies depend on the length, against `dynamic` cut the same way."""
+    """Against a run without a cache; where frequencies depend on the length, against `dynamic` with the same split."""
     model, source = make(ZOO[name], "numpy", "float64"), source_of(ZOO[name])
     by_length = any(kind.rope and kind.rope.kind in BY_LENGTH for kind in ZOO[name].layers)
     whole = model(IDS, **source)
@@ -81,7 +81,7 @@ def test_any_cut_of_any_model(config, seed, data, size):
 @pytest.mark.parametrize("name", ["rope", "latent", "windows"])
 @pytest.mark.parametrize("backend", ["exact", "strict", pytest.param("torch", marks=pytest.mark.dev)])
 def test_backends(name, backend, dtype):
-    """Chunks, a fork, a copy on write, a crop and a prefix that is found: NumPy's logits."""
+    """Chunks, a fork, a copy on write, a crop and a reused prefix give NumPy's logits."""
 
     def run(backend, dtype):
         model = make(CONFIGS[name], backend_of(backend), dtype)
@@ -102,7 +102,7 @@ def test_backends(name, backend, dtype):
 @pytest.mark.parametrize("backend", ["numpy", "meta"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_its_products_are_those_of_dynamic(name, backend):
-    """No row more is read, in one piece or scattered."""
+    """No other row is read, from contiguous or scattered blocks."""
     model = make(CONFIGS[name], backend, "float32")
     events = []
     for cache in (
@@ -117,7 +117,7 @@ def test_its_products_are_those_of_dynamic(name, backend):
     assert events[0] == events[1] == events[2]
 
 
-# Where rows stand
+# Places of rows
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -153,7 +153,7 @@ def test_one_run_is_read_without_a_copy():
 
 
 def test_where_a_run_begins():
-    """Said by the table, and found again from the start."""
+    """The table's runs equal those computed from its blocks."""
     generator = np.random.default_rng(0)
     pool = scatter(make_model(PRIMES).new_pool("paged:2", blocks=64))
     caches = [pool.new_cache() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""A pool that many sequences share: what it refuses, before anything is changed, and prefixes that are found."""
+"""A pool of many sequences: refusals, which change nothing, and prefix reuse."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.models import PRIMES, make_model
 
 
 def held_by(*caches):
-    """All that a refused step must leave alone."""
+    """Everything that a refused step must not change."""
     return [(c.seen, list(c.ids), list(c.table.blocks), c.pool.held, c.pool.kept) for c in caches]
 
 
@@ -39,7 +39,7 @@ def test_a_pool_is_made_of_blocks():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_many_sequences(name):
-    """In turns and in one batch, growing or not: each has the logits that it would have alone."""
+    """In turns and in one batch, with and without a limit: each has the logits that it would have alone."""
     model = make_model(CONFIGS[name])
     for pool in (model.new_pool("paged:3", blocks=20), model.new_pool("paged:3")):
         texts = [TEXT, TEXT[::-1], [*TEXT[:4], *TEXT[:4]]]
@@ -95,7 +95,7 @@ def test_a_fork_of_a_full_pool_may_not_write():
 
 @pytest.mark.parametrize(("forks", "writing", "needed"), [(1, 2, 1), (1, 1, 1), (2, 2, 2), (2, 3, 2), (0, 1, 0)])
 def test_copies_that_a_batch_needs(forks, writing, needed):
-    """Of those who hold a block and write it, the last one need not copy."""
+    """If every holder of a block writes it, the last one does not copy it."""
     model = make_model(PRIMES)
     for free in range(4):
         pool = model.new_pool("paged:4", blocks=2 + free)
@@ -118,8 +118,8 @@ def test_copies_that_a_batch_needs(forks, writing, needed):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_prefix_is_found(name):
-    """Its full blocks, as far as they go, and never all that is to be fed."""
+def test_a_prefix_is_reused(name):
+    """Full blocks of the common prefix are reused, but at least one token remains to be fed."""
     model = make_model(CONFIGS[name])
     pool = scatter(model.new_pool("paged:3", blocks=30))
     first = pool.new_cache()
@@ -220,7 +220,7 @@ def test_what_cannot_be_reused():
             assert pool.kept == 0, name
 
 
-def test_a_private_pool_keeps_nothing_to_be_found():
+def test_a_private_pool_caches_no_prefixes():
     model = make_model(PRIMES)
     cache = model.new_cache("paged:2")
     model(TEXT, cache)
@@ -229,7 +229,7 @@ def test_a_private_pool_keeps_nothing_to_be_found():
     assert (cache.pool.held, cache.pool.kept, cache.table.pool.made) == (0, 0, 6)
 
 
-def test_a_step_that_never_ended_is_not_found(monkeypatch):
+def test_blocks_of_an_interrupted_step_are_not_cached(monkeypatch):
     model = make_model(PRIMES)
     pool = model.new_pool("paged:2", blocks=9)
     cache, other = pool.new_cache(), pool.new_cache()

@@ -1,5 +1,5 @@
-"""Several sequences of one pool, in any order of operations, against a list of ids for each: every row is that of a
-fresh run, every logit too, and what nobody holds is NaN from then on, so that it is never read."""
+"""Random operations on several sequences of one pool, each modelled by a list of ids: every row and logit equals that
+of a new cache. Unreferenced rows are overwritten by NaN, which shows that they are never read."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -20,7 +20,7 @@ tokens = st.lists(st.integers(0, 2), min_size=1, max_size=5)  # few: prefixes me
 
 @lru_cache(maxsize=4096)
 def fresh(model, ids):
-    """Logits of `ids` and the rows of every layer, by another policy, at once."""
+    """Logits of `ids` and the rows of every layer under another policy, fed in one step."""
     cache = model.new_cache("static:128")
     logits = model(ids, cache)
     return logits, [(layer.keys, layer.values) for layer in cache.layers]
@@ -42,7 +42,7 @@ class Sequences(RuleBasedStateMachine):
         return data.draw(st.integers(0, len(self.caches) - 1))
 
     def needed(self, steps):
-        """Blocks that the steps take, one after the other, on paper."""
+        """Number of blocks that the steps allocate, simulated one after the other."""
         held = {i: [*cache.table.blocks] for i, cache in enumerate(self.caches)}
         count = 0
         for i, new in steps:
@@ -160,8 +160,8 @@ class Sequences(RuleBasedStateMachine):
             assert self.pool.numbers.references(block) == sum(blocks.count(block) for blocks in tables)
 
     @invariant()
-    def what_nobody_needs_is_poisoned(self):
-        """All rows but those that a sequence has seen, and blocks that may be found."""
+    def unused_rows_become_nan(self):
+        """Overwrites all rows by NaN, except those that a sequence has seen and those of cached blocks."""
         numbers, size = self.pool.numbers, self.size
         needed = {block * size + j for block in map(numbers.find, numbers._block_of) for j in range(size)}
         for cache in self.caches:

@@ -1,4 +1,4 @@
-"""What tests of quantised caches share: models, rows, and what plain Python makes of them."""
+"""Helpers of the tests of quantised caches: models, rows, and their quantisation in plain Python."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def rows(shape, count, seed=0, dtype="float64"):
 
 
 def feed(layer, made, sizes, start=0):
-    """Rows in steps of these sizes, one view for each step."""
+    """Feeds rows in steps of `sizes`; returns one view for each step."""
     views = []
     for size in sizes:
         pos = Span(start, start + size)
@@ -68,7 +68,8 @@ def feed(layer, made, sizes, start=0):
 
 
 def expected_rows(spec, shape, made, count):
-    """By plain Python: payloads, scales, zeros and what is read of the first `count` rows, for keys and for values."""
+    """By plain Python: payloads, scales, zero points and dequantised numbers of the first `count` rows, for keys and
+    for values."""
     name, options = parse_spec(spec)
     sizes = (
         [(1, d) for d in shape[1:]] if options.head else [(options.group, 1), (1, min(options.group, shape.d_value))]
@@ -77,7 +78,7 @@ def expected_rows(spec, shape, made, count):
 
 
 def count_quantised(seen, group, residual):
-    """By steps: a group more for as long as the residual is left."""
+    """Counted group by group: one more as long as the residual is left."""
     count = 0
     while seen - count - group >= residual:
         count += group
@@ -85,5 +86,5 @@ def count_quantised(seen, group, residual):
 
 
 def held_bytes(layer):
-    """Every table of a layer, byte for byte."""
+    """The bytes of every quantised array of a layer."""
     return [np.ascontiguousarray(x).tobytes() for packed in layer._packed for x in packed if x is not None]

@@ -1,4 +1,4 @@
-"""Quantisation one number at a time, in plain Python: what `kvsim.caches.quantised.codes` is held against."""
+"""Quantisation of one number at a time in plain Python: the reference for `kvsim.caches.quantised.codes`."""
 
 import struct
 from itertools import product
@@ -21,13 +21,13 @@ def held(x, limit):
 
 
 def nearest_e4m3(x):
-    """The byte of the nearest float8_e4m3fn; of two as near, the even one."""
+    """The byte of the nearest float8_e4m3fn, ties to even."""
     best = min(range(len(E4M3)), key=lambda i: (abs(E4M3[i] - abs(x)), i % 2))
     return best + (128 if str(x).startswith("-") else 0)
 
 
 def quantise_group(name, zero, xs):
-    """Stored codes, scale, zero point (or None), and what is read back: of numbers that share a scale."""
+    """Stored codes, scale, zero point (or None) and dequantised numbers of one group."""
     xs = [rounded("f", x) for x in xs]
     low = rounded("e", held(min(xs), 65504.0)) if zero else 0.0
     top = ZERO_TOPS[name] if zero else TOPS[name]
@@ -48,8 +48,8 @@ def quantise_group(name, zero, xs):
 
 
 def quantise_rows(name, zero, x, rows, channels):
-    """Rows x [G, N, K] in groups of so many rows and channels: bytes [G, N, K or K / 2] as uint8, scales and zero
-    points [G, N / rows, K / channels], and what is read back [G, N, K] in float32."""
+    """Rows x [G, N, K] quantised in groups of `rows` and `channels`: bytes [G, N, K or K / 2] as uint8, scales and zero
+    points [G, N / rows, K / channels], and the dequantised numbers [G, N, K] in float32."""
     heads, n, k = x.shape
     codes = np.zeros(x.shape, int)
     read = np.zeros(x.shape, np.float32)

@@ -1,4 +1,4 @@
-"""Numbers in 4 or 8 bits: bytes and scales against plain Python, and the bound on what rounding takes away."""
+"""Quantisation to 4 or 8 bits: bytes and scales against plain Python, and the bound on the rounding error."""
 
 import math
 import warnings
@@ -35,7 +35,7 @@ def as_bytes(payload):
 
 
 def there_and_back(code, x, dtype="float64", groups=None):
-    """Packed, and read back, of one group unless said."""
+    """x quantised and dequantised; one group by default."""
     x = np.asarray(x, dtype)
     if x.ndim == 1:
         x = x[None, None, :]
@@ -45,7 +45,7 @@ def there_and_back(code, x, dtype="float64", groups=None):
 
 
 def rows(seed, shape, dtype="float64"):
-    """Rows of every kind: of all sizes, constant, zero, negative, ties, far from zero; in float16 all finite."""
+    """Rows of many kinds: of all magnitudes, constant, zero, negative, with ties, far from zero; finite in float16."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=shape) * 10.0 ** rng.integers(-9, 4, size=(shape[0], 1, shape[2]))
     kinds = rng.integers(0, 8, size=(shape[0], 1, shape[2])) * np.ones(shape)
@@ -82,7 +82,7 @@ def test_bytes_scales_and_numbers_are_plain_pythons(code, seed, sizes, dtype):
 
 
 def allowed(code, x, scale, low):
-    """The bound that the module's docstring states, for one number; float32's rounding comes on top."""
+    """The error bound in the module's docstring for one number, without the rounding of float32."""
     floor = code.top * 2.0**-25
     if code.name == "fp8":
         return max(abs(x) * 2.0**-4, scale * 2.0**-10, floor)
@@ -111,7 +111,7 @@ def test_rounding_takes_no_more_than_stated(code, data):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @pytest.mark.parametrize("code", CODES[:4], ids=NAMES[:4])
 def test_the_nearest_code_is_taken_and_ties_go_to_even(code, dtype):
-    """Scale 1, so that codes are the numbers: 0.5, 1.5, 2.5 to 0, 2, 2."""
+    """Scale 1, so codes are the rounded numbers: 0.5, 1.5, 2.5 become 0, 2, 2."""
     base = 0 if code.zero else -code.top
     xs = [base, base + 0.5, base + 1.5, base + 2.5, base + 3.25, base + 3.75, code.top - 0.5, code.top]
     _, read = there_and_back(code, xs, dtype)
@@ -151,7 +151,7 @@ def test_zeros_and_what_is_too_small_come_back_as_zeros(code):
 
 @every_code
 def test_a_constant_group(code):
-    """The largest code, whose scale float16 rounds; with zero points no worse."""
+    """The largest code with a scale that float16 rounds; zero points are no worse."""
     needs(code)
     for c in (3.3, -3.3, 1234.5, -1e-3):
         _, read = there_and_back(code, [c] * 4)
@@ -161,7 +161,7 @@ def test_a_constant_group(code):
 
 @every_code
 def test_what_is_beyond_the_largest_scale_saturates(code):
-    """float16 ends at 65504; no infinity, and no NaN, is made of a finite number, however large."""
+    """float16 saturates at 65504: no finite number, however large, becomes infinity or NaN."""
     needs(code)
     most = 65504.0 * code.top
     with warnings.catch_warnings():
@@ -191,7 +191,7 @@ def test_a_nan_stays_in_its_group_and_is_not_hidden(code):
 
 @every_code
 def test_bytes_do_not_depend_on_the_dtype_or_the_library(code):
-    """Of numbers that every dtype has: one byte for byte result, from NumPy and from `exact`."""
+    """Numbers that every dtype represents give the same bytes, on NumPy and on `exact`."""
     needs(code)
     x = rows(5, (2, 8, 6), "float16")
     kept = set()

@@ -1,4 +1,4 @@
-"""The caches int8, int4 and fp8: what they cost, what may be done with them, and on which libraries."""
+"""The caches int8, int4 and fp8: bytes, operations, backends."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ from tests.models import CLOSE, GPT2_LIKE, PRIMES, demo, make_model
 
 
 def gpt2_cache(spec, dtype="float16"):
-    """4,096 tokens in a layer of GPT-2's shape, twelve heads of 64, and in another one."""
+    """4,096 tokens in a layer of GPT-2's shape (twelve heads of 64) and in another one."""
     config = replace(
         GPT2_LIKE, max_context=4096, n_layers=2, d_model=768, n_heads=12, n_kv_heads=12, d_head=64,
         layers=(LayerKind(),) * 2,
@@ -50,7 +50,7 @@ def gpt2_cache(spec, dtype="float16"):
 
 
 @pytest.mark.parametrize(
-    ("spec", "share", "told"),
+    ("spec", "share", "expected"),
     [
         ("int8", (3968 * (0.5 + 1 / 64) + 128) / 4096, "0.53076"),
         ("int4", (3968 * (0.25 + 1 / 64) + 128) / 4096, "0.28857"),
@@ -59,19 +59,19 @@ def gpt2_cache(spec, dtype="float16"):
         ("fp8", (3968 * (0.5 + 1 / 64) + 128) / 4096, "0.53076"),
     ],
 )
-def test_a_share_of_float16s_bytes(spec, share, told):
+def test_a_share_of_float16s_bytes(spec, share, expected):
     needs(spec)
     cache = gpt2_cache(spec)
     whole = 2 * 12 * 4096 * 2 * 64 * 2
     assert cache.logical_bytes + cache.metadata_bytes == share * whole
-    assert f"{share:.5f}" == told
+    assert f"{share:.5f}" == expected
     row = 12 * 2 * 64
     assert cache.logical_bytes == 2 * row * (3968 * (1 if spec != "int4" else 0.5) + 128 * 2)
     assert cache.allocated_bytes - cache.logical_bytes == cache.wasted.reserved == 2 * row * 64 * 2
 
 
 def arrays_in(value):
-    """Every array that a layer holds, wherever."""
+    """Every array that a layer holds, in whatever container."""
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, list | tuple):
@@ -104,7 +104,7 @@ def test_bytes_are_those_of_the_arrays_and_no_copy_is_kept(spec, dtype):
 
 
 def test_single_steps_allocate_once_in_a_group(monkeypatch):
-    """Deterministic cost: the residual's arrays double up to residual + group rows, then are new once in a group."""
+    """Deterministic cost: the residual's arrays double up to residual + group rows, then are allocated once a group."""
     layer, made = layer_of("int8:group=8,residual=16", Shape(1, 4, 8)), rows(Shape(1, 4, 8), 80)
     count = []
     allocate = QuantisedLayer._allocate
@@ -191,7 +191,7 @@ def test_a_cleared_cache_is_a_fresh_one():
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("before", [0, 3, 9])
 def test_an_interrupted_step_can_be_run_again(spec, before, monkeypatch):
-    """The second layer fails; the first has taken its rows, and has quantised none of them."""
+    """The second layer fails after the first has written its rows: none of them is quantised."""
     needs(spec)
     model = make_model(PRIMES)
     cache, calm = model.new_cache(spec), model.new_cache(spec)
@@ -215,7 +215,7 @@ def test_an_interrupted_step_can_be_run_again(spec, before, monkeypatch):
 
 
 def test_a_step_interrupted_while_it_is_kept_is_not_run_again(monkeypatch):
-    """Layers after the interruption have not quantised what those before it have: said, not guessed."""
+    """A commit that is interrupted between two layers leaves one quantised and one not: the next step is refused."""
     model = make_model(PRIMES)
     cache = model.new_cache(f"int8:{SMALL}")
 
@@ -246,7 +246,7 @@ def run(model, spec):
 
 @pytest.mark.parametrize("spec", [SPECS[0], SPECS[1], SPECS[3], SPECS[6]])
 def test_the_policy_is_array_api(spec):
-    """array-api-strict has no float16: with float32 in its place, for the scales, on both sides."""
+    """array-api-strict has no float16, so both sides use float32 for the scales."""
     results = []
     for backend in (open_strict(), get_backend("numpy")):
         other = backend._replace(xp=SimpleNamespace(**vars(backend.xp)))
@@ -257,7 +257,7 @@ def test_the_policy_is_array_api(spec):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_exact_and_meta_hold_what_numpy_holds(spec):
-    """`exact` up to rounding, `meta` in shapes and bytes."""
+    """`exact` agrees up to rounding, `meta` in shapes and bytes."""
     needs(spec)
     kept, wanted = run(make_model(PRIMES), spec)
     cache, got = run(Model(PRIMES, random_weights(PRIMES), backend="exact", dtype="float64"), spec)
@@ -275,7 +275,7 @@ def test_exact_and_meta_hold_what_numpy_holds(spec):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_torch_runs_them(spec, dtype):
-    """The same rows: the same bytes and the same numbers, forks included. (bfloat16: NumPy has none.)"""
+    """The same rows give the same bytes and numbers, forks included (except bfloat16, which NumPy lacks)."""
     needs(spec)
     import torch
 
