@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.weights import Attention
 
@@ -36,7 +36,7 @@ class OneHead(Decoder):
 
 @mistake("scale_missing", "scores are not divided by sqrt(d_head)", "分数没有除以 sqrt(d_head)", (2,))
 class NoScale(Decoder):
-    def scale(self, look: Look) -> float:
+    def scale(self, look: AttentionInputs) -> float:
         return 1.0
 
 
@@ -47,7 +47,7 @@ class NoScale(Decoder):
     (2,),
 )
 class ScaledByWidth(Decoder):
-    def scale(self, look: Look) -> float:
+    def scale(self, look: AttentionInputs) -> float:
         return 1.0 / math.sqrt(self.width or look.q_THK.shape[1] * look.q_THK.shape[2])
 
 
@@ -55,7 +55,7 @@ class ScaledByWidth(Decoder):
     "scale_not_sqrt", "scores are divided by d_head instead of its root", "分数除以了 d_head，应除以它的平方根", (2,)
 )
 class NoRoot(Decoder):
-    def scale(self, look: Look) -> float:
+    def scale(self, look: AttentionInputs) -> float:
         return 1.0 / int(look.q_THK.shape[2])
 
 
@@ -106,19 +106,19 @@ class OverHeadsZeroed(OverHeads):
 
 @mistake("softmax_missing", "there is no softmax: scores weigh the values", "缺少 softmax：直接用分数给值加权", (1,))
 class NoSoftmax(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, look: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return np.where(allowed_TS, scores_HTS, 0.0)
 
 
 @variant("softmax_missing")
 class NeitherSoftmaxNorMask(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, look: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return scores_HTS
 
 
 @mistake("used_k_as_v", "keys are weighed where values should be", "把键当成值来加权", (1,))
 class KeysWeighed(Decoder):
-    def weigh(self, look: Look, probs_HTS: Any) -> Any:
+    def weigh(self, look: AttentionInputs, probs_HTS: Any) -> Any:
         return super().weigh(look._replace(v_SGK=look.k_SGK), probs_HTS)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 
 
@@ -17,7 +17,7 @@ from kvsim.testing.independent.decoder import Decoder
     twin="onnx/onnx#8068; pytorch/executorch#21749",
 )
 class TopLeft(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         number, window = np.arange(len(look.key_pos)), self.window(look)
         seen = number <= t
         return seen if window is None else seen & (number > t - window)
@@ -25,14 +25,14 @@ class TopLeft(Decoder):
 
 @mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来", (2,))
 class NoMask(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         window = self.window(look)
         return look.key_pos > look.query_pos[t] - (np.inf if window is None else window)
 
 
 @variant("mask_missing")
 class NeitherMaskNorWindow(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         return np.full(len(look.key_pos), True)
 
 
@@ -43,7 +43,7 @@ class NeitherMaskNorWindow(Decoder):
     (1, 2),
 )
 class OnlySquare(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         if len(look.query_pos) == len(look.key_pos):
             return super().sees(look, t)
         window = self.window(look)
@@ -52,13 +52,13 @@ class OnlySquare(Decoder):
 
 @variant("mask_only_when_square")
 class NothingUnlessSquare(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         square = len(look.query_pos) == len(look.key_pos)
         return super().sees(look, t) if square else np.full(len(look.key_pos), True)
 
 
 class NotItself(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         return super().sees(look, t) & (look.key_pos < look.query_pos[t])
 
 
@@ -84,7 +84,7 @@ class NotItselfZeroed(NotItself):
 
 @mistake("mask_one_future", "queries see one token of their future", "查询多看到了一个未来的 token", (2,))
 class OneFuture(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         return super().sees(look, t) | (look.key_pos == look.query_pos[t] + 1)
 
 
@@ -106,5 +106,5 @@ class Zeroes(Decoder):
     (2,),
 )
 class AfterSoftmax(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, look: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return self.softmax(scores_HTS) * allowed_TS

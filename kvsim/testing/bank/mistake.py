@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
-STEPS = tuple(name for name, step in vars(Attending).items() if callable(step) and not name.startswith("_"))
+STEPS = tuple(name for name, step in vars(LoopAttention).items() if callable(step) and not name.startswith("_"))
 
 
 @dataclass(frozen=True)

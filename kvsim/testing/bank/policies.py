@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, SinkRows
 
 SINKS, INT8, PAGED = "sinks:1+3", "int8:group=2,residual=1", "paged:2"
@@ -32,7 +32,7 @@ class QueryNotReindexed(SinkRows):
 
 @variant("sink_positions_not_reindexed")
 class KeysNotReindexed(SinkRows):
-    def look_from(self, position: int, query: Any) -> Look:
+    def look_from(self, position: int, query: Any) -> AttentionInputs:
         look, d = super().look_from(position, query), self.decoder
         seen = self.seen_from(position)
         keys = np.stack([d.encode_key(self.layer, self.keys[p], p) for p in seen])

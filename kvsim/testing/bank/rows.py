@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
@@ -172,14 +172,14 @@ for _rows in (NotAppended, NoLaterChunkAppended, NeitherAppendedNorSeen, NoLater
     (1, 1),
 )
 class OldRowsOnly(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         seen = super().sees(look, t)
         return seen & (look.key_pos < look.fed_before) if look.fed_before else seen
 
 
 @variant("new_token_not_visible")
 class OldRowsAndItself(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         seen = super().sees(look, t)
         old = (look.key_pos < look.fed_before) | (look.key_pos == look.query_pos[t])
         return seen & old if look.fed_before else seen

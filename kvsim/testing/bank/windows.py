@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
@@ -19,7 +19,7 @@ from kvsim.testing.independent.rows import Rows
     twin="ml-explore/mlx-lm#390",
 )
 class OneExtra(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return None if look.window is None else look.window + 1
 
 
@@ -31,7 +31,7 @@ class OneExtra(Decoder):
     window=2,
 )
 class OneLess(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return None if look.window is None else look.window - 1
 
 
@@ -44,19 +44,19 @@ class OneLess(Decoder):
     twin="karpathy/nanochat#452",
 )
 class IgnoredInDecode(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return None if len(look.query_pos) == 1 else look.window
 
 
 @variant("window_ignored_in_decode")
 class IgnoredOnceCached(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return None if look.fed_before else look.window
 
 
 @mistake("window_ignored", "the window is ignored", "没有应用窗口", (3,), window=2)
 class Ignored(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return None
 
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import UsageError
-from kvsim.testing.feeds.programme import Feed, text_of
+from kvsim.testing.feeds.chunking import Feed, make_text
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.independent.decoder import POLICIES, Decoder, read_policy
 from kvsim.testing.independent.rounding import FORMATS, rounding
 from kvsim.testing.independent.rows import QuantisedRows, Rows
-from kvsim.testing.subject.calls import largest
-from kvsim.testing.verdict.diagnosing import Chunks
+from kvsim.testing.subject.calls import Chunks, max_abs
 from kvsim.weights import map_arrays
 
 DRAWS = 1000  # texts that are tried
@@ -54,7 +53,7 @@ class NotingDecoder(Decoder):
         return super().new_rows()
 
 
-def quantised(reference: Reference, text: Chunks) -> Iterator[tuple[int, str, Any]]:
+def quantised_arrays(reference: Reference, text: Chunks) -> Iterator[tuple[int, str, Any]]:
     """Layer, keys or values, and the array: everything that is quantised while a text is fed, as it comes."""
     decoder = NotingDecoder(reference.config, reference.weights, reference.policy)
     for chunk in text:
@@ -89,7 +88,7 @@ def moved_by_rounding(reference: Reference, text: Chunks, dtype: str) -> Margins
     """How far rounding in `dtype` may move what is quantised: twice the reference's own error."""
     right = model_rows(reference, text, "float64")
     runs = [model_rows(reference, text, dtype), emulated_rows(reference, text, dtype)]
-    return {label: 2 * max(largest(run[label] - x) for run in runs) for label, x in right.items()}
+    return {label: 2 * max(max_abs(run[label] - x) for run in runs) for label, x in right.items()}
 
 
 def clearance(x: Any) -> float:
@@ -110,8 +109,8 @@ def choose_text(reference: Reference, feed: Feed, number: int, seed: int, margin
     UsageError: there is none."""
     vocab = reference.config.vocab_size
     for draw in range(DRAWS):
-        text = text_of(feed, number + 1_000_000 * draw, vocab, seed)
-        if not margins or all(clearance(x) > margins[i, kind] for i, kind, x in quantised(reference, text)):
+        text = make_text(feed, number + 1_000_000 * draw, vocab, seed)
+        if not margins or all(clearance(x) > margins[i, kind] for i, kind, x in quantised_arrays(reference, text)):
             return text
     raise UsageError(
         "in each of the {count} texts that were tried some number stands so near a rounding boundary of {policy} that"
@@ -122,13 +121,13 @@ def choose_text(reference: Reference, feed: Feed, number: int, seed: int, margin
     )
 
 
-def margins_of(reference: Reference, feed: Feed, dtype: str, seed: int) -> Margins:
+def measure_margins(reference: Reference, feed: Feed, dtype: str, seed: int) -> Margins:
     """What `choose_text` must keep from boundaries under the reference's policy, measured on one text; none where
     nothing is quantised. UsageError: the policy quantises, but nothing within `feed`: nothing would be checked."""
     if not reference.covered or read_policy(reference.policy)[0] != "int8":
         return {}
-    text = text_of(feed, 0, reference.config.vocab_size, seed)
-    if not any(True for _ in quantised(reference, text)):
+    text = make_text(feed, 0, reference.config.vocab_size, seed)
+    if not any(True for _ in quantised_arrays(reference, text)):
         raise UsageError(
             "under {policy} nothing is quantised in {count} tokens, and so nothing would be checked: ask for a smaller"
             ' group and residual, as in "int8:group=2,residual=1"',

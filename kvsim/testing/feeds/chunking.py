@@ -31,12 +31,12 @@ def reach(config: Config, policy: str) -> int:
     return max([4, *sizes])
 
 
-def pieces(total: int, size: int) -> Feed:
+def equal_chunks(total: int, size: int) -> Feed:
     """`total` tokens in chunks of `size` and what is left."""
     return (size,) * (total // size) + ((total % size,) if total % size else ())
 
 
-def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
+def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
     """Chunks of several tokens after others (masks and orders show there), the whole text at once, token by token, a
     prompt and its decode steps; `cases` more at random, of up to 34 tokens (where rows are moved to a larger array, or
     positions end, shows there), but under int8; the first once more (a cache that is not reset shows)."""
@@ -50,7 +50,7 @@ def feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0
         (1,) * (n + 3),
         (n, 1, 1, 1),
         (n + 2, 1, 1),
-        pieces(n + 3, 2),
+        equal_chunks(n + 3, 2),
         (1, 2),
         (2, 3, 1),
     ]
@@ -89,13 +89,13 @@ def small_feeds(longest: int) -> Iterator[Feed]:
         yield from sorted(ways, key=lambda feed: (len(feed), feed))
 
 
-def text_of(feed: Feed, number: int, vocab: int, seed: int = 0) -> list[list[int]]:
+def make_text(feed: Feed, number: int, vocab: int, seed: int = 0) -> list[list[int]]:
     """The chunks of feed `number`: another text for each number, the same for the same seed."""
     generator = np.random.default_rng((seed, number))
     ids = [int(i) for i in generator.integers(0, vocab, sum(feed))]
-    return chunks(ids, feed)
+    return split_chunks(ids, feed)
 
 
-def chunks(ids: list[int], feed: Feed) -> list[list[int]]:
+def split_chunks(ids: list[int], feed: Feed) -> list[list[int]]:
     starts = np.cumsum((0, *feed))
     return [ids[start : start + size] for start, size in zip(starts, feed, strict=False)]

@@ -6,14 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.errors import UsageError
-from kvsim.testing.feeds.boundaries import Margins, choose_text, margins_of
-from kvsim.testing.feeds.programme import LONGEST, Feed, feeds, small_feeds, unseen
-from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_all
+from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
+from kvsim.testing.feeds.chunking import LONGEST, Feed, choose_feeds, small_feeds, unseen
+from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
-from kvsim.testing.subject.calls import Given, Problem, first_blank, largest, placed, run_text
-from kvsim.testing.subject.weights import check_whole
-from kvsim.testing.verdict.diagnosing import Chunks, equal
+from kvsim.testing.subject.calls import (
+    Chunks,
+    Problem,
+    RunOutput,
+    equal,
+    first_nonfinite,
+    max_abs,
+    run_text,
+    with_place,
+)
 
 Make = Callable[..., Any]
 Step = Callable[[Any, list[int]], Any]
@@ -25,7 +33,7 @@ class Compared(NamedTuple):
 
     feed: Feed
     text: Chunks
-    given: Given
+    given: RunOutput
     expected: Any  # [T, V]
 
     def fails(self, allowed: float) -> bool:
@@ -46,13 +54,13 @@ class Check(NamedTuple):
     layers: Callable[[Any], Any] | None  # what the decoder shows of its layers
 
 
-def run_feed(make: Make, step: Step, text: Chunks, reference: Reference) -> Given:
+def run_feed(make: Make, step: Step, text: Chunks, reference: Reference) -> RunOutput:
     """One text, after which the weights must be what they were."""
     given = run_text(make, step, text, reference.config.vocab_size)
     if (name := reference.altered()) is None:
         return given
-    changed = Problem("the weights were changed by make or step: {name}", {"name": name}, last=True)
-    return Given(None, "float64", placed(changed, text, len(text)))
+    changed = Problem("the weights were changed by make or step: {name}", {"name": name}, fatal=True)
+    return RunOutput(None, "float64", with_place(changed, text, len(text)))
 
 
 def other_dtype(done: list[Compared]) -> Problem | None:
@@ -61,7 +69,7 @@ def other_dtype(done: list[Compared]) -> Problem | None:
     if done[-1].given.logits is None or came[-1] == came[0]:
         return None
     mixed = Problem("step gave {got} after it gave {before}, expected one dtype", {"got": came[-1], "before": came[0]})
-    return placed(mixed, done[-1].text, 1)
+    return with_place(mixed, done[-1].text, 1)
 
 
 def refuse_unseen(reference: Reference) -> None:
@@ -91,24 +99,24 @@ def run_check(
     check_whole("seed", seed, 0)
     check_whole("cases", cases, 0)
     refuse_unseen(reference)
-    chosen = feeds(config, reference.policy, cases, seed)
+    chosen = choose_feeds(config, reference.policy, cases, seed)
     numbers = [*range(len(chosen) - 1), 0]
     format = format_name(dtype) if dtype else None
-    margins = margins_of(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
+    margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []
     for feed, text in zip(chosen, texts, strict=True):
         done.append(Compared(feed, text, run_feed(make, step, text, reference), reference.run(text)))
-        if (problem := done[-1].given.problem) is not None and problem.last:
+        if (problem := done[-1].given.problem) is not None and problem.fatal:
             break
         if mixed := other_dtype(done):
-            done[-1] = done[-1]._replace(given=Given(None, "float64", mixed))
+            done[-1] = done[-1]._replace(given=RunOutput(None, "float64", mixed))
     came = [c.given.dtype for c in done if c.given.logits is not None]
     name = format or (coarser(came[0], reference.dtype) if came else reference.dtype)
     own = 0.0 if given is not None else reference.own_error(texts, name)
-    top = max(largest(c.expected) for c in done)
+    top = max(max_abs(c.expected) for c in done)
     allowed = allow(name, own, top, given)
-    refuse_all(allowed, top)
+    refuse_vacuous(allowed, top)
     return Check(make, step, reference, allowed, done, seed, cases, margins, layers)
 
 
@@ -120,16 +128,16 @@ def smallest_failing(check: Check) -> Feed | None:
         given = run_text(check.make, check.step, text, vocab)
         if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
             return feed
-        if given.problem is not None and given.problem.last:
+        if given.problem is not None and given.problem.fatal:
             break
     failing = [c.feed for c in check.done if c.fails(check.allowed.value)]
     return min(failing, key=lambda feed: (sum(feed), len(feed), feed), default=None)
 
 
-def blank(logits: Any, text: Chunks) -> Problem | None:
+def nonfinite_problem(logits: Any, text: Chunks) -> Problem | None:
     """A number that is not finite, as a problem."""
-    place = first_blank(logits)
+    place = first_nonfinite(logits)
     if place is None:
         return None
     holds = Problem("the result holds {value} at {place}", {"value": logits[place], "place": list(place)})
-    return placed(holds, text, int(np.searchsorted(np.cumsum([len(c) for c in text]), place[0], side="right")) + 1)
+    return with_place(holds, text, int(np.searchsorted(np.cumsum([len(c) for c in text]), place[0], side="right")) + 1)

@@ -10,9 +10,8 @@ from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 from kvsim.testing.independent.decoder import Decoder, covers
 from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
-from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.calls import Chunks, UnreadableError, to_host
 from kvsim.testing.subject.weights import ModelWeights
-from kvsim.testing.verdict.diagnosing import Chunks
 from kvsim.weights import Weights, map_arrays
 
 FLOOR = 8  # eps of the largest number: what is allowed where the reference's own error happens to be small
@@ -35,7 +34,7 @@ def allow(dtype: str, own: float, largest: float, given: float | None = None) ->
     return Allowed(dtype, own, FLOOR * FORMATS[dtype].eps * largest, given)
 
 
-def refuse_all(allowed: Allowed, largest: float) -> None:
+def refuse_vacuous(allowed: Allowed, largest: float) -> None:
     """UsageError: the bound is as large as the numbers themselves, so that a check could not fail."""
     if allowed.given is None and allowed.value >= largest:
         raise UsageError(

@@ -11,7 +11,7 @@ import numpy as np
 from kvsim.testing.independent.rounding import Rounding, exact
 
 
-class Look(NamedTuple):
+class AttentionInputs(NamedTuple):
     """What T queries of one layer look at."""
 
     q_THK: Any
@@ -28,7 +28,7 @@ class Look(NamedTuple):
         return int(self.query_pos[0])
 
 
-class Attending:
+class LoopAttention:
     """softmax(scale · QKᵀ) V, where key position <= query position (and inside the window)."""
 
     keep: Rounding = staticmethod(exact)  # what every step's result is rounded to
@@ -38,24 +38,24 @@ class Attending:
         """The key/value head that a query head reads: neighbours share one."""
         return head // (n_heads // n_kv_heads)
 
-    def scale(self, look: Look) -> float:
+    def scale(self, look: AttentionInputs) -> float:
         return look.scale
 
-    def window(self, look: Look) -> int | None:
+    def window(self, look: AttentionInputs) -> int | None:
         return look.window
 
-    def allowed(self, look: Look) -> Any:
+    def allowed(self, look: AttentionInputs) -> Any:
         """[T, S]: who may look at whom."""
         rows = [self.sees(look, t) for t in range(len(look.query_pos))]
         return np.stack(rows)
 
-    def sees(self, look: Look, t: int) -> Any:
+    def sees(self, look: AttentionInputs, t: int) -> Any:
         """[S]: what the query t may look at."""
         query, window = look.query_pos[t], self.window(look)
         seen = look.key_pos <= query
         return seen if window is None else seen & (look.key_pos > query - window)
 
-    def scores(self, look: Look) -> Any:
+    def scores(self, look: AttentionInputs) -> Any:
         """[H, T, S]: each query against each key, scaled."""
         n_new, n_heads, _ = look.q_THK.shape
         n_kv_heads = look.k_SGK.shape[1]
@@ -79,11 +79,11 @@ class Attending:
             weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
             return self.keep(weights / weights.sum(axis=axis, keepdims=True))
 
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, look: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         """[H, T, S]."""
         return self.softmax(self.mask(scores_HTS, allowed_TS))
 
-    def weigh(self, look: Look, probs_HTS: Any) -> Any:
+    def weigh(self, look: AttentionInputs, probs_HTS: Any) -> Any:
         """[H, T, K]: the sum of the values, each by its weight."""
         n_heads, n_new, _ = probs_HTS.shape
         n_kv_heads = look.v_SGK.shape[1]
@@ -99,7 +99,7 @@ class Attending:
         n_heads, n_new, size = context_HTK.shape
         return np.stack([context_HTK[:, t].reshape(n_heads * size) for t in range(n_new)])
 
-    def attend(self, look: Look) -> Any:
+    def attend(self, look: AttentionInputs) -> Any:
         """[T, H·K]."""
         probs_HTS = self.probabilities(look, self.scores(look), self.allowed(look))
         return self.merge(self.weigh(look, probs_HTS))

@@ -14,7 +14,7 @@ import numpy as np
 
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -79,7 +79,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Decoder(Attending):
+class Decoder(LoopAttention):
     """A model of `config` with host arrays `weights`, and its cache: feed it tokens in any chunks.
 
     UsageError: a config or policy that it does not cover.
@@ -116,7 +116,7 @@ class Decoder(Attending):
         return type(self)(self.config, self.weights, self.policy, self.keep)
 
     @classmethod
-    def bare(cls, width: int | None) -> "Decoder":
+    def attention_only(cls, width: int | None) -> "Decoder":
         """Its attention alone, of no model."""
         made = cls.__new__(cls)
         made.keep, made.width = exact, width
@@ -224,7 +224,7 @@ class Decoder(Attending):
     def turn(self, rope: Rope, x: Any, position: int) -> Any:
         """x [..., K], each pair turned by position · theta^(-2j / size)."""
         one, other = (list(side) for side in zip(*self.pairs(rope), strict=True))
-        cos, sin = turns(rope.theta, rope.size, position)
+        cos, sin = cos_sin(rope.theta, rope.size, position)
         cos, sin = self.keep(cos), self.keep(sin)
         turned = x.copy()
         turned[..., one] = x[..., one] * cos - x[..., other] * sin
@@ -233,7 +233,7 @@ class Decoder(Attending):
 
 
 @lru_cache(maxsize=4096)
-def turns(theta: float, size: int, position: int) -> tuple[Any, Any]:
+def cos_sin(theta: float, size: int, position: int) -> tuple[Any, Any]:
     """cos and sin of position · theta^(-2j / size), one for each pair."""
     angles = [position / theta ** (2 * j / size) for j in range(size // 2)]
     return np.array([math.cos(a) for a in angles]), np.array([math.sin(a) for a in angles])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 
 if TYPE_CHECKING:
     from kvsim.testing.independent.decoder import Decoder
@@ -26,7 +26,7 @@ class Rows:
     def window(self) -> int | None:
         return self.decoder.config.layers[self.layer].window
 
-    def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> list[Look]:
+    def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> list[AttentionInputs]:
         """The new tokens start, start + 1 ...: take their rows; what each query looks at, in order. `positions` are
         those they are rotated by."""
         d, layer = self.decoder, self.layer
@@ -40,12 +40,12 @@ class Rows:
         self.keys, self.values = self.keys + keys, self.values + values
         self.positions = self.positions + list(range(start, start + len(keys)))
 
-    def look(self, start: int, queries: list[Any]) -> Look:
+    def look(self, start: int, queries: list[Any]) -> AttentionInputs:
         """The queries at start, start + 1 ... and all rows they may look at."""
         query_pos = np.arange(start, start + len(queries))
         keys, values, key_pos = self.read(start)
         scale = self.decoder.layer_scale(self.layer)
-        return Look(np.stack(queries), np.stack(keys), np.stack(values), query_pos, key_pos, self.window(), scale)
+        return AttentionInputs(np.stack(queries), np.stack(keys), np.stack(values), query_pos, key_pos, self.window(), scale)
 
     def read(self, start: int) -> tuple[list[Any], list[Any], Any]:
         """Keys, values and positions of the rows; the step's own begin at position `start`."""
@@ -67,7 +67,7 @@ class SinkRows(Rows):
     """`sinks:S+W` (arXiv:2309.17453): each query sees the first S tokens and the last W, numbered 0, 1 ... inside of
     what it sees. Rows are kept without positions and rotated when they are read."""
 
-    def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> list[Look]:
+    def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> list[AttentionInputs]:
         self.append(start, k, v)
         return [self.look_from(start + t, query) for t, query in enumerate(q)]
 
@@ -79,14 +79,14 @@ class SinkRows(Rows):
         """The positions that rows are rotated by; the query is the last of them."""
         return list(range(len(seen)))
 
-    def look_from(self, position: int, query: Any) -> Look:
+    def look_from(self, position: int, query: Any) -> AttentionInputs:
         seen, d = self.seen_from(position), self.decoder
         numbers = self.numbers(seen)
         keys = [d.encode_key(self.layer, self.keys[p], at) for p, at in zip(seen, numbers, strict=True)]
         values = [self.values[p] for p in seen]
         turned = d.encode_query(self.layer, query, numbers[-1])[None]
         scale = d.layer_scale(self.layer)
-        return Look(turned, np.stack(keys), np.stack(values), np.array([position]), np.array(seen), None, scale)
+        return AttentionInputs(turned, np.stack(keys), np.stack(values), np.array([position]), np.array(seen), None, scale)
 
 
 class PagedRows(Rows):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kvsim.config import LayerKind, Rope
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
-from kvsim.testing.feeds.programme import chunks
+from kvsim.testing.feeds.chunking import split_chunks
 from kvsim.testing.independent.decoder import ACTIVATIONS, Decoder, covers
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, cuts, make_model
 
@@ -45,7 +45,7 @@ def share(config, seed, ids, sizes, policy):
     the policy loses something with every step."""
     model = make_model(config, "float64", seed)
     cache, mine = model.new_cache(policy), Decoder(config, random_weights(config, seed), policy)
-    parts = chunks(ids, sizes)
+    parts = split_chunks(ids, sizes)
     model_logits = [model(part, cache) for part in parts]
     logits = mine.forward(ids) if policy in LOSSLESS else np.concatenate([mine.forward(part) for part in parts])
     expected = np.concatenate(model_logits)

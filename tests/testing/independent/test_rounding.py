@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kvsim import testing
 from kvsim.cli import run
 from kvsim.errors import UsageError
-from kvsim.testing.feeds.programme import LONGEST, feeds, pieces, text_of
+from kvsim.testing.feeds.chunking import LONGEST, choose_feeds, equal_chunks, make_text
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.independent.rounding import FORMATS, format_name, round_to, rounding
 from tests.models import PRIMES, make_model
@@ -52,28 +52,28 @@ def test_known_roundings():
 def test_feeds_go_beyond_the_window_and_begin_again():
     for window in (1, 4, 20, 60):
         config = testing.weights(window=window).config.to_config()
-        found = feeds(config, cases=3, seed=1)
+        found = choose_feeds(config, cases=3, seed=1)
         assert found[0] == found[-1]
         assert len(set(found)) == len(found) - 1
         assert all(0 < sum(feed) <= LONGEST for feed in found)
         assert any(sum(feed) > window for feed in found)
         assert any(len(feed) > 1 and feed[-2] > 1 for feed in found)  # a chunk of several tokens after others
-    assert feeds(testing.weights().config.to_config())[:2] == [(3, 3, 1), (7,)]
-    assert pieces(7, 2) == (2, 2, 2, 1)
-    assert pieces(6, 2) == (2, 2, 2)
+    assert choose_feeds(testing.weights().config.to_config())[:2] == [(3, 3, 1), (7,)]
+    assert equal_chunks(7, 2) == (2, 2, 2, 1)
+    assert equal_chunks(6, 2) == (2, 2, 2)
 
 
 def test_texts_differ():
-    one, other = text_of((3, 1), 0, 31), text_of((3, 1), 1, 31)
+    one, other = make_text((3, 1), 0, 31), make_text((3, 1), 1, 31)
     assert one != other
     assert [len(chunk) for chunk in one] == [3, 1]
-    assert one == text_of((3, 1), 0, 31)
+    assert one == make_text((3, 1), 0, 31)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn"])
 def test_the_own_error_is_of_the_order_of_the_dtype(dtype):
     reference = Reference(testing.weights(dtype=dtype))
-    own = reference.own_error([text_of((3, 3, 1), 0, 31)], dtype)
+    own = reference.own_error([make_text((3, 3, 1), 0, 31)], dtype)
     assert FORMATS[dtype].eps / 4 < own < 60 * FORMATS[dtype].eps
 
 
@@ -95,7 +95,7 @@ def test_a_format_in_which_nothing_could_fail_is_refused(capsys):
 def test_a_model_can_be_the_reference():
     reference = Reference(make_model(PRIMES))
     assert reference.covered
-    text = text_of((3, 3, 1), 0, PRIMES.vocab_size)
+    text = make_text((3, 3, 1), 0, PRIMES.vocab_size)
     ids = [i for chunk in text for i in chunk]
     assert np.abs(reference.run(text) - make_model(PRIMES)(ids)).max() < 1e-12
     with pytest.raises(UsageError, match="reference is weights made by"):
