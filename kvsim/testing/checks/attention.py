@@ -64,11 +64,11 @@ def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Compared]:
 def own_error(done: list[Compared], window: int | None, dtype: str) -> float:
     """How far the reference's own runs in `dtype` are from it."""
     emulated = LoopAttention()
-    emulated.keep = rounding(dtype)
+    emulated.round = rounding(dtype)
     worst = 0.0
     for c in done:
         runs = [attend(emulated, c.inputs, window)]
-        runs[0] = emulated.keep(runs[0])
+        runs[0] = emulated.round(runs[0])
         if dtype in ("float32", "float16"):
             runs.append(expected_output(c.inputs, window, dtype))
         worst = max([worst, *(max_abs(run - c.expected) for run in runs)])

@@ -1,4 +1,4 @@
-"""What is fed to a decoder under test: texts cut into chunks, chosen for the window or the cache's policy."""
+"""Feeds: texts cut into chunks, chosen so that the sliding window or the cache policy makes a difference."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,16 @@ from kvsim.errors import UsageError
 from kvsim.testing.independent.decoder import read_policy
 
 LONGEST = 64  # tokens of one feed
-LONG = 34  # of one that is drawn
-Feed = tuple[int, ...]  # sizes of its chunks
+LONG = 34  # tokens of a random feed, at most
+Feed = tuple[int, ...]  # the sizes of the chunks
 
 
-def reach(config: Config, policy: str) -> int:
-    """How many tokens a text must have before the window, or the policy, shows."""
+def tokens_needed(config: Config, policy: str) -> int:
+    """The number of tokens after which the window, or the policy, makes a difference; at least 4."""
     sizes = [kind.window for kind in config.layers if kind.window is not None]
     try:
         name, options = read_policy(policy)
-    except UsageError:  # one that the independent decoder does not have
+    except UsageError:  # a policy that the independent decoder does not implement
         name, options = "", None
     if name == "window":
         sizes.append(options)
@@ -32,17 +32,21 @@ def reach(config: Config, policy: str) -> int:
 
 
 def equal_chunks(total: int, size: int) -> Feed:
-    """`total` tokens in chunks of `size` and what is left."""
+    """`total` tokens in chunks of `size`, the last one smaller where `size` does not divide `total`."""
     return (size,) * (total // size) + ((total % size,) if total % size else ())
 
 
 def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
-    """Chunks of several tokens after others (masks and orders show there), the whole text at once, token by token, a
-    prompt and its decode steps; `cases` more at random, of up to 34 tokens (where rows are moved to a larger array, or
-    positions end, shows there), but under int8; the first once more (a cache that is not reset shows)."""
-    n = min(reach(config, policy), LONGEST - 4, config.max_context - 4)
+    """The feeds of a check, as chunk sizes.
+
+    Chunks of several tokens after others show mistakes in masks and in the order of rows; then the whole text at once,
+    token by token, and a prompt with decode steps. `cases` more are random, of up to 34 tokens (fewer under int8), and
+    show mistakes where a cache grows its arrays. The last feed is the first one again, which shows a cache that is
+    not reset.
+    """
+    n = min(tokens_needed(config, policy), LONGEST - 4, config.max_context - 4)
     windows = [kind.window for kind in config.layers if kind.window is not None]
-    twice = 2 * max(windows, default=0) + 1  # tells a window that is far too long from none
+    twice = 2 * max(windows, default=0) + 1  # shows a window that is twice as long as it should be
     part = min(n - 1, (LONGEST - 1) // 2)
     chosen = [
         (part, part, 1),
@@ -57,7 +61,7 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     if windows and twice + 4 <= min(LONGEST, config.max_context):
         chosen.append((twice, 1, 1, 1, 1))
     generator = np.random.default_rng(seed)
-    # Of a long text some number would always stand near a rounding boundary (kvsim.testing.feeds.boundaries).
+    # In a long text some number would always be near a rounding boundary: see kvsim.testing.feeds.boundaries.
     most = n + 3 if policy.startswith("int8") else max(n + 3, min(LONG, config.max_context))
     for _ in range(cases):
         total = int(generator.integers(n + 3, most + 1))
@@ -65,14 +69,16 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     return [*dict.fromkeys(chosen), chosen[0]]
 
 
-def unseen(config: Config, policy: str) -> int | None:
-    """How many tokens a feed would have to have, where the window or the policy shows in none; None where it does."""
-    needed = 0 if policy.startswith("int8") else reach(config, policy)  # int8: kvsim.testing.feeds.boundaries refuses
+def tokens_missing(config: Config, policy: str) -> int | None:
+    """The number of tokens that a feed would need, if the window or the policy makes no difference in any feed; None if
+    it makes one."""
+    # int8 is checked by kvsim.testing.feeds.boundaries.
+    needed = 0 if policy.startswith("int8") else tokens_needed(config, policy)
     return None if needed < min(LONGEST, config.max_context) else needed + 1
 
 
 def cut(total: int, bits: list[int]) -> Feed:
-    """A text cut after token i + 1 where bits[i] is 1."""
+    """The chunk sizes of `total` tokens that are cut after token i + 1 where bits[i] is 1."""
     sizes, size = [], 1
     for bit in bits[: total - 1]:
         if bit:
@@ -83,19 +89,20 @@ def cut(total: int, bits: list[int]) -> Feed:
 
 
 def small_feeds(longest: int) -> Iterator[Feed]:
-    """Every way to cut 1, 2, ... tokens: the shortest text first, then the fewest chunks, then small ones first."""
+    """Every way to cut 1, 2 ... `longest` tokens: the shortest text first, then the fewest chunks, then small ones."""
     for total in range(1, longest + 1):
         ways = [cut(total, [code >> i & 1 for i in range(total - 1)]) for code in range(2 ** (total - 1))]
         yield from sorted(ways, key=lambda feed: (len(feed), feed))
 
 
 def make_text(feed: Feed, number: int, vocab: int, seed: int = 0) -> list[list[int]]:
-    """The chunks of feed `number`: another text for each number, the same for the same seed."""
+    """A random text of ids below `vocab`, cut into chunks: another one for each number, the same for the same seed."""
     generator = np.random.default_rng((seed, number))
     ids = [int(i) for i in generator.integers(0, vocab, sum(feed))]
     return split_chunks(ids, feed)
 
 
 def split_chunks(ids: list[int], feed: Feed) -> list[list[int]]:
+    """`ids` cut into chunks of these sizes."""
     starts = np.cumsum((0, *feed))
     return [ids[start : start + size] for start, size in zip(starts, feed, strict=False)]

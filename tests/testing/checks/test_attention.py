@@ -118,7 +118,7 @@ def test_every_mistake_of_attention_alone(mistake, reading, dtype):
 
     def wrong(q, k, v, window=None):
         one = reading.attention_only(None)
-        one.keep = rounding(dtype)
+        one.round = rounding(dtype)
         return attend(one, Inputs(*(x.astype(np.float64) for x in (q, k, v))), window).astype(numpy_dtype(dtype))
 
     if mistake.id == "scale_by_d_model":  # of a model that is as wide as its heads together
