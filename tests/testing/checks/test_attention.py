@@ -10,7 +10,7 @@ from kvsim.testing.bank import BANK
 from kvsim.testing.checks.attention import feed_of
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import exact, rounding
-from kvsim.testing.subject.attention import Inputs, Setting, attend, right
+from kvsim.testing.subject.attention import Inputs, Setting, attend, expected_output
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.verdict.readout import read_heads, read_out
 
@@ -136,7 +136,7 @@ def test_the_independent_attention_is_the_transformers():
     generator = np.random.default_rng(5)
     for t, s, h, g, window in ((3, 7, 4, 2, None), (5, 5, 6, 1, 2), (1, 9, 3, 3, 4)):
         inputs = Inputs(*(generator.normal(size=(2, n, heads, 10)) for n, heads in ((t, h), (s, g), (s, g))))
-        expected = right(inputs, window)
+        expected = expected_output(inputs, window)
         assert np.abs(attend(LoopAttention(), inputs, window) - expected).max() <= 1e-14 * np.abs(expected).max()
 
 
