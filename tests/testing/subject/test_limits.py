@@ -1,4 +1,4 @@
-"""Time limits: what does not return is ended, in any thread, and whatever timer was there goes on."""
+"""Time limits: a call that does not return is interrupted, in any thread; a timer set before is preserved."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Processes apart: what they print, how they end, and that nothing of them stays."""
+"""Child processes: their output, their exit code, and that none of their children survives."""
 
 import sys
 import time
