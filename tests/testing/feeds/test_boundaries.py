@@ -1,5 +1,5 @@
-"""int8 caches in float32: correct ones pass on many texts, because no quantised number is on a rounding boundary; mistakes
-of the quantiser are still named."""
+"""int8 caches in float32: correct ones pass on many texts, because no quantised number is on a rounding boundary;
+mistakes of the quantiser are still named."""
 
 from functools import cache
 
