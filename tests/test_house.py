@@ -222,7 +222,7 @@ def reached_from(modules: list[str]) -> set[str]:
     return reached
 
 
-INDEPENDENT = ("independent.attending", "independent.decoder", "independent.rows")
+INDEPENDENT = ("independent.attention", "independent.decoder", "independent.rows")
 
 
 def test_the_independent_decoder_shares_nothing_with_the_model() -> None:

@@ -62,7 +62,7 @@ def show_mistake(mistake: Mistake, asked: Asked) -> str:
 
 
 def _attention(cls: Any, asked: Asked, window: int | None) -> None:
-    one = cls.bare(None)
+    one = cls.attention_only(None)
 
     def wrong(q: Any, k: Any, v: Any, window: int | None = None) -> Any:
         return attend(one, Inputs(q, k, v), window)

@@ -5,18 +5,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
-from kvsim.testing.feeds.references import Allowed, allow, coarser, refuse_all
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.feeds.references import Allowed, allow, coarser, refuse_vacuous
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import exact, format_name, rounding
-from kvsim.testing.subject.attention import Inputs, Setting, ask, attend, make_inputs, right
-from kvsim.testing.subject.calls import Problem, UnreadableError, first_blank, largest
+from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, expected_output, make_inputs
+from kvsim.testing.subject.calls import Problem, UnreadableError, equal, first_nonfinite, max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.subject.weights import check_whole
-from kvsim.testing.verdict.diagnosing import Vote, diagnose, equal
+from kvsim.testing.verdict.diagnosing import Vote, diagnose
 from kvsim.testing.verdict.failing import OracleError, ids_of, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.verdict.picture import labels
 from kvsim.testing.verdict.readout import tell_read_out
@@ -40,9 +40,9 @@ class Compared(NamedTuple):
 
 def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Compared:
     inputs = make_inputs(s, number, sizes)
-    expected = right(inputs, s.window)
+    expected = expected_output(inputs, s.window)
     try:
-        got, dtype = ask(s, inputs)
+        got, dtype = call_attention(s, inputs)
     except UnreadableError as error:
         return Compared(sizes, inputs, None, expected, s.dtype, error.problem)
     return Compared(sizes, inputs, got, expected, dtype)
@@ -53,7 +53,7 @@ def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Compared]:
     done: list[Compared] = []
     for i, pair in enumerate(sizes):
         done.append(compare(s, i, pair))
-        if (problem := done[-1].problem) is not None and problem.last:
+        if (problem := done[-1].problem) is not None and problem.fatal:
             break
         if done[-1].got is not None and done[-1].dtype != (first := done[0].dtype) and done[0].got is not None:
             mixed = Problem("attention gave {got} after it gave {before}, expected one dtype",
@@ -64,15 +64,15 @@ def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Compared]:
 
 def own_error(done: list[Compared], window: int | None, dtype: str) -> float:
     """How far the reference's own runs in `dtype` are from it."""
-    emulated = Attending()
-    emulated.keep = rounding(dtype)
+    emulated = LoopAttention()
+    emulated.round = rounding(dtype)
     worst = 0.0
     for c in done:
         runs = [attend(emulated, c.inputs, window)]
-        runs[0] = emulated.keep(runs[0])
+        runs[0] = emulated.round(runs[0])
         if dtype in ("float32", "float16"):
-            runs.append(right(c.inputs, window, dtype))
-        worst = max([worst, *(largest(run - c.expected) for run in runs)])
+            runs.append(expected_output(c.inputs, window, dtype))
+        worst = max([worst, *(max_abs(run - c.expected) for run in runs)])
     return worst
 
 
@@ -91,7 +91,7 @@ class AttentionSuspects:
 
     def _known(self, cls: type[Any], inputs: Inputs) -> Any:
         key = (cls, self.window, fingerprint(inputs))
-        return KNOWN.get(key, lambda: [attend(cls.bare(None), inputs, self.window)])[0]
+        return KNOWN.get(key, lambda: [attend(cls.attention_only(None), inputs, self.window)])[0]
 
 
 def tell_first(lang: str, c: Compared, allowed: float) -> str:
@@ -109,7 +109,7 @@ def tell_first(lang: str, c: Compared, allowed: float) -> str:
 def tell_blank(lang: str, failing: list[Compared]) -> list[str]:
     """Numbers that are not finite: no matter of rounding."""
     for c in failing:
-        if (place := first_blank(c.got)) is not None:
+        if (place := first_nonfinite(c.got)) is not None:
             return [tell(
                 lang,
                 "the result holds {value} at {place} ({queries} queries, {keys} keys), where the reference is finite: a"
@@ -126,7 +126,7 @@ def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
             compared = compare(s, 1000 + 10 * n + t, (t, n))
             if compared.fails(allowed):
                 return t, n
-            if compared.problem is not None and compared.problem.last:
+            if compared.problem is not None and compared.problem.fatal:
                 return None
     return None
 
@@ -140,20 +140,20 @@ def fail(s: Setting, done: list[Compared], allowed: Allowed, show: tuple[int, in
     """The error that says it all, and shows the sizes asked for where they fail."""
     lang, bound = language(), allowed.value
     problems = [c for c in done if c.problem is not None]
-    problem = next((c for c in problems if c.problem and c.problem.last), problems[0] if problems else None)
+    problem = next((c for c in problems if c.problem and c.problem.fatal), problems[0] if problems else None)
     lines = []
     if problem is not None and problem.problem is not None:
         what = tell(lang, problem.problem.template, **problem.problem.values)
         t, n = problem.sizes
         lines.append(tell(lang, "{what} ({queries} queries, {keys} keys)", what=what, queries=t, keys=n))
     failing = [c for c in done if c.fails(bound)]
-    if not failing or (problem is not None and problem.problem is not None and problem.problem.last):
+    if not failing or (problem is not None and problem.problem is not None and problem.problem.fatal):
         raised = {c.problem and c.problem.values.get("raised") for c in done}
         facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError}}
         return OracleError("\n".join(lines), facts)
     first = next((c for c in failing if c.sizes == show), failing[0])
     wrong = [~(np.abs(c.got - c.expected) <= bound) for c in failing]
-    worst, problem_told = largest(np.concatenate([(c.got - c.expected).ravel() for c in failing])), list(lines)
+    worst, problem_told = max_abs(np.concatenate([(c.got - c.expected).ravel() for c in failing])), list(lines)
     blank = tell_blank(lang, failing)
     lines += blank or [tell(
         lang,
@@ -224,8 +224,8 @@ def assert_attention(
     came = [c.dtype for c in done if c.got is not None]
     name = coarser(came[0], s.dtype) if came else s.dtype
     own = 0.0 if allowed is not None else own_error(done, window, name)
-    top = max(largest(c.expected) for c in done)
+    top = max(max_abs(c.expected) for c in done)
     bound = allow(name, own, top, allowed)
-    refuse_all(bound, top)
+    refuse_vacuous(bound, top)
     if any(c.problem is not None or c.fails(bound.value) for c in done):
         raise fail(s, done, bound, show)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from kvsim.checks import check_whole
 from kvsim.testing.checks.attention import assert_attention
-from kvsim.testing.subject.weights import check_whole
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from kvsim.errors import UsageError
 from kvsim.testing.bank import find_mistake
 from kvsim.testing.independent.rounding import FORMATS, format_name
-from kvsim.testing.subject.attention import numbers
+from kvsim.testing.subject.attention import read_copy
 from kvsim.testing.subject.calls import UnreadableError, call, to_host
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.verdict.failing import OracleError
@@ -61,9 +61,9 @@ def name_it(x: Any, got: Any, bits: int, axis: str, group: int, symmetric: bool,
 def read_back(quantise: Any, dequantise: Any, x: Any, array: Callable[[Any], Any] | None) -> Any:
     """The rows, quantised and read back, in float64. UnreadableError: that cannot be done."""
     given = x.copy() if array is None else call(array, x.copy())
-    before = numbers(given)
+    before = read_copy(given)
     packed = call(quantise, given)
-    if before is not None and not np.array_equal(numbers(given), before):
+    if before is not None and not np.array_equal(read_copy(given), before):
         raise UnreadableError("quantise changed its input")
     return to_host(call(dequantise, packed))[0]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.feeds.programme import chunks, feeds, text_of
+from kvsim.testing.feeds.chunking import choose_feeds, make_text, split_chunks
 from kvsim.testing.feeds.references import Reference, allow
-from kvsim.testing.subject.calls import UnreadableError, call, largest, to_host
+from kvsim.testing.subject.calls import UnreadableError, call, max_abs, to_host
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.verdict.failing import OracleError, tell_allowed
@@ -34,8 +34,8 @@ def assert_cache_rows(
     make, step, rows = (limited(function, seconds) for function in (make, step, rows))
     lang, exact, shape = language(), Reference(reference, policy), read_layout(layout)
     config, model = exact.config, exact.model()
-    for number, feed in enumerate(feeds(config, policy, 0, seed)[:3]):
-        text = text_of(feed, number, config.vocab_size, seed)
+    for number, feed in enumerate(choose_feeds(config, policy, 0, seed)[:3]):
+        text = make_text(feed, number, config.vocab_size, seed)
         cache = model.new_cache(policy)
         try:
             state = call(make)
@@ -57,8 +57,8 @@ def assert_cache_rows(
                         tell(lang, "the rows of layer {layer} have shape {got}, expected {expected}", layer=i,
                              got=list(got.shape), expected=list(shape.shape(1, s, g, d))), {"diagnosis": []},
                     )  # fmt: skip
-                own = 0.0 if allowed is not None else exact.own_error([chunks(ids, feed)], dtype)
-                bound = allow(dtype, own, largest(wanted), allowed)
+                own = 0.0 if allowed is not None else exact.own_error([split_chunks(ids, feed)], dtype)
+                bound = allow(dtype, own, max_abs(wanted), allowed)
                 difference = np.abs(shape.take(got, (1, s, g, d))[0].transpose(1, 0, 2) - wanted)
                 if not (difference <= bound.value).all():
                     raise OracleError(

@@ -1,6 +1,6 @@
-"""Logits of decoders that were run before: the same code, model, policy and texts give the same again.
+"""Memoised results of runs, such as the logits of a decoder, by code, model, policy and texts.
 
-A failed check runs every reading of every mistake of the bank. The next one on the same weights, in the same process,
+A failed check runs every reading of every mistake of the bank. The next check on the same weights in the same process
 needs most of these runs again.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-MOST_BYTES = 1 << 26  # what all logits kept take together, at most
+MOST_BYTES = 1 << 26  # of all memoised arrays together
 
 
 class KnownRuns:
-    """Arrays by what they are results of; the least recently used go first where they exceed `most_bytes`."""
+    """A least-recently-used cache of arrays, of at most `most_bytes` bytes."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes, self.nbytes = most_bytes, 0
@@ -25,7 +25,7 @@ class KnownRuns:
         self._lock = Lock()  # checks may run in threads
 
     def get(self, key: Hashable, run: Callable[[], list[Any]]) -> list[Any]:
-        """What `run()` returns, read-only arrays or None each; from before where the key is known."""
+        """The result of `run()`, read-only arrays or None; the earlier result if there is one for `key`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -33,7 +33,7 @@ class KnownRuns:
         outputs = run()
         for output in outputs:
             if output is not None:
-                output.flags.writeable = False  # another check may be given the same array
+                output.flags.writeable = False  # another check may get the same array
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = outputs
@@ -47,7 +47,7 @@ def _nbytes(outputs: list[Any]) -> int:
     return sum(output.nbytes for output in outputs if output is not None)
 
 
-KNOWN = KnownRuns()  # of this process
+KNOWN = KnownRuns()  # shared by all checks of the process
 
 
 def fingerprint(weights: Any) -> bytes:

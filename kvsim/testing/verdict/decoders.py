@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.testing.feeds.chunking import split_chunks
 from kvsim.testing.feeds.feeding import Check, Compared, smallest_failing
-from kvsim.testing.feeds.programme import chunks
-from kvsim.testing.subject.calls import Problem, UnreadableError, first_blank, largest, run_text
+from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, first_nonfinite, max_abs, run_text
 from kvsim.testing.subject.weights import Sizes
-from kvsim.testing.verdict.diagnosing import Chunks, Diagnosis, Suspects, Vote, diagnose
+from kvsim.testing.verdict.diagnosing import Diagnosis, Suspects, Vote, diagnose
 from kvsim.testing.verdict.failing import OracleError, ids_of, short, tell_allowed, tell_command, tell_diagnosis
 from kvsim.testing.verdict.layers import first_differing, see_layers
 from kvsim.testing.verdict.picture import LEGEND, draw
@@ -33,7 +33,7 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
     before, columns = run(compared.text), []
     for j in range(len(ids)):
         other = [*ids[:j], (ids[j] + 1) % vocab, *ids[j + 1 :]]
-        after = run(chunks(other, compared.feed))
+        after = run(split_chunks(other, compared.feed))
         if before is None or after is None:
             return None
         with np.errstate(invalid="ignore"):
@@ -43,7 +43,7 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
 
 def tell_dependence(lang: str, check: Check, compared: Compared) -> list[str]:
     """Who depends on whom, where that is not as it should be, and can be told: NaN does not change."""
-    if first_blank(compared.given.logits) is not None:
+    if first_nonfinite(compared.given.logits) is not None:
         return []
     vocab, allowed = check.reference.config.vocab_size, check.allowed.value
     got = dependence(lambda t: run_text(check.make, check.step, t, vocab).logits, compared, vocab, allowed)
@@ -58,9 +58,9 @@ def tell_dependence(lang: str, check: Check, compared: Compared) -> list[str]:
 def tell_unsteady(lang: str, check: Check, compared: Compared) -> list[str]:
     """That the same text gives other logits when it is fed again: no picture and no diagnosis then."""
     again = run_text(check.make, check.step, compared.text, check.reference.config.vocab_size).logits
-    if again is None or first_blank(again) is not None or first_blank(compared.given.logits) is not None:
+    if again is None or first_nonfinite(again) is not None or first_nonfinite(compared.given.logits) is not None:
         return []
-    apart = largest(again - compared.given.logits)
+    apart = max_abs(again - compared.given.logits)
     if apart <= check.allowed.value:
         return []
     return ["  " + tell(
@@ -134,7 +134,7 @@ def command_of(check: Check) -> tuple[dict[str, Any], bool]:
 def tell_blank(lang: str, check: Check) -> list[str]:
     """Numbers that are not finite."""
     for compared in check.done:
-        if compared.given.logits is not None and (place := first_blank(compared.given.logits)) is not None:
+        if compared.given.logits is not None and (place := first_nonfinite(compared.given.logits)) is not None:
             return [tell(
                 lang,
                 "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees"
@@ -156,14 +156,14 @@ def fail(check: Check, lang: str) -> OracleError:
     allowed, failing = check.allowed.value, [c for c in check.done if c.fails(check.allowed.value)]
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
     lines = [tell_problem(lang, problems[0])] if problems else []
-    if not failing or any(problem.last for problem in problems):
-        lines = [tell_problem(lang, problem) for problem in problems if problem.last] or lines
+    if not failing or any(problem.fatal for problem in problems):
+        lines = [tell_problem(lang, problem) for problem in problems if problem.fatal] or lines
         raised = {problem.values.get("raised") for problem in problems}
         facts = {"problem": lines, "diagnosis": [], "unwritten": raised == {NotImplementedError} and not any(
             c.given.logits is not None for c in check.done)}  # fmt: skip
         return OracleError("\n".join(lines), facts)
     wrong = [~(np.abs(c.given.logits - c.expected) <= allowed) for c in failing]
-    worst = largest(np.concatenate([(c.given.logits - c.expected).ravel() for c in failing]))
+    worst = max_abs(np.concatenate([(c.given.logits - c.expected).ravel() for c in failing]))
     template = (
         "logits differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max |diff| {worst}"
         " ({allowed})"

@@ -1,4 +1,4 @@
-"""Processes apart: what they print, how they end, and that nothing of them stays."""
+"""Child processes: their output, their exit code, and that none of their children survives."""
 
 import os
 import select
@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from kvsim.testing.subject.apart import KEPT, run_apart
+from kvsim.testing.subject.process import OUTPUT_LIMIT, run_process
 
 
 def run(script, seconds=300.0):
-    return run_apart([sys.executable, "-c", script], seconds)
+    return run_process([sys.executable, "-c", script], seconds)
 
 
 def test_what_it_prints_and_how_it_ends():
@@ -27,9 +27,9 @@ def test_its_time_is_limited():
 
 
 def test_what_it_prints_is_kept_to_a_limit():
-    done = run(f"import sys; sys.stdout.write('x' * {3 * KEPT} + 'end')")
+    done = run(f"import sys; sys.stdout.write('x' * {3 * OUTPUT_LIMIT} + 'end')")
     assert done.code == 0
-    assert done.out == "x" * KEPT
+    assert done.out == "x" * OUTPUT_LIMIT
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name")
