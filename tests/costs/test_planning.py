@@ -52,7 +52,7 @@ def test_what_is_missing():
 # Tokens
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     kv_heads=st.sampled_from([1, 2, 3, 6]),
     layers=st.integers(1, 40),
