@@ -9,59 +9,81 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
+    from kvsim import testing as testing
+    from kvsim.comparisons.conversation import Conversation as Conversation
+    from kvsim.comparisons.conversation_record import Turn as Turn
+    from kvsim.comparisons.policies import compare as compare
+    from kvsim.comparisons.policies_record import PolicyComparison as PolicyComparison
+    from kvsim.comparisons.trace import trace as trace
+    from kvsim.comparisons.trace_record import Trace as Trace
     from kvsim.config import Config as Config
-    from kvsim.conversation import Conversation as Conversation
-    from kvsim.conversation import Turn as Turn
-    from kvsim.costs.cost import Cost as Cost
-    from kvsim.costs.cost import cost as cost
-    from kvsim.costs.counter import Count as Count
-    from kvsim.costs.counter import count as count
+    from kvsim.costs.work.cost import Cost as Cost
+    from kvsim.costs.work.cost import cost as cost
+    from kvsim.costs.work.counter import Count as Count
+    from kvsim.costs.work.counter import count as count
     from kvsim.errors import BackendError as BackendError
     from kvsim.errors import FileError as FileError
     from kvsim.errors import KvsimError as KvsimError
     from kvsim.errors import UsageError as UsageError
-    from kvsim.generation import generate as generate
+    from kvsim.generation.generate import generate as generate
+    from kvsim.generation.runs import Run as Run
+    from kvsim.generation.runs import Step as Step
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
-    from kvsim.policy_comparison import compare as compare
-    from kvsim.policy_runs import PolicyComparison as PolicyComparison
-    from kvsim.runs import Run as Run
-    from kvsim.runs import Step as Step
-    from kvsim.traces import Trace as Trace
-    from kvsim.tracing import trace as trace
 
 _HOME = {
     "BackendError": "kvsim.errors",
     "Config": "kvsim.config",
-    "Conversation": "kvsim.conversation",
-    "Cost": "kvsim.costs.cost",
-    "Count": "kvsim.costs.counter",
+    "Conversation": "kvsim.comparisons.conversation",
+    "Cost": "kvsim.costs.work.cost",
+    "Count": "kvsim.costs.work.counter",
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
-    "PolicyComparison": "kvsim.policy_runs",
-    "Run": "kvsim.runs",
-    "Step": "kvsim.runs",
-    "Trace": "kvsim.traces",
-    "Turn": "kvsim.conversation",
+    "PolicyComparison": "kvsim.comparisons.policies_record",
+    "Run": "kvsim.generation.runs",
+    "Step": "kvsim.generation.runs",
+    "Trace": "kvsim.comparisons.trace_record",
+    "Turn": "kvsim.comparisons.conversation_record",
     "UsageError": "kvsim.errors",
-    "compare": "kvsim.policy_comparison",
-    "cost": "kvsim.costs.cost",
-    "count": "kvsim.costs.counter",
-    "generate": "kvsim.generation",
+    "compare": "kvsim.comparisons.policies",
+    "cost": "kvsim.costs.work.cost",
+    "count": "kvsim.costs.work.counter",
+    "generate": "kvsim.generation.generate",
     "load": "kvsim.loading.loader",
-    "trace": "kvsim.tracing",
+    "trace": "kvsim.comparisons.trace",
 }
+_ROOMS = (
+    "arrays",
+    "benchmark",
+    "caches",
+    "cli",
+    "comparisons",
+    "costs",
+    "counting",
+    "doctor",
+    "fast",
+    "generation",
+    "i18n",
+    "loading",
+    "schemas",
+    "testing",
+    "transformer",
+    "views",
+)
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (every name of _HOME is a string)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'kvsim' has no attribute {name!r}")
+    """A public name, or a room (`kvsim.testing`), imported when it is first used (PEP 562)."""
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _ROOMS:
+        return import_module(f"kvsim.{name}")
+    raise AttributeError(f"module 'kvsim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_ROOMS})

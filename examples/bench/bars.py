@@ -14,11 +14,11 @@ import numpy as np
 from abstraction import GPT2
 
 import kvsim
-from kvsim.benchmark.machine import describe_machine
+from kvsim.benchmark.limits import describe_machine
 from kvsim.benchmark.peers import TransformersPeer
 from kvsim.benchmark.subjects import open_subject
-from kvsim.fast_ops import count_threads
-from kvsim.sampling import Sampler
+from kvsim.fast.numpy_ops import count_threads
+from kvsim.generation.sampling import Sampler
 
 PROMPT, NEW = 16, 128
 
@@ -62,7 +62,6 @@ def bare_products(model):
 def decode_step(model, context):
     """One cached step, the same again at every call."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
-    model.prepare(cache)
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
     def run():
@@ -77,7 +76,6 @@ def decode_step(model, context):
 def uncounted_and_counted(model, context):
     """One cached step without counting, and the same with."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
-    model.prepare(cache)
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
     def uncounted():

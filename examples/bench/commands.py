@@ -15,7 +15,7 @@ from pathlib import Path
 from bars import report
 
 import kvsim
-from kvsim.benchmark.machine import describe_machine
+from kvsim.benchmark.limits import describe_machine
 from kvsim.benchmark.peers import import_transformers
 from kvsim.benchmark.subjects import open_subject
 

@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 
-from kvsim.caches.block_pool import BlockPool
+from kvsim.caches.paged.blocks import BlockPool
 
 REPEATS = 5
 

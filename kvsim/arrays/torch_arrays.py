@@ -1,4 +1,4 @@
-"""PyTorch, through array-api-compat: the processor, or whatever device torch knows ("cuda", "cuda:1", "mps")."""
+"""PyTorch, through array-api-compat, on the processor or any device of torch ("cuda", "cuda:1", "mps")."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ def _import() -> tuple[Any, Any]:
         import torch
     except ImportError as error:
         raise BackendError(
-            "the backend torch needs PyTorch: pip install 'kvsim[torch]' ({error})", error=shortened(error)
+            'the backend torch needs PyTorch: pip install ".[torch]" in a clone of kvsim ({error})',
+            error=shortened(error),
         ) from error
     try:
         import array_api_compat.torch as namespace
@@ -29,7 +30,8 @@ def _import() -> tuple[Any, Any]:
 
 
 def _find_device(torch: Any, name: str | None) -> Any:
-    """The device of that name, tried. UsageError: torch knows no such; BackendError: not on this machine."""
+    """The torch device called `name`, after a trial allocation. UsageError: unknown to torch. BackendError: not on
+    this machine."""
     try:
         device = torch.device("cpu" if name is None else name)
     except RuntimeError as error:
@@ -55,7 +57,7 @@ def open_backend(device: str | None) -> Backend:
 
     def asarray(x: Any, dtype: Any = None, device: Any = None) -> Any:
         with warnings.catch_warnings():
-            # Weights are only read; torch warns that NumPy's array could not be written to.
+            # Weights are only read, so torch's warning about a read-only NumPy array does not apply.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return namespace.asarray(x, dtype=dtype, device=device)
 

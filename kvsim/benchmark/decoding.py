@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kvsim.benchmark.machine import Clock, make_clock
-from kvsim.costs.conventions import ATTENTION
+from kvsim.benchmark.limits import Clock, make_clock
+from kvsim.costs.work.conventions import ATTENTION
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
+from kvsim.generation.sampling import Sampler
 from kvsim.model import Model
-from kvsim.sampling import Sampler
 
 
 @dataclass
@@ -93,7 +93,6 @@ def time_steps(
     sampler = Sampler()
     ids = make_ids(model, contexts[-1] + 1)
     cache = model.new_cache("dynamic")
-    model.prepare(cache)
     for context in contexts:
         point = Point(context)
         if context > cache.seen:

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 
 from kvsim.benchmark.decoding import make_ids
-from kvsim.benchmark.machine import Clock
+from kvsim.benchmark.limits import Clock
 from kvsim.blueprint import build_weights
 from kvsim.errors import BackendError, KvsimError, UsageError, shortened
 from kvsim.loading.families import get_family
 from kvsim.loading.sources import Source
 from kvsim.model import Model
+from kvsim.weights import list_arrays
 
 PEERS = ("transformers", "torch")
 
 
 def state_dict(model: Model) -> dict[str, Any]:
     """The model's arrays under their names in a checkpoint. UsageError: a family that stores several in one."""
-    family, arrays, found = get_family(model.config.family), iter(_flat(model.weights)), {}
+    distinct = {id(array): array for array in list_arrays(model.weights)}  # a tied head once
+    family, arrays, found = get_family(model.config.family), iter(distinct.values()), {}
 
     def take(name: str, shape: tuple[int, ...]) -> None:
         source: Source = family.tensor(name, model.config)
@@ -36,24 +38,6 @@ def state_dict(model: Model) -> dict[str, Any]:
 
     build_weights(model.config, take)
     return found
-
-
-def _flat(record: Any) -> list[Any]:
-    """Arrays in the order in which `build_weights` makes them; a tied head once."""
-    found: dict[int, Any] = {}
-
-    def walk(part: Any) -> None:
-        if isinstance(part, tuple):
-            for one in part:
-                walk(one)
-        elif hasattr(part, "shape"):
-            found.setdefault(id(part), part)
-        elif part is not None:
-            for one in vars(part).values():
-                walk(one)
-
-    walk(record)
-    return list(found.values())
 
 
 class TorchPeer:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from kvsim.arrays import get_backend
-from kvsim.benchmark.machine import free_memory
+from kvsim.benchmark.limits import free_memory
 from kvsim.benchmark.peers import save_random
 from kvsim.config import Config
-from kvsim.costs.catalogue import find_config, read_catalogue
-from kvsim.costs.parameters import BYTES, count_parameters
+from kvsim.costs.bytes.parameters import BYTES, count_parameters
+from kvsim.costs.public.models import find_config, read_catalogue
 from kvsim.errors import UsageError
 from kvsim.loading.config_file import make_config
 from kvsim.loading.gguf_file import GGUF

@@ -16,8 +16,8 @@ import click
 from kvsim import __version__
 from kvsim.cli.options import ENVIRONMENT, note
 from kvsim.errors import KvsimError, UsageError
-from kvsim.views.language import Say, choose_language, explain, words
-from kvsim.views.printable import printable
+from kvsim.i18n.language import Say, choose_language, explain, words
+from kvsim.i18n.printable import printable
 
 COMMANDS = {
     "bench": "kvsim.cli.bench",

@@ -9,7 +9,7 @@ import click
 from kvsim.cli.options import Bar, Number, common, known
 from kvsim.errors import UsageError
 from kvsim.files import write_beside
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def command(say: Say) -> click.Command:
@@ -51,9 +51,10 @@ def command(say: Say) -> click.Command:
         model: str, new: int | None, prompt: int, points: int, repeats: int, no_uncached: bool, peer: str | None,
         backend: str | None, device: str | None, dtype: str, as_json: bool, svg: Path | None,
     ) -> int:  # fmt: skip
-        from kvsim.benchmark import decoding, machine, peers, subjects
-        from kvsim.costs.parameters import count_parameters
-        from kvsim.views import bench as views
+        from kvsim.benchmark import decoding, peers, subjects
+        from kvsim.benchmark import limits as machine
+        from kvsim.costs.bytes.parameters import count_parameters
+        from kvsim.views.terminal import bench as views
 
         for name, value in (("--points", points), ("--repeats", repeats)):
             if value < 1:

@@ -6,7 +6,7 @@ import sys
 import click
 
 from kvsim.cli.options import common, complete_config, complete_dtype, shown, use_color
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def command(say: Say) -> click.Command:
@@ -30,13 +30,13 @@ def command(say: Say) -> click.Command:
     @shown(say, "caches")
     @common(say)
     def caches(model: str, dtype: str, as_json: bool, ascii_only: bool) -> int:
-        from kvsim.costs.policies import list_policies
+        from kvsim.costs.bytes.policies import list_policies
 
         policies = list_policies(model, dtype)
         if as_json:
             click.echo(json.dumps(policies.to_dict(), ensure_ascii=False))
         else:
-            from kvsim.views.policies import tell_policies
+            from kvsim.views.terminal.caches import tell_policies
 
             color = use_color(sys.stdout)
             click.echo(tell_policies(policies, say, ascii_only, color), color=color)

@@ -19,7 +19,7 @@ from kvsim.cli.options import (
     use_color,
 )
 from kvsim.errors import UsageError, shortened
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 EXAMPLES = (
     '\n\n\b\n  kvsim chat "什么是KV缓存？" "床前明月光，" --edit "2:白日依山尽，"'
@@ -39,7 +39,7 @@ def _branch(option: str, value: str) -> tuple[int, str]:
 
 def _turns(texts: tuple[str, ...], file: str | None) -> list[str]:
     """The texts given, those of the file, or ours."""
-    from kvsim.chats import DEFAULT, read_turns
+    from kvsim.comparisons.chat_script import DEFAULT, read_turns
 
     if texts and file is not None:
         raise UsageError("give the turns once: as TEXT …, or with --turns FILE")
@@ -104,7 +104,7 @@ def command(say: Say) -> click.Command:
         forked, edited = [_branch("--fork", v) for v in forks], [_branch("--edit", v) for v in edits]
         said = _turns(texts, turns)
 
-        from kvsim.chats import run_chat
+        from kvsim.comparisons.chat_script import run_chat
         from kvsim.loading.loader import load
 
         loaded = load(model, backend=backend, device=device, dtype=dtype)
@@ -116,7 +116,7 @@ def command(say: Say) -> click.Command:
         if as_json:
             click.echo(result.to_json())
         else:
-            from kvsim.views.chats import tell_chat
+            from kvsim.views.terminal.chat import tell_chat
 
             color = use_color(sys.stdout)
             click.echo(tell_chat(result, say, ascii_only, color), color=color)

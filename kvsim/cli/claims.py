@@ -5,7 +5,7 @@ import json
 import click
 
 from kvsim.cli.options import common
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def command(say: Say) -> click.Command:
@@ -25,13 +25,13 @@ def command(say: Say) -> click.Command:
     )
     @common(say)
     def claims(as_json: bool) -> int:
-        from kvsim.costs.claims import list_claims, to_dict
+        from kvsim.costs.claims.claim import list_claims, to_dict
 
         found = list_claims()
         if as_json:
             click.echo(json.dumps(to_dict(found), ensure_ascii=False, allow_nan=False))
         else:
-            from kvsim.views.claims import tell_claims
+            from kvsim.views.terminal.claims import tell_claims
 
             click.echo(tell_claims(found, say))
         return 0

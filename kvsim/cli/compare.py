@@ -18,7 +18,7 @@ from kvsim.cli.options import (
     use_color,
 )
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 EXAMPLES = (
     '\n\n\b\n  kvsim compare "床前明月光，疑是地上霜。" --cache window:4 --cache none'
@@ -78,7 +78,7 @@ def command(say: Say) -> click.Command:
         prompt = _read(text, file)
         check_text(prompt)
 
-        from kvsim.policy_comparison import compare as run_compare
+        from kvsim.comparisons.policies import compare as run_compare
 
         with Bar(say("steps")) as bar:
             result = run_compare(
@@ -89,7 +89,7 @@ def command(say: Say) -> click.Command:
         if as_json:
             click.echo(result.to_json())
         else:
-            from kvsim.views.comparisons import tell_comparison
+            from kvsim.views.terminal.policies import tell_comparison
 
             color = use_color(sys.stdout)
             click.echo(tell_comparison(result, say, ascii_only, color), color=color)

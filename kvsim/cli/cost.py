@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from kvsim.cli.options import Number, common, known, note, note_assumed, one_of, use_color
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 EXAMPLES = (
     "\n\n\b\n  kvsim cost llama-2-7b-hf --prompt 4096 --new 128 --device a10"
@@ -20,14 +20,14 @@ EXAMPLES = (
 
 def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The catalogue's names, folders and files."""
-    from kvsim.costs.catalogue import read_catalogue
+    from kvsim.costs.public.models import read_catalogue
 
     names = [CompletionItem(name) for name in read_catalogue() if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="file")]
 
 
 def _complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from kvsim.costs.devices import read_devices
+    from kvsim.costs.public.devices import read_devices
 
     return [CompletionItem(name) for name in read_devices() if name.startswith(incomplete)]
 
@@ -94,11 +94,11 @@ def command(say: Say) -> click.Command:
         overhead: float | None, latent: str | None, source: int | None, plot: bool, svg: Path | None, as_json: bool,
         ascii_only: bool, verbose: bool,
     ) -> int:  # fmt: skip
-        from kvsim.costs.conventions import CONVENTIONS
-        from kvsim.costs.cost import cost as find_cost
-        from kvsim.costs.devices import find_device
-        from kvsim.costs.growth import grow
-        from kvsim.costs.roofline import Limits
+        from kvsim.costs.public.devices import find_device
+        from kvsim.costs.work.by_context import grow
+        from kvsim.costs.work.conventions import CONVENTIONS
+        from kvsim.costs.work.cost import cost as find_cost
+        from kvsim.costs.work.roofline import Limits
         from kvsim.files import write_beside
 
         if verbose:
@@ -124,15 +124,15 @@ def command(say: Say) -> click.Command:
             note(told.format(asked=f"{found.count.source:,}", context=f"{encoder.max_context:,}"))
         growth = grow(found, conventions[-1]) if plot or svg is not None else None
         if as_json:
-            from kvsim.views.cost_json import to_dict, to_json
+            from kvsim.views.json.cost import to_dict, to_json
 
             click.echo(to_json(to_dict(found, conventions, asked, limits, growth)))
         else:
-            from kvsim.views.cost import tell_cost
+            from kvsim.views.terminal.cost import tell_cost
 
             click.echo(tell_cost(found, conventions, asked, limits, say, ascii_only, use_color(sys.stdout)))
         if growth is not None:
-            from kvsim.views.cost_plot import to_bars, to_svg
+            from kvsim.views.charts import to_bars, to_svg
 
             if plot and not as_json:
                 click.echo(to_bars(growth, conventions[-1], say, ascii_only))

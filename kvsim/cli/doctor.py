@@ -6,16 +6,16 @@ import click
 
 from kvsim.cli.options import ENVIRONMENT, common
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def _report(say: Say, device: str | None) -> int:
     """Every small model on the GPU against NumPy, one line each as it comes."""
     from kvsim.arrays import get_backend
     from kvsim.arrays.cupy_arrays import describe
-    from kvsim.comparison import compare_all
-    from kvsim.diagnosis import find_versions
-    from kvsim.views.health import tell_comparison, tell_heading
+    from kvsim.doctor.against_numpy import compare_all
+    from kvsim.doctor.health import find_versions
+    from kvsim.views.terminal.health import tell_comparison, tell_heading
 
     backend = get_backend("cupy", device)
     facts = {name: found for name, found in find_versions().items() if found}
@@ -47,8 +47,8 @@ def command(say: Say) -> click.Command:
         if device is not None:
             raise UsageError("--device goes with --gpu")
 
-        from kvsim.diagnosis import examine
-        from kvsim.views.health import tell_health
+        from kvsim.doctor.health import examine
+        from kvsim.views.terminal.health import tell_health
 
         health = examine(ENVIRONMENT.get("stdout", sys.stdout.encoding if sys.stdout else "?"))
         click.echo(tell_health(health, say))

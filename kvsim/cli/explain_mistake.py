@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvsim.cli.options import Number, common, json_option
-from kvsim.views.language import Say, language_of
+from kvsim.i18n.language import Say, language_of
 
 
 def complete_mistake(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -44,8 +44,8 @@ def command(say: Say) -> click.Command:
 
         from kvsim.testing.bank import BANK, find_mistake
         from kvsim.testing.explaining import Asked, show_mistake
-        from kvsim.views.oracle import tell_bank, tell_mistake
-        from kvsim.views.oracle_json import explain_dict, to_json
+        from kvsim.views.json.oracle import explain_dict, to_json
+        from kvsim.views.terminal.oracle import tell_bank, tell_mistake
 
         language = language_of(say)
         if mistake is None:

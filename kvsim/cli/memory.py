@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from kvsim.cli.options import Number, common, known, note, note_assumed, use_color
 from kvsim.errors import UsageError, shortened
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 CONTEXTS = (4_096, 32_768, 131_072)  # up to the model's own, which is shown too
 UNBOUNDED = 2**31 - 1  # a model without a context of its own
@@ -16,7 +16,7 @@ UNBOUNDED = 2**31 - 1  # a model without a context of its own
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Public models' names, and files."""
-    from kvsim.costs.catalogue import read_catalogue
+    from kvsim.costs.public.models import read_catalogue
 
     names = [CompletionItem(name) for name in read_catalogue() if name.startswith(incomplete)]
     return [*names, CompletionItem(incomplete, type="file")]
@@ -78,8 +78,8 @@ def command(say: Say) -> click.Command:
         model: str, contexts: tuple[str, ...], batch: int, dtype: str, cache_dtype: str | None, block: int,
         source: int | None, as_json: bool, ascii_only: bool, verbose: bool,
     ) -> int:  # fmt: skip
-        from kvsim.costs.catalogue import find_config, read_catalogue
-        from kvsim.costs.memory import measure_memory
+        from kvsim.costs.bytes.memory import measure_memory
+        from kvsim.costs.public.models import find_config, read_catalogue
 
         asked = read_contexts(contexts)
         if verbose:
@@ -96,7 +96,7 @@ def command(say: Say) -> click.Command:
                         context=f"{context:,}", longest=f"{config.max_context:,}"
                     )
                 )
-        from kvsim.views.memory import tell_memory, to_json
+        from kvsim.views.terminal.memory import tell_memory, to_json
 
         if as_json:
             click.echo(to_json(measured))

@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from kvsim.errors import UsageError, shortened
-from kvsim.views.language import LANGUAGES, Say
-from kvsim.views.printable import printable
+from kvsim.i18n.language import LANGUAGES, Say
+from kvsim.i18n.printable import printable
 
 Decorated = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The same and every public model's name: what needs no weights."""
-    from kvsim.costs.catalogue import read_catalogue
+    from kvsim.costs.public.models import read_catalogue
 
     names = [CompletionItem(name) for name in read_catalogue() if name.startswith(incomplete)]
     return [*names, *complete_model(ctx, param, incomplete)]
@@ -50,9 +50,9 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """An example of every policy."""
-    from kvsim.caches import EXAMPLES
+    from kvsim.caches.specs import list_examples
 
-    return [CompletionItem(spec) for spec in EXAMPLES if spec.startswith(incomplete)]
+    return [CompletionItem(spec) for spec in list_examples() if spec.startswith(incomplete)]
 
 
 complete_dtype = known("float32", "float64", "float16", "bfloat16")
@@ -193,7 +193,7 @@ class Bar:
 
 def note_assumed(say: Say, model: str) -> None:
     """On stderr: the fields that the model's config.json leaves out, and what stands in for each (-v)."""
-    from kvsim.costs.catalogue import find_assumed
+    from kvsim.costs.public.models import find_assumed
 
     told = ", ".join(f"{field} = {shortened(value)}" for field, value in find_assumed(model).items())
     note(say("note: left out of the config.json of {model}, and taken: {fields}").format(

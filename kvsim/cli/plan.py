@@ -11,17 +11,17 @@ from click.shell_completion import CompletionItem
 from kvsim.cli.memory import complete_name, read_contexts
 from kvsim.cli.options import Bar, Number, common, known, note, note_assumed, shown, use_color
 from kvsim.errors import KvsimError, UsageError
-from kvsim.views.language import Say, explain
+from kvsim.i18n.language import Say, explain
 
 if TYPE_CHECKING:
-    from kvsim.costs.sweep import Grid, Row
+    from kvsim.costs.plans.sweep import Grid, Row
 
 FROM_OPTIONS = "-"  # what --sweep without a file means
 
 
 def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Public devices' names."""
-    from kvsim.costs.devices import read_devices
+    from kvsim.costs.public.devices import read_devices
 
     return [CompletionItem(name) for name in read_devices() if name.startswith(incomplete)]
 
@@ -43,9 +43,9 @@ def needed(name: str, values: Sequence[Any]) -> Sequence[Any]:
 
 def run_plan(asked: dict[str, Any], as_json: bool, ascii_only: bool, say: Say) -> int:
     """One plan on stdout."""
-    from kvsim.costs.planning import plan
-    from kvsim.costs.remedies import find_remedies
-    from kvsim.views.plan import tell_plan, to_json
+    from kvsim.costs.plans.planning import plan
+    from kvsim.costs.plans.remedies import find_remedies
+    from kvsim.views.terminal.plan import tell_plan, to_json
 
     model = one("MODEL", needed("MODEL", asked["models"]), None)
     contexts = read_contexts(tuple(needed("--context", asked["contexts"])))
@@ -70,7 +70,7 @@ def run_plan(asked: dict[str, Any], as_json: bool, ascii_only: bool, say: Say) -
 
 def find_grid(asked: dict[str, Any]) -> "Grid":
     """The grid of the file, or of the options."""
-    from kvsim.costs.sweep import make_grid, read_grid
+    from kvsim.costs.plans.sweep import make_grid, read_grid
 
     given = [name for name, values in asked.items() if values and name not in ("batches", "sweep")]
     if asked["sweep"] != FROM_OPTIONS:
@@ -87,7 +87,7 @@ def find_grid(asked: dict[str, Any]) -> "Grid":
 
 def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], KvsimError | None]":
     """The rows, and what ended them too early."""
-    from kvsim.costs.sweep import run_sweep
+    from kvsim.costs.plans.sweep import run_sweep
 
     rows: list[Row] = []
     try:
@@ -105,7 +105,7 @@ def run_grid(
 ) -> int:
     """A sweep on stdout, or in a file. Where it ends too early, the rows until then are kept and called that."""
     from kvsim.files import write_beside
-    from kvsim.views.sweep import tell_sweep, to_csv, to_json
+    from kvsim.views.terminal.sweep import tell_sweep, to_csv, to_json
 
     grid = find_grid(asked)
     rows, error = gather(grid, scheduler, say)

@@ -4,7 +4,7 @@ import click
 
 from kvsim.cli.options import Bar, Number, common, json_option, known
 from kvsim.errors import UsageError
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def command(say: Say) -> click.Command:
@@ -30,8 +30,8 @@ def command(say: Say) -> click.Command:
         dtype: str, context: int, layers: int, heads: int, kv_heads: int, d_head: int, seed: int, as_json: bool,
     ) -> int:  # fmt: skip
         from kvsim.testing.tolerances import measure_tolerance
-        from kvsim.views.oracle import tell_tolerance
-        from kvsim.views.oracle_json import to_json, tolerance_dict
+        from kvsim.views.json.oracle import to_json, tolerance_dict
+        from kvsim.views.terminal.oracle import tell_tolerance
 
         if context < 1 or seed < 0:
             raise UsageError(

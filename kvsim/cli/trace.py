@@ -20,10 +20,10 @@ from kvsim.cli.options import (
 )
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
-    from kvsim.traces import Trace
+    from kvsim.comparisons.trace_record import Trace
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 EXAMPLES = (
@@ -158,7 +158,7 @@ def command(say: Say) -> click.Command:
         if as_json and (show is not None or step is not None):
             raise UsageError("--json holds everything: leave out --show and --step")
 
-        from kvsim.tracing import trace as run_trace
+        from kvsim.comparisons.trace import trace as run_trace
 
         with Bar(say("steps"), check=lambda total: _check_step(step, total)) as bar:
             result = run_trace(
@@ -192,14 +192,14 @@ def _tell(
 
     def tell(show: str) -> str:
         if show == "table":
-            from kvsim.views.terminal import tell_table
+            from kvsim.views.terminal.trace import tell_table
 
             return tell_table(result, say, count, rows, ascii_only, color, explained)
         if show == "cells":
-            from kvsim.views.cells import tell_cells
+            from kvsim.views.terminal.cells import tell_cells
 
             return tell_cells(result, say, step, ascii_only, color)
-        from kvsim.views import tables
+        from kvsim.views.terminal import trace_tables as tables
 
         if show == "shapes":
             return tables.tell_shapes(result, say, step, ascii_only, color)

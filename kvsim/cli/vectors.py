@@ -3,7 +3,7 @@
 import click
 
 from kvsim.cli.options import common
-from kvsim.views.language import Say
+from kvsim.i18n.language import Say
 
 
 def command(say: Say) -> click.Command:

@@ -6,8 +6,8 @@ import click
 
 from kvsim.cli.options import Number, common, json_option, note
 from kvsim.errors import UsageError
-from kvsim.views.language import Say, language_of
-from kvsim.views.printable import printable
+from kvsim.i18n.language import Say, language_of
+from kvsim.i18n.printable import printable
 
 
 def command(say: Say) -> click.Command:
@@ -28,7 +28,7 @@ def command(say: Say) -> click.Command:
     def verify(target: str, seed: int, seconds: float, as_json: bool) -> int:
         from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
         from kvsim.testing.verifying import verify as check
-        from kvsim.views.oracle_json import to_json, verify_dict
+        from kvsim.views.json.oracle import to_json, verify_dict
 
         if seed < 0 or not seconds > 0:
             raise UsageError(

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kvsim.config import Config
-from kvsim.costs.catalogue import FILE as CATALOGUE
-from kvsim.costs.catalogue import read_catalogue
-from kvsim.costs.counter import Counted, count
-from kvsim.costs.forms import one_of_each
-from kvsim.costs.memory import measure_memory
-from kvsim.costs.parameters import BYTES, measure_parameters
+from kvsim.costs.bytes.memory import measure_memory
+from kvsim.costs.bytes.parameters import BYTES, measure_parameters
+from kvsim.costs.public.models import FILE as CATALOGUE
+from kvsim.costs.public.models import read_catalogue
+from kvsim.costs.work.counter import Counted, count
+from kvsim.costs.work.forms import one_of_each
 from kvsim.counting.events import PROJECTIONS, SCORES
 from kvsim.loading.config_file import LATENT_FORMS, choose_latent, make_config
 from kvsim.loading.facts import Facts

@@ -4,18 +4,18 @@
 """
 
 from kvsim.testing.attention import attention as attention
-from kvsim.testing.attention_check import assert_attention as assert_attention
-from kvsim.testing.catalogue import Case as Case
-from kvsim.testing.catalogue import cases as cases
-from kvsim.testing.costs import assert_cost as assert_cost
-from kvsim.testing.failing import OracleError as OracleError
-from kvsim.testing.model_weights import ModelWeights as ModelWeights
-from kvsim.testing.model_weights import make_weights as weights
-from kvsim.testing.quantisers import assert_quantiser as assert_quantiser
-from kvsim.testing.raw_rows import assert_cache_rows as assert_cache_rows
-from kvsim.testing.splitting import assert_close_to as assert_close_to
-from kvsim.testing.splitting import assert_policy as assert_policy
-from kvsim.testing.splitting import assert_split_invariant as assert_split_invariant
+from kvsim.testing.checks.attention import assert_attention as assert_attention
+from kvsim.testing.checks.cases import Case as Case
+from kvsim.testing.checks.cases import cases as cases
+from kvsim.testing.checks.costs import assert_cost as assert_cost
+from kvsim.testing.checks.decoders import assert_close_to as assert_close_to
+from kvsim.testing.checks.decoders import assert_policy as assert_policy
+from kvsim.testing.checks.decoders import assert_split_invariant as assert_split_invariant
+from kvsim.testing.checks.quantisers import assert_quantiser as assert_quantiser
+from kvsim.testing.checks.rows import assert_cache_rows as assert_cache_rows
+from kvsim.testing.subject.weights import ModelWeights as ModelWeights
+from kvsim.testing.subject.weights import make_weights as weights
+from kvsim.testing.verdict.failing import OracleError as OracleError
 
 __all__ = [
     "Case",

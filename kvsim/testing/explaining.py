@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from kvsim.errors import UsageError
-from kvsim.testing.attention_calls import Inputs, attend
-from kvsim.testing.attention_check import assert_attention
 from kvsim.testing.bank import Mistake
-from kvsim.testing.failing import OracleError
-from kvsim.testing.model_weights import make_weights
-from kvsim.testing.splitting import assert_policy
+from kvsim.testing.checks.attention import assert_attention
+from kvsim.testing.checks.decoders import assert_policy
+from kvsim.testing.subject.attention import Inputs, attend
+from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.verdict.failing import OracleError
 
 
 @dataclass(frozen=True)

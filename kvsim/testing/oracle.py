@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kvsim.testing.attention import attention
-from kvsim.testing.attention_check import assert_attention
-from kvsim.testing.costs import assert_cost
-from kvsim.testing.failing import OracleError
-from kvsim.testing.model_weights import ModelWeights, make_weights
-from kvsim.testing.quantisers import assert_quantiser
-from kvsim.testing.raw_rows import assert_cache_rows
-from kvsim.testing.splitting import assert_close_to, assert_policy, assert_split_invariant
+from kvsim.testing.checks.attention import assert_attention
+from kvsim.testing.checks.costs import assert_cost
+from kvsim.testing.checks.decoders import assert_close_to, assert_policy, assert_split_invariant
+from kvsim.testing.checks.quantisers import assert_quantiser
+from kvsim.testing.checks.rows import assert_cache_rows
+from kvsim.testing.subject.weights import ModelWeights, make_weights
+from kvsim.testing.verdict.failing import OracleError
 
 
 class Oracle:

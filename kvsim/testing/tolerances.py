@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.decoder import Decoder
-from kvsim.testing.foreign import largest
-from kvsim.testing.model_weights import Sizes, make_weights
-from kvsim.testing.programme import chunks, pieces
-from kvsim.testing.references import Allowed, Reference, allow, changed
-from kvsim.testing.rounding import format_name, rounding
+from kvsim.testing.feeds.programme import chunks, pieces
+from kvsim.testing.feeds.references import Allowed, Reference, allow
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.rounding import format_name, rounding
+from kvsim.testing.subject.calls import largest
+from kvsim.testing.subject.weights import Sizes, make_weights
+from kvsim.weights import map_arrays
 
 CHUNK = 64
 
@@ -41,7 +42,7 @@ def measure_tolerance(
     text = chunks(ids, pieces(context, CHUNK))
     right = reference.run(text)
     keep = rounding(name)
-    decoder, rows = Decoder(reference.config, changed(reference.weights, keep), "dynamic", keep), []
+    decoder, rows = Decoder(reference.config, map_arrays(reference.weights, keep), "dynamic", keep), []
     for number, chunk in enumerate(text, start=1):
         with np.errstate(all="ignore"):
             rows.append(decoder.forward(chunk))

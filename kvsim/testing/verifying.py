@@ -22,16 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.errors import FileError, UsageError
-from kvsim.testing.apart import run_apart
-from kvsim.testing.attention_check import assert_attention
-from kvsim.testing.decoder import POLICIES, Decoder
-from kvsim.testing.failing import OracleError
-from kvsim.testing.foreign import UnreadableError, call, to_host, told
-from kvsim.testing.model_weights import ModelWeights, make_weights
-from kvsim.testing.quantisers import assert_quantiser
-from kvsim.testing.rows import Rows
-from kvsim.testing.sentences import language, tell
-from kvsim.testing.splitting import assert_split_invariant
+from kvsim.testing.checks.attention import assert_attention
+from kvsim.testing.checks.decoders import assert_split_invariant
+from kvsim.testing.checks.quantisers import assert_quantiser
+from kvsim.testing.independent.decoder import POLICIES, Decoder
+from kvsim.testing.independent.rows import Rows
+from kvsim.testing.subject.apart import run_apart
+from kvsim.testing.subject.calls import UnreadableError, call, to_host, told
+from kvsim.testing.subject.weights import ModelWeights, make_weights
+from kvsim.testing.verdict.failing import OracleError
+from kvsim.testing.verdict.sentences import language, tell
 
 ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantiser"
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"

@@ -1,7 +1,7 @@
 """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434), in three forms with the same logits.
 
-Every key is made of a latent of L numbers, which is all that needs to be cached, beside one rotary key
-that all heads share. With B elements of a key without position, P rotary ones and K of a value:
+Keys and values are computed from a latent of L numbers; only the latent and one rotary key shared by all heads need to
+be cached. With B elements of a key without position, P rotary ones and K of a value:
 
     reexpanded       caches latents and expands all of them again at every step (what transformers does)
     cached_expanded  expands new rows once and caches keys and values like any other model
@@ -13,13 +13,13 @@ from kvsim.arrays import Array
 from kvsim.config import Config, Latent, LayerKind
 from kvsim.ops import Ops
 from kvsim.spans import View, narrower
-from kvsim.transformer.attention import Sequence, attend, in_blocks, merge_heads
+from kvsim.transformer.attention import Sequence, attend, merge_heads
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import LatentAttention
 
 
 def make_queries(ops: Ops, config: Config, latent: Latent, w: LatentAttention, x_TD: Array) -> Array:
-    """Queries of every head, without position and rotary part one after the other: [H, T, B + P]."""
+    """Queries of every head, the part without position first, then the rotary part: [H, T, B + P]."""
     xp = ops.xp
     if w.query_down is not None and w.query_norm is not None:
         x_TD = ops.norm("rms", ops.linear("query_down", x_TD, w.query_down), w.query_norm, latent.norm_eps)
@@ -29,7 +29,7 @@ def make_queries(ops: Ops, config: Config, latent: Latent, w: LatentAttention, x
 
 
 def expand(ops: Ops, config: Config, latent: Latent, w: LatentAttention, latents: Array) -> tuple[Array, Array]:
-    """Latents [S, L] to keys without position [H, S, B] and values [H, S, K]."""
+    """Latents [S, L] expanded to keys without position [H, S, B] and values [H, S, K]."""
     xp = ops.xp
     flat = ops.linear("expand", latents, w.expand)
     both = xp.reshape(flat, (latents.shape[0], config.n_heads, latent.d_nope + latent.d_value))
@@ -38,7 +38,7 @@ def expand(ops: Ops, config: Config, latent: Latent, w: LatentAttention, latents
 
 
 def whole_keys(ops: Ops, nope: Array, rope: Array) -> Array:
-    """Each head's own part [H, S, B] and the shared rotary part [1, S, P] side by side."""
+    """Each head's part [H, S, B] concatenated with the shared rotary part [1, S, P]: [H, S, B + P]."""
     shared = ops.xp.broadcast_to(rope, (nope.shape[0], *rope.shape[1:]))
     return ops.xp.concat([nope, shared], axis=-1)
 
@@ -67,7 +67,7 @@ def latent_attention(
     ops: Ops, config: Config, kind: LayerKind, w: LatentAttention, x_TD: Array, sequences: list[Sequence], layer: int,
     positions: Positions,
 ) -> Array:  # fmt: skip
-    """[T, D] to [T, D], as `config.latent.form` says."""
+    """[T, D] to [T, D], in the form `config.latent.form`."""
     xp, latent = ops.xp, config.latent
     assert latent is not None
     scale = (latent.d_nope + latent.d_rope) ** -0.5 if kind.scale is None else kind.scale
@@ -81,24 +81,23 @@ def latent_attention(
         if latent.form == "cached_expanded":
             nope, values = expand(ops, config, latent, w, new)
             encode = _encode_last(positions, kind, latent)
-            view = s.layers[layer].update(whole_keys(ops, nope, new_rotary), values, s.pos, encode)
+            views = s.layers[layer].update(whole_keys(ops, nope, new_rotary), values, s.pos, encode)
         else:
             encode = positions.encoder_of_values(kind.rope)
-            view = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
-        window = narrower(kind.window, view.window)
-        for rows, part in in_blocks(view, window, None):
-            mask = positions.mask(part.query_pos, part.key_pos, window)
-            q_here = q[:, s.rows, :] if rows is None else q[:, s.rows, :][:, rows, :]
-            turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], part.query_pos)
+            views = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
+        for view in views:
+            mask = positions.mask(view.query_pos, view.key_pos, narrower(kind.window, view.window))
+            q_here = q[:, s.rows, :][:, view.queries, :]
+            turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], view.query_pos)
             here = xp.concat([q_here[..., : latent.d_nope], turned], axis=-1)
             if latent.form == "absorbed":
-                contexts.append(attend_absorbed(ops, config, latent, w, here, part, mask, scale))
+                contexts.append(attend_absorbed(ops, config, latent, w, here, view, mask, scale))
             elif latent.form == "reexpanded":
-                nope, values = expand(ops, config, latent, w, part.keys[0, ...])
-                expanded = part._replace(keys=whole_keys(ops, nope, part.values), values=values)
+                nope, values = expand(ops, config, latent, w, view.keys[0, ...])
+                expanded = view._replace(keys=whole_keys(ops, nope, view.values), values=values)
                 contexts.append(attend_expanded(ops, here, expanded, mask, scale))
             else:
-                contexts.append(attend_expanded(ops, here, part, mask, scale))
+                contexts.append(attend_expanded(ops, here, view, mask, scale))
     context_T_HK = contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from kvsim.arrays import Backend, get_backend
 from kvsim.arrays.contract import narrow
-from kvsim.comparison import ALLOWED, compare, feed, make, reference
 from kvsim.counting.events import MatMul
+from kvsim.doctor.against_numpy import ALLOWED, compare, feed, make, reference
 from kvsim.loading.small_models import read_small_models
 
 ZOO = read_small_models()

@@ -11,11 +11,11 @@ import pytest
 import kvsim
 from kvsim.arrays import contract, get_backend, meta
 from kvsim.cli import run as command
-from kvsim.comparison import ALLOWED, IDS, compare, feed, make, reference
+from kvsim.doctor.against_numpy import ALLOWED, IDS, compare, feed, make, reference
 from kvsim.errors import BackendError, UsageError
+from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from kvsim.sampling import Sampler
 from tests.arrays.runs import ZOO, backend_of, open_strict, together
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, make_model
 

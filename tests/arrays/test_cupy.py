@@ -14,9 +14,9 @@ import pytest
 
 from kvsim.arrays import cupy_arrays, get_backend
 from kvsim.cli import run as command
-from kvsim.comparison import ALLOWED, IDS, compare, make, source_of
+from kvsim.doctor.against_numpy import ALLOWED, IDS, compare, make, source_of
 from kvsim.errors import BackendError, UsageError
-from kvsim.sampling import Sampler
+from kvsim.generation.sampling import Sampler
 from tests.arrays.runs import ZOO
 
 on_host = pytest.mark.cupy
@@ -270,7 +270,7 @@ def test_float16_calls_cublas_as_its_manual_says(monkeypatch):
 
 @on_host
 def test_the_report_for_a_machine_with_a_gpu(capsys, monkeypatch):
-    from kvsim import comparison
+    from kvsim.doctor import against_numpy as comparison
 
     few = {name: ZOO[name] for name in ("gpt2", "llama")}
     monkeypatch.setattr(comparison, "read_small_models", lambda: few)

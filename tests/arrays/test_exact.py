@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.arrays import exact
 from kvsim.cli import run as command
-from kvsim.comparison import IDS, make, source_of
+from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.transformer.rotary import depends_on_length

@@ -11,14 +11,15 @@ import pytest
 
 import kvsim
 from kvsim.arrays.host import matmul
-from kvsim.benchmark import decoding, machine, peers, subjects
+from kvsim.benchmark import decoding, peers, subjects
+from kvsim.benchmark import limits as machine
 from kvsim.benchmark.decoding import Point, choose_contexts, interpolate, totals
 from kvsim.cli import run
 from kvsim.errors import KvsimError, UsageError
 from kvsim.loading.places import BUNDLED
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from kvsim.views.bench import to_svg
+from kvsim.views.terminal.bench import to_svg
 from tests.models import PRIMES, demo
 
 
@@ -193,7 +194,7 @@ def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch):
 @pytest.mark.dev
 def test_random_weights_of_a_public_shape_reach_the_peer(monkeypatch, tmp_path):
     """A small stand-in for gpt2, whose checkpoint stores query, key and value as one."""
-    from kvsim.costs.catalogue import read_catalogue
+    from kvsim.costs.public.models import read_catalogue
 
     small = {**read_catalogue()["gpt2"]["config"], "n_embd": 24, "n_head": 3, "n_layer": 2, "vocab_size": 97}
     monkeypatch.setitem(read_catalogue(), "tiny", {"config": small, "source": "https://"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from kvsim.comparison import IDS, make, source_of
+from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import FileError, UsageError
 from tests.arrays.runs import ZOO
 from tests.models import PRIMES, make_model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kvsim.caches.base import LayerCache
-from kvsim.comparison import IDS
+from kvsim.doctor.against_numpy import IDS
 from tests.models import PRIMES, make_model
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import kvsim
 from kvsim.cli import COMMANDS, run
-from kvsim.cli.schema import SCHEMAS
+from kvsim.schemas import VERSIONS
 
 COMMAND = [sys.executable, "-m", "kvsim"]
 
@@ -86,7 +86,7 @@ def test_colour_follows_the_environment():
     assert b"\x1b[" not in kv("trace", "中", "--show", "cells", FORCE_COLOR="1", NO_COLOR="1").stdout
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_schema_is_printed(name, capsys):
     assert run(["schema", name]) == 0
     assert json.loads(capsys.readouterr().out)["$id"] == f"kvsim.{name}/1"
@@ -131,7 +131,7 @@ def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
     import kvsim.loading.places
     from kvsim.ops import Ops
 
-    def wrong(self, kind, a, b, admitted=None, parts=()):
+    def wrong(self, kind, a, b, admitted=None):
         return self.xp.matmul(a, b) + 1.0
 
     with monkeypatch.context() as patch:

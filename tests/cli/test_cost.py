@@ -11,11 +11,11 @@ import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.costs.cost import cost
-from kvsim.costs.growth import choose_contexts, grow
-from kvsim.costs.roofline import Limits
-from kvsim.views.cost_plot import WIDTH, to_bars
-from kvsim.views.language import words
+from kvsim.costs.work.by_context import choose_contexts, grow
+from kvsim.costs.work.cost import cost
+from kvsim.costs.work.roofline import Limits
+from kvsim.i18n.language import words
+from kvsim.views.charts import WIDTH, to_bars
 from tests.test_house import loaded_by
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "cost-1.json").read_text(encoding="utf-8"))
@@ -215,7 +215,7 @@ def test_it_loads_no_array_library():
 
 
 def test_a_config_json_will_do(tmp_path, capsys):
-    from kvsim.costs.catalogue import read_catalogue
+    from kvsim.costs.public.models import read_catalogue
 
     (tmp_path / "config.json").write_text(json.dumps(read_catalogue()["gpt2"]["config"]))
     mine, _ = told(capsys, "cost", str(tmp_path))

@@ -58,7 +58,7 @@ def check(argv, code, said, capsys):
         (["memory", "gpt2", "--context", "0"], 2, "context must be a whole number of at least 1, got 0"),
         (["memory", "gpt2", "--context", "10,,20"], 2, "--context takes whole numbers"),
         (["memory", "gpt2", "--context", "1" + 19 * "0"], 2, "--context takes whole numbers"),
-        (["memory", "gpt2", "--context", "9" * 19], 2, "counts go up to 1000000000000000000"),
+        (["memory", "gpt2", "--context", "9" * 19], 2, "must be at most 1000000000000000000"),
         (["memory", "gpt2", "--batch", "-4"], 2, "batch must be a whole number of at least 1, got -4"),
         (["memory", "gpt2", "--block", "0"], 2, "block must be a whole number of at least 1, got 0"),
         (["memory", "gpt2", "--dtype", "int8"], 2, "unknown dtype 'int8': use one of float64"),
@@ -237,7 +237,7 @@ def test_overflow_is_said_once(tmp_path, recwarn, capsys):
 
 
 def test_a_step_that_will_not_be_is_refused_first(monkeypatch, capsys):
-    from kvsim import tracing
+    from kvsim.comparisons import trace as tracing
 
     steps = []
     monkeypatch.setattr(tracing, "TraceStep", lambda *fields: steps.append(fields))
@@ -254,8 +254,8 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_failed_check_is_exit_1(monkeypatch, capsys):
-    from kvsim.caches import POLICIES
-    from tests.test_tracing import Forgetful
+    from kvsim.caches.specs import POLICIES
+    from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)
     assert run(["trace", "中华人民", "--lang", "en"]) == 1
@@ -277,7 +277,7 @@ def test_ctrl_c():
     code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
-from kvsim import tracing
+from kvsim.comparisons import trace as tracing
 from kvsim.cli import run
 begin = tracing.run_lockstep
 def announced(*arguments):
@@ -321,7 +321,7 @@ def test_ctrl_c_in_process(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kvsim.tracing.run_lockstep", interrupt)
+    monkeypatch.setattr("kvsim.comparisons.trace.run_lockstep", interrupt)
     assert run(["trace", "中", "--lang", "en"]) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
 

@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 
 from kvsim.cli import run
-from kvsim.costs.catalogue import read_catalogue
-from kvsim.costs.memory import measure_memory
-from kvsim.views.text import in_units
+from kvsim.costs.bytes.memory import measure_memory
+from kvsim.costs.public.models import read_catalogue
+from kvsim.views.terminal.text import in_units
 
 CASES = [
     ["llama-2-7b-hf"],

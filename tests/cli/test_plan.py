@@ -8,11 +8,11 @@ import jsonschema
 import pytest
 
 from kvsim.cli import run
-from kvsim.costs import sweep
-from kvsim.costs.planning import plan
-from kvsim.costs.sweep import make_grid, make_rows
+from kvsim.costs.plans import sweep
+from kvsim.costs.plans.planning import plan
+from kvsim.costs.plans.sweep import make_grid, make_rows
 from kvsim.errors import BackendError
-from kvsim.views.sweep import to_csv
+from kvsim.views.terminal.sweep import to_csv
 
 LLAMA = ["plan", "llama-2-7b-hf", "--device", "a10", "--context", "4096"]
 CASES = [

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES
 from kvsim.cli import run
-from tests.test_tracing import Forgetful
+from tests.comparisons.test_trace import Forgetful
 
 SCHEMAS = Path(kvsim.__file__).parent / "schemas"
 COMMAND = [sys.executable, "-m", "kvsim"]

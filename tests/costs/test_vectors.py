@@ -15,14 +15,14 @@ import pytest
 import kvsim
 from kvsim.blueprint import build_weights
 from kvsim.cli import run as run_command
-from kvsim.costs.catalogue import read_catalogue
+from kvsim.costs.public.models import read_catalogue
 from kvsim.costs.vectors import MADE, list_subjects, list_vectors, to_line
 from kvsim.counting.ledger import Ledger, total
 from kvsim.loading.config_file import choose_latent, make_config
 from kvsim.loading.facts import Facts
 from kvsim.loading.families import FAMILIES
 from tests.arrays.runs import ZOO
-from tests.costs.test_counter import shapes
+from tests.costs.work.test_counter import shapes
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "vectors-1.json").read_text(encoding="utf-8"))
 NAMES = [subject.name for subject in list_subjects()]
@@ -209,9 +209,10 @@ def test_every_line_is_in_the_schema():
     assert not any(check.is_valid(vector) for vector in wrong)
 
 
-def test_the_readme_says_how_many_there_are():
-    readme = Path(__file__).parents[2] / "README.md"
-    assert f"{len(vectors()):,} questions" in readme.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("language", "noun"), [("en", "questions"), ("zh", "道题")])
+def test_the_docs_say_how_many_there_are(language, noun):
+    pages = (Path(__file__).parents[2] / "docs" / language).glob("*.md")
+    assert any(f"{len(vectors()):,} {noun}" in page.read_text(encoding="utf-8") for page in pages)
 
 
 def test_all_families_forms_and_small_models_are_asked():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import kvsim
-from kvsim.costs.catalogue import find_assumed, find_config, read_catalogue
+from kvsim.costs.public.models import find_assumed, find_config, read_catalogue
 from kvsim.errors import FileError
 from kvsim.loading import families
 from kvsim.loading.config_file import make_config, read_config, read_config_facts

@@ -149,7 +149,7 @@ def test_a_quantisation_that_the_package_cannot_read(tmp_path, monkeypatch):
 def test_without_the_extra(tmp_path, monkeypatch):
     file = write_gguf(FIXTURES / "llama_mha", tmp_path / "m.gguf")
     monkeypatch.setattr("kvsim.loading.gguf_file.find_spec", lambda name: None)
-    with pytest.raises(FileError, match=r"needs the extra gguf: pip install 'kvsim\[gguf\]'"):
+    with pytest.raises(FileError, match=r'needs the extra gguf: pip install "\.\[gguf,hf\]" in a clone'):
         kvsim.load(file)
 
 

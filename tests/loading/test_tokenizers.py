@@ -91,7 +91,7 @@ def test_a_broken_tokenizer(tmp_path, change, said):
 def test_another_kind_needs_the_extra(tmp_path, monkeypatch):
     file = rewrite(copy_demo(tmp_path), lambda t: t["model"].update(type="BPE"))
     monkeypatch.setattr("kvsim.loading.tokenizers.find_spec", lambda name: None)
-    with pytest.raises(FileError, match=r"needs the extra hf: pip install 'kvsim\[hf\]'"):
+    with pytest.raises(FileError, match=r'needs the extra hf: pip install "\.\[hf\]" in a clone'):
         read_tokenizer(file, 758)
 
 

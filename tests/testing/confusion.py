@@ -8,13 +8,14 @@ from functools import cache
 import numpy as np
 
 from kvsim.testing.bank import BANK
-from kvsim.testing.boundaries import choose_text, margins_of
-from kvsim.testing.decoder import Decoder
-from kvsim.testing.diagnosing import Suspects, Vote, diagnose, run_decoder
-from kvsim.testing.model_weights import make_weights
-from kvsim.testing.programme import feeds
-from kvsim.testing.references import Reference, allow, changed
-from kvsim.testing.rounding import rounding
+from kvsim.testing.feeds.boundaries import choose_text, margins_of
+from kvsim.testing.feeds.programme import feeds
+from kvsim.testing.feeds.references import Reference, allow
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.rounding import rounding
+from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose, run_decoder
+from kvsim.weights import map_arrays
 
 WINDOW = {"dynamic": 4}
 
@@ -42,7 +43,7 @@ class Programme:
     def outputs(self, cls, dtype):
         """A learner's: the mistake, in the dtype."""
         keep = rounding(dtype)
-        weights = changed(self.reference.weights, keep)
+        weights = map_arrays(self.reference.weights, keep)
         learner = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
         return run_decoder(learner, self.reference.config, weights, self.policy, self.texts)
 

@@ -9,9 +9,9 @@ import pytest
 from kvsim import testing
 from kvsim.testing import OracleError
 from kvsim.testing.verifying import BROKEN, WRONG, verify
-from tests.testing.strangers import Stranger
-from tests.testing.test_attention_check import mine
-from tests.testing.test_quantisers import quantiser
+from tests.testing.checks.test_attention import mine
+from tests.testing.checks.test_quantisers import quantiser
+from tests.testing.strangers.strangers import Stranger
 
 QUANTISE, DEQUANTISE = quantiser()
 MISMATCH = ("differ", "evidence", "diagnosis: [", "steps at")

@@ -9,8 +9,8 @@ import pytest
 from kvsim import testing
 from kvsim.cli import run
 from kvsim.testing import OracleError
-from kvsim.testing.attention_calls import Inputs, attend
 from kvsim.testing.bank import BANK
+from kvsim.testing.subject.attention import Inputs, attend
 
 ALONE = [(m, n, cls) for m in BANK.values() for n, cls in enumerate(m.attention_variants(), start=1)]
 CHOSEN = ["rope_pos_after_append", "decode_does_not_append", "window_ignored_in_decode", "layers_share_one_cache",

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.attending import Look
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.decoder import Decoder
+from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.decoder import Decoder
 
 
 @mistake(

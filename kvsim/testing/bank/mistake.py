@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvsim.testing.attending import Attending
-from kvsim.testing.decoder import POLICIES, Decoder
-from kvsim.testing.rows import Rows
+from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.decoder import POLICIES, Decoder
+from kvsim.testing.independent.rows import Rows
 
 STEPS = tuple(name for name, step in vars(Attending).items() if callable(step) and not name.startswith("_"))
 

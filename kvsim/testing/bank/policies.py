@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.attending import Look
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.rows import PagedRows, QuantisedRows, SinkRows
+from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.rows import PagedRows, QuantisedRows, SinkRows
 
 SINKS, INT8, PAGED = "sinks:1+3", "int8:group=2,residual=1", "paged:2"
 

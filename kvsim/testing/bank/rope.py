@@ -6,8 +6,8 @@ import numpy as np
 
 from kvsim.config import Rope
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.decoder import Decoder
-from kvsim.testing.rows import Rows
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.rows import Rows
 
 
 @mistake(

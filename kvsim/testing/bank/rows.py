@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.attending import Look
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.decoder import POLICIES, Decoder
-from kvsim.testing.rows import Rows
+from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.decoder import POLICIES, Decoder
+from kvsim.testing.independent.rows import Rows
 
 
 @mistake(

@@ -1,0 +1,47 @@
+"""A catalogue of settings for an attention function: every combination, for pytest to run one by one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from kvsim.testing.checks.attention import assert_attention
+from kvsim.testing.subject.weights import check_whole
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting. `str(case)` is its name."""
+
+    rope: bool
+    heads: int
+    kv_heads: int
+    window: int | None
+    d_head: int
+    dtype: str
+
+    def __str__(self) -> str:
+        window = "none" if self.window is None else self.window
+        rope = "rope" if self.rope else "norope"
+        return f"{rope}-heads={self.heads}-kv_heads={self.kv_heads}-window={window}-d={self.d_head}-{self.dtype}"
+
+    def check(self, function: Callable[..., Any], layout: str = "b t h d", **more: Any) -> None:
+        """`assert_attention` with this setting; `more` as there."""
+        __tracebackhide__ = True
+        settings: dict[str, Any] = {
+            "heads": self.heads, "kv_heads": self.kv_heads, "window": self.window, "d_head": self.d_head,
+            "dtype": self.dtype, "rotated": self.rope,
+        }  # fmt: skip
+        assert_attention(function, layout, **(settings | more))
+
+
+def cases(
+    rope: Sequence[bool] = (False,), heads: Sequence[int] = (4,), kv_heads: Sequence[int] = (4,),
+    window: Sequence[int | None] = (None,), d_head: Sequence[int] = (8,), dtype: Sequence[str] = ("float64",),
+) -> list[Case]:  # fmt: skip
+    """Every combination in which heads are a multiple of kv_heads. `rope`: are q and k rotated by their positions
+    before they are handed over, as in a model? (The function itself never rotates.) UsageError: a size below 1."""
+    for name, values in (("heads", heads), ("kv_heads", kv_heads), ("d_head", d_head)):
+        for value in values:
+            check_whole(name, value, 1)
+    return [Case(*c) for c in product(rope, heads, kv_heads, window, d_head, dtype) if c[1] % c[2] == 0]

@@ -1,0 +1,146 @@
+"""Random weights under Hugging Face's Llama names, for a decoder that somebody else wrote; the same as kvsim's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kvsim.blueprint import build_weights
+from kvsim.config import Config, LayerKind, Rope
+from kvsim.errors import UsageError, shortened
+from kvsim.testing.independent.rounding import exact, format_name, rounding
+from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.weights import Weights
+
+ROPES = {"half": "halves", "pairs": "adjacent"}
+INSIDE = {
+    "attention_norm.gain": "input_layernorm.weight", "query.weight": "self_attn.q_proj.weight",
+    "key.weight": "self_attn.k_proj.weight", "value.weight": "self_attn.v_proj.weight",
+    "output.weight": "self_attn.o_proj.weight", "ff_norm.gain": "post_attention_layernorm.weight",
+    "gate.weight": "mlp.gate_proj.weight", "up.weight": "mlp.up_proj.weight", "down.weight": "mlp.down_proj.weight",
+}  # fmt: skip
+OUTSIDE = {
+    "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
+    "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
+}  # fmt: skip
+
+
+LEAST = {"vocab": 2, "context": 8}  # texts have up to 8 tokens where nothing asks for more
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """UsageError: no whole number, or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UsageError(
+            "{name} must be a whole number of at least {least}, got {got}", name=name, least=least, got=shortened(value)
+        )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that a decoder must know beside the arrays: RMSNorm before each half, SwiGLU, no biases."""
+
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    d_head: int = 8
+    window: int | None = None  # the current key and window - 1 before it
+    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned": none, but learned positions; None
+    d_model: int = 24
+    d_ff: int = 40
+    vocab: int = 31
+    context: int = 64
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.rope not in (*ROPES, "learned", None):
+            raise UsageError("unknown rope {got}: use half, pairs, learned or None", got=repr(self.rope))
+        for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
+            if name != "window" or self.window is not None:
+                check_whole(name, getattr(self, name), LEAST.get(name, 1))
+        if self.heads % self.kv_heads or self.d_head % 2:
+            raise UsageError(
+                "sizes are at least 1, heads a multiple of kv_heads and d_head even: got {heads} heads, {kv_heads}"
+                " kv_heads, d_head {d_head}, {layers} layers, window {window}",
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                d_head=self.d_head,
+                layers=self.layers,
+                window=self.window,
+            )
+
+    def to_config(self) -> Config:
+        pairs: Any = ROPES.get(self.rope or "")
+        rope = Rope(self.rope_theta, self.d_head, pairs) if pairs else None
+        return Config(
+            family="llama", vocab_size=self.vocab, max_context=self.context, n_layers=self.layers,
+            d_model=self.d_model, n_heads=self.heads, n_kv_heads=self.kv_heads, d_head=self.d_head, d_ff=self.d_ff,
+            norm="rms", norm_eps=self.norm_eps, activation="silu", gated=True,
+            layers=(LayerKind(rope=rope, window=self.window),) * self.layers, learned_positions=self.rope == "learned",
+        )  # fmt: skip
+
+
+class ModelWeights(dict[str, Any]):
+    """Arrays by their Hugging Face names (matrices [out, in]), and what they are of in `config`."""
+
+    def __init__(
+        self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64", seed: int | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(arrays)
+        self.config, self.dtype = config, dtype
+        self.seed = seed  # None: not made by `make_weights`
+
+    def with_window(self, window: int | None) -> "ModelWeights":
+        """The same arrays, of a model with that window."""
+        return ModelWeights(replace(self.config, window=window), dict(self), self.dtype, self.seed)
+
+    def to_weights(self) -> Weights:
+        """As kvsim's own model takes them, in float64."""
+        return build_weights(self.config.to_config(), lambda name, _: self._read(strange_name(name)))
+
+    def _read(self, name: str) -> Any:
+        """An array of any library in float64."""
+        try:
+            return to_host(self[name])[0]
+        except UnreadableError as error:
+            raise UsageError(
+                "weights are arrays of numbers, made of NumPy's by array=: {name} is of {type}",
+                name=name,
+                type=type(self[name]).__name__,
+            ) from error
+
+
+def strange_name(name: str) -> str:
+    """Hugging Face's name of one of kvsim's arrays."""
+    if name in OUTSIDE:
+        return OUTSIDE[name]
+    _, layer, rest = name.split(".", 2)
+    return f"model.layers.{layer}.{INSIDE[rest]}"
+
+
+def make_weights(
+    dtype: str = "float64", seed: int = 0, array: Callable[[Any], Any] = exact, **sizes: Any
+) -> ModelWeights:
+    """Weights in which no part is so small that it would hide a mistake. The same for the same arguments, but rounded
+    to `dtype`. `array` makes them of NumPy arrays, for example `torch.from_numpy`.
+
+    NumPy has no bfloat16 and no fp8: such numbers come in float32, which holds them exactly, and `array` loses nothing
+    where it goes on to `x.astype(ml_dtypes.bfloat16)` or `torch.from_numpy(x).bfloat16()`.
+
+    UsageError: sizes that do not go together, or no such dtype."""
+    check_whole("seed", seed, 0)
+    config, name = Sizes(**sizes), format_name(dtype)
+    keep, kind = rounding(name), name if hasattr(np, name) else "float32"
+    generator = np.random.default_rng(seed)
+    arrays: dict[str, Any] = {}
+
+    def make(name: str, shape: tuple[int, ...]) -> Any:
+        x = generator.standard_normal(shape)
+        x = 1.0 + 0.3 * x if name.endswith(".gain") else x * (1.5 / np.sqrt(shape[-1]) if "." in name else 1.0)
+        arrays[strange_name(name)] = array(np.asarray(keep(x)).astype(kind))
+        return x
+
+    build_weights(config.to_config(), make)
+    return ModelWeights(config, arrays, name, seed)

@@ -1,0 +1,80 @@
+"""The table of `kvsim compare`."""
+
+from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
+from kvsim.i18n.language import Say, plain
+from kvsim.i18n.printable import printable
+from kvsim.views.terminal.text import number
+from kvsim.views.terminal.trace import Column, make_table, render
+
+
+def measured(value: float) -> str:
+    """A measured number, as wide as any other in its column."""
+    return f"{value:.1e}"
+
+
+def _costs(run: PolicyRun) -> list[str]:
+    return [number(n) for n in (run.logical_bytes, run.allocated_bytes, run.metadata_bytes, run.counts.macs)]
+
+
+def _closeness(comparison: PolicyComparison, run: PolicyRun) -> list[str]:
+    everywhere, new = comparison.all_of(run), comparison.new_of(run)
+    return [
+        measured(everywhere.max_abs_diff),
+        measured(comparison.relative(everywhere.max_abs_diff)),
+        measured(everywhere.mean_divergence),
+        measured(everywhere.largest_divergence),
+        f"{number(everywhere.same_choices)}/{number(everywhere.positions)}",
+        f"{number(new.same_choices)}/{number(new.positions)}",
+        "-" if run.first_change is None else number(run.first_change),
+    ]
+
+
+def heading(comparison: PolicyComparison, say: Say) -> str:
+    """The model, and what all caches are fed."""
+    model = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
+    fed = say("{dtype}, tokens: {prompt} of the prompt (--feed {feed}) and {new} of the reference's choices")
+    told = fed.format(
+        dtype=comparison.dtype, prompt=len(comparison.prompt), feed=comparison.feed, new=len(comparison.new) - 1
+    )
+    return printable(model.format(**comparison.model)) + "   " + told
+
+
+def notes(comparison: PolicyComparison, say: Say) -> list[str]:
+    """What the reference is, what the columns mean, and which checks failed."""
+    lines = [
+        say(
+            "The reference is the cache {reference} in the same dtype, which keeps every row; every cache is fed the"
+            " same tokens, and every fed position is compared."
+        ).format(reference=comparison.reference.cache),
+        say(
+            "Diff: largest difference of a logit; relative: as a part of max|logit|, {largest}. KL: of the reference's"
+            " distribution to the cache's, in nats. Same choice: the likeliest next token is the reference's,"
+            " of all positions and of those that choose new tokens; first other: where in the text, from 0, the first"
+            " token stands that would be another one."
+        ).format(largest=f"{comparison.largest_logit:.3g}"),
+    ]
+    for run in comparison.runs:
+        if not run.lossless or run.agrees:
+            continue
+        if comparison.by_length is not None:
+            line = say("{cache} differs by design: {kind} positions depend on how the tokens are cut into steps.")
+        else:
+            line = say("CHECK FAILED: {cache} is lossless, and differs by more than {dtype} allows.")
+        lines.append(line.format(cache=run.cache, kind=comparison.by_length, dtype=comparison.dtype))
+    return lines
+
+
+def tell_comparison(comparison: PolicyComparison, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The reference's costs, then one row a cache."""
+    say = plain(say) if ascii_only else say
+    names = (
+        say("held, B"), say("allocated, B"), say("beside, B"), "MACs", say("diff"), say("relative"), say("mean KL"),
+        say("largest KL"), say("same choice"), say("of new"), say("first other"),
+    )  # fmt: skip
+    columns: list[Column] = [(say("cache"), "", "left"), (say("logits"), "", "left")]
+    table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)
+    table.add_row(comparison.reference.cache, say("reference"), *_costs(comparison.reference))
+    for run in comparison.runs:
+        kind = say("lossless") if run.lossless else say("lossy")
+        table.add_row(run.cache, kind, *_costs(run), *_closeness(comparison, run))
+    return "\n".join([heading(comparison, say), render(table, color), *notes(comparison, say)])

@@ -1,0 +1,146 @@
+"""The mistake bank: every mistake is caught and named, by itself, under its policy's programme; the smallest feed
+written down is the smallest there is."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import find, settings
+from hypothesis import strategies as st
+
+from kvsim.errors import UsageError
+from kvsim.testing.bank import BANK, find_mistake
+from kvsim.testing.feeds.programme import small_feeds, text_of
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.verdict.diagnosing import equal, run_decoder
+from tests.testing.confusion import LOST, READINGS, UNNAMED, programme
+
+IDS = """
+    rope_pos_restarts_at_0 rope_pos_after_append rope_off_by_one_decode rope_len_committed_by_layer0
+    rope_interleaved_pairs rope_q_not_rotated rope_k_not_rotated cache_pre_rope_never_rotated
+    double_rope_on_read rope_applied_to_v rope_over_heads_axis layers_share_one_cache concat_prepends_new
+    concat_wrong_axis cache_overwritten v_not_appended_in_order decode_does_not_append new_token_not_visible
+    gqa_tile_instead_of_repeat gqa_all_heads_use_kv0 scale_missing scale_by_d_model scale_not_sqrt mask_top_left
+    mask_missing mask_only_when_square mask_strict_no_self mask_one_future mask_zero_instead_of_inf
+    mask_after_softmax softmax_over_queries softmax_over_heads softmax_missing used_k_as_v
+    heads_merged_without_transpose window_keeps_one_extra window_keeps_one_less window_ignored_in_decode
+    window_ignored ring_buffer_prefill_longer_than_window sink_positions_not_reindexed sinks_evicted
+    cache_not_reset_between_prompts quantised_scale_axis quantised_truncates quantised_twice
+    paged_logical_used_as_physical paged_stale_tail paged_freed_block_reused
+""".split()  # noqa: SIM905
+
+
+def test_every_id_is_there():
+    assert set(BANK) == set(IDS)
+    assert len(IDS) == 49
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_two_languages(id):
+    mistake = BANK[id]
+    assert mistake.en.isascii() or "·" in mistake.en
+    assert any("一" <= c <= "鿿" for c in mistake.zh)
+    assert mistake.sentence("zh") == mistake.zh
+    assert mistake.sentence("en") == mistake.en
+
+
+# Every reading exactly and in the coarsest dtype; between them a mistake's first one, and those that have exceptions.
+IN_DTYPES = [
+    (m, cls, dtype) for m, cls in READINGS for dtype in LOST
+    if dtype in ("float64", "bfloat16") or cls is m.variants[0] or m.policy.startswith("int8")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mistake", "reading", "dtype"), IN_DTYPES, ids=[f"{m.id}-{cls.__name__}-{d}" for m, cls, d in IN_DTYPES]
+)
+def test_a_reading_is_caught_and_named(mistake, reading, dtype):
+    known = programme(mistake.policy, dtype)
+    lost = mistake.id in LOST[dtype]
+    assert any(vote.fails for vote in known.votes(reading)) == (not lost)
+    unnamed = lost or mistake.id in UNNAMED.get(dtype, ())
+    assert known.named(reading) == (() if unnamed else (mistake.id,))
+
+
+LOST_READINGS = [(dtype, m, cls) for dtype in LOST for m, cls in READINGS if m.id in LOST[dtype]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mistake", "reading"), LOST_READINGS, ids=[f"{d}-{m.id}-{c.__name__}" for d, m, c in LOST_READINGS]
+)
+def test_what_is_lost_is_less_than_rounding(dtype, mistake, reading):
+    """Made in float64, it moves logits by less than what the right decoder's own rounding in the dtype is allowed."""
+    known = programme(mistake.policy, dtype)
+    made = known.suspects.run(mistake, reading, list(range(len(known.texts))))
+    moved = max(np.abs(made[i] - known.expected[i]).max() for i in made)
+    assert 0 < moved < known.allowed
+
+
+@pytest.mark.parametrize("dtype", LOST)
+@pytest.mark.parametrize("policy", sorted({m.policy for m in BANK.values()}))
+def test_the_right_decoder_is_accepted(policy, dtype):
+    known = programme(policy, dtype)
+    right = known.outputs(Decoder, dtype)
+    assert all(equal(o, e, known.allowed) for o, e in zip(right, known.expected, strict=True))
+
+
+EVERY = list(small_feeds(6))
+BY_TOKENS = st.integers(1, 6).flatmap(lambda n: st.sampled_from([feed for feed in EVERY if sum(feed) == n]))
+BY_CHUNKS = st.lists(st.integers(1, 6), min_size=1, max_size=6).map(tuple).filter(lambda feed: sum(feed) <= 6)
+SEARCH = settings(derandomize=True, database=None, max_examples=500)
+
+
+@cache
+def shows(id):
+    """Does a feed show the first reading? What was fed before counts."""
+    mistake = BANK[id]
+    weights = make_weights(window=mistake.window)
+    config, arrays = weights.config.to_config(), weights.to_weights()
+
+    @cache
+    def differs(feed):
+        texts = [text_of(feed, n, weights.config.vocab) for n in (0, 1)]
+        right, wrong = (
+            run_decoder(cls, config, arrays, mistake.policy, texts) for cls in (Decoder, mistake.variants[0])
+        )
+        return not all(equal(w, r, 1e-9) for w, r in zip(wrong, right, strict=True))
+
+    return differs
+
+
+# The search is hypothesis's; what is the smallest of all is asked for every mistake below. One for each kind of feed.
+SEARCHED = ["rope_pos_restarts_at_0", "mask_missing", "window_ignored", "cache_not_reset_between_prompts",
+            "quantised_twice"]  # fmt: skip
+
+
+@pytest.mark.parametrize("id", SEARCHED)
+def test_hypothesis_finds_the_smallest_feed(id):
+    """It shrinks the number of tokens first, and once more that of chunks: a feed that is smaller need not fail."""
+    found = [find(feeds, shows(id), settings=SEARCH) for feeds in (BY_TOKENS, BY_CHUNKS)]
+    assert min(found, key=EVERY.index) == BANK[id].smallest
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_there_is_no_smaller_feed(id):
+    assert next(feed for feed in EVERY if shows(id)(feed)) == BANK[id].smallest
+
+
+def test_small_feeds_are_all_there():
+    found = list(small_feeds(4))
+    assert len(found) == len(set(found)) == 1 + 2 + 4 + 8
+    assert found[:4] == [(1,), (2,), (1, 1), (3,)]
+    assert [sum(feed) for feed in found] == sorted(sum(feed) for feed in found)
+
+
+def test_equal_is_strict_about_what_is_not_finite():
+    one, blank = np.array([1.0, 2.0]), np.array([1.0, np.nan])
+    assert equal(one, one + 1e-7, 1e-6)
+    assert not equal(one, one + 1e-5, 1e-6)
+    assert not equal(blank, one, 1e9)
+    assert not equal(np.full(2, np.nan), np.full(2, np.nan), 1.0)
+
+
+def test_an_unknown_mistake():
+    with pytest.raises(UsageError, match="unknown mistake 'nothing': kvsim explain lists all"):
+        find_mistake("nothing")

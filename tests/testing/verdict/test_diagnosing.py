@@ -1,0 +1,156 @@
+"""How mistakes are voted for, on made-up outputs; and that the allowance is not so wide that it hides anything."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kvsim import testing
+from kvsim.testing import OracleError
+from kvsim.testing.bank import BANK
+from kvsim.testing.verdict.diagnosing import Vote, diagnose
+from tests.testing.strangers.strangers import Stranger
+
+ONE, TWO = BANK["mask_missing"], BANK["scale_missing"]
+
+
+def candidates(**outputs):
+    """Suspects whose outputs for each feed are one number."""
+    named = {"one": ONE, "two": TWO}
+
+    def run(mistake, cls, wanted):
+        return {i: np.array([[outputs[cls][i]]]) for i in wanted}
+
+    return SimpleNamespace(readings=lambda: [(named[name], [name]) for name in outputs], run=run)
+
+
+def votes(expected, got):
+    return [Vote(np.array([[e]]), np.array([[g]]), 1e-9) for e, g in zip(expected, got, strict=True)]
+
+
+def test_who_explains_all_is_named():
+    found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 5, 0.0]))
+    assert found.ids == (ONE.id,)
+    assert (found.candidates[0].failing, found.candidates[0].all, found.n_failing, found.n_all) == (2, 3, 2, 3)
+
+
+def test_passing_feeds_vote_too():
+    """What would have failed where the other did not is not it."""
+    found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 2, 9.0]))
+    assert found.ids == (ONE.id,)
+
+
+def test_equals_are_both_named():
+    assert diagnose(votes([0, 0.0], [1, 2.0]), candidates(one=[1, 2.0], two=[1, 2.0])).ids == (ONE.id, TWO.id)
+
+
+def test_one_feed_that_is_not_explained_is_another_mistake():
+    """Also one that passed, where the mistake would have failed. What explains half of the failing feeds is nearest."""
+    four = votes([0.0] * 4, [1.0, 2.0, 3.0, 4.0])
+    few = diagnose(four, candidates(one=[1.0, 9, 9, 9]))
+    assert (few.ids, few.nearest) == ((), None)
+    half = diagnose(four, candidates(one=[1.0, 2, 9, 9]))
+    assert (half.ids, half.nearest.mistake.id, half.nearest.failing) == ((), ONE.id, 2)
+    assert diagnose(four, candidates(one=[1.0, 2, 3, 9])).ids == ()
+    assert diagnose(four, candidates(one=[1.0, 2, 3, 4])).ids == (ONE.id,)
+    passing = votes([0.0] * 3, [1.0, 0.0, 0.0])
+    assert diagnose(passing, candidates(one=[1.0, 0, 7])).ids == ()
+    assert diagnose(passing, candidates(one=[1.0, 0, 0])).ids == (ONE.id,)
+
+
+def test_what_changes_nothing_explains_nothing():
+    """Got is a little beyond what is allowed, and so near the right answer that a mistake without effect is as near."""
+    near = [Vote(np.array([[0.0]]), np.array([[1.5]]), 1.0)]
+    assert near[0].fails
+    assert diagnose(near, candidates(one=[0.0])).ids == ()
+
+
+def test_what_explains_less_than_half_of_the_difference_explains_nothing():
+    """In a coarse dtype much is allowed, and a mistake may be as near as that by chance."""
+    far = [Vote(np.zeros((1, 2)), np.array([[1.5, 1.5]]), 1.0)]
+    for output, ids in (([1.5, 1.5], (ONE.id,)), ([1.5, 0.0], ()), ([1.5, 0.1], (ONE.id,)), ([1.5, 3.0], ())):
+        suspects = candidates(one=[0.0])
+        suspects.run = lambda mistake, cls, wanted, output=output: {0: np.array([output])}
+        assert diagnose(far, suspects).ids == ids
+
+
+def test_nothing_fails_nothing_is_named():
+    assert diagnose(votes([1, 2.0], [1, 2.0]), candidates(one=[1, 2.0])).ids == ()
+
+
+def test_what_is_not_finite_says_nothing_beside_what_is():
+    found = diagnose(votes([0.0, 0.0], [np.nan, 1.0]), candidates(one=[np.nan, 1.0]))
+    assert (found.ids, found.n_failing, found.blank) == ((ONE.id,), 1, False)
+    assert diagnose(votes([0.0, 0.0], [np.nan, 1.0]), candidates(one=[np.nan, 2.0])).ids == ()
+
+
+def test_where_nothing_is_finite_the_places_of_nan_are_compared():
+    nan, inf = np.nan, np.inf
+    found = diagnose(votes([0.0, 5.0], [nan, 5.0]), candidates(one=[nan, 5.0], two=[1.0, 5.0]))
+    assert (found.ids, found.n_failing, found.n_all, found.blank) == ((ONE.id,), 1, 2, True)
+    assert diagnose(votes([0.0], [nan]), candidates(one=[inf])).ids == ()
+    assert diagnose(votes([0.0], [inf]), candidates(one=[nan])).ids == ()
+    # on every feed: one that gives NaN where this passed, or a number where this gave NaN, is not it
+    assert diagnose(votes([0.0, 5.0], [nan, 5.0]), candidates(one=[nan, nan])).ids == ()
+    assert diagnose(votes([0.0, 0.0, 0.0], [nan] * 3), candidates(one=[nan, nan, 2.0])).ids == ()
+
+
+def step(m, ids):
+    return m.forward(ids)
+
+
+class NotItself(Stranger):
+    """A strict mask: the first query sees nothing, and softmax over nothing is NaN."""
+
+    def mask(self, t, s):
+        return super().mask(t, s) & ~np.eye(t, s, s - t, dtype=bool)
+
+    def forward(self, ids):
+        with np.errstate(all="ignore"):
+            return super().forward(ids)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_strict_mask_is_named_though_all_is_nan(layers, dtype):
+    weights = testing.weights(layers=layers, dtype=dtype)
+    with pytest.raises(OracleError, match=r"\[mask_strict_no_self\]") as caught:
+        testing.assert_split_invariant(lambda: NotItself(weights), step, weights)
+    assert caught.value.facts["diagnosis"] == ["mask_strict_no_self"]
+    assert "holds nan at [0, 0]" in str(caught.value)
+    assert "who depends on whom" not in str(caught.value)  # that is not to be seen in NaN
+    assert ("whatever else makes all of it NaN would look the same" in str(caught.value)) == (layers > 1)
+
+
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(-1, None), slice(0, 1)])
+def test_nan_that_no_mistake_gives_is_told_as_nan(rows):
+    """In some rows of every step, and where the model has one layer in all of them."""
+    weights = testing.weights(layers=1)
+
+    def blank(places):
+        def run(m, ids):
+            logits = m.forward(ids)
+            logits[places] = np.nan
+            return logits
+
+        return run
+
+    for places in (rows, slice(None)):
+        with pytest.raises(OracleError, match="holds nan at") as caught:
+            testing.assert_split_invariant(lambda: Stranger(weights), blank(places), weights)
+        assert caught.value.facts["diagnosis"] == ["unknown"]
+    assert "no mistake of the bank gives NaN in these places" in str(caught.value)
+
+
+@pytest.mark.parametrize(("dtype", "noise"), [("float64", 1e-12), ("float32", 1e-4), ("float16", 0.3)])
+def test_a_small_error_is_not_allowed(dtype, noise):
+    """Two orders above the dtype's rounding, at one place."""
+    weights = testing.weights(dtype=dtype)
+
+    def step(m, ids):
+        logits = m.forward(ids).astype(dtype)
+        logits[-1, 3] += np.asarray(noise, dtype)
+        return logits
+
+    with pytest.raises(OracleError, match="unknown"):
+        testing.assert_split_invariant(lambda: Stranger(weights), step, weights)
