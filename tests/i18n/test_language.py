@@ -30,9 +30,8 @@ def fields(template):
     return sorted(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
 
 
-@pytest.mark.parametrize("message", sorted(catalogue()))
-def test_a_translation_keeps_the_placeholders(message):
-    assert fields(catalogue()[message]) == fields(message)
+def test_translations_keep_the_placeholders():
+    assert [message for message, told in catalogue().items() if fields(told) != fields(message)] == []
 
 
 def test_the_compiled_file_is_that_of_the_source():

@@ -132,7 +132,9 @@ def test_any_field_null(name, tmp_path):
 
 
 @given(st.sampled_from(BASES), st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_fields_left_out_or_null(tmp_path, name, data):
     whole = base(name)
     keys = read_fields(whole)

@@ -25,8 +25,10 @@ class Programme:
 
     def __init__(self, policy, dtype):
         self.policy, self.dtype = policy, dtype
-        # One set of weights, which every dtype holds: what the suspects give is run once for all dtypes.
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype="bfloat16"), policy)
+        # One set of weights that every dtype holds: what the suspects give is run once for all of them. Where rows are
+        # quantised each dtype has texts of its own anyway.
+        held = dtype if policy.startswith("int8") else "bfloat16"
+        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=held), policy)
         config = self.reference.config
         chosen = choose_feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]

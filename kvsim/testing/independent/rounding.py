@@ -57,6 +57,12 @@ def round_to(x: Any, kind: Format) -> Any:
         return np.where(np.abs(near) > kind.largest, beyond, near)
 
 
+def _through(x: Any, dtype: Any) -> Any:
+    """x as NumPy's own dtype keeps it."""
+    with np.errstate(over="ignore"):
+        return np.asarray(x).astype(dtype).astype(np.float64)
+
+
 def exact(x: Any) -> Any:
     """x, not rounded."""
     return x
@@ -67,6 +73,6 @@ def rounding(dtype: str) -> Rounding:
     name = format_name(dtype)
     if name == "float64":
         return exact
-    if name == "float32":
-        return lambda x: np.asarray(x).astype(np.float32).astype(np.float64)
+    if name in ("float32", "float16"):
+        return lambda x: _through(x, np.dtype(name))
     return lambda x: round_to(x, FORMATS[name])

@@ -124,7 +124,7 @@ def test_heads_keep_rows_of_their_own():
         assert len({tuple(row) for row in layer.positions.tolist()}) > 1
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(config=configs(), seed=st.integers(0, 5), data=st.data(), name=st.sampled_from(NAMES), budget=st.integers(2, 7))
 def test_any_model_keeps_what_lists_of_rows_keep(config, seed, data, name, budget):
     if config.latent is not None and name == "knorm":

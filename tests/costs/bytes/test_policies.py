@@ -12,7 +12,7 @@ import kvsim
 from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.caches.window import WindowLayer
 from kvsim.costs.bytes.policies import list_policies
-from kvsim.costs.public.models import read_catalogue
+from kvsim.costs.public.models import find_config, read_catalogue
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.i18n.language import words
@@ -53,7 +53,7 @@ def test_public_models():
     assert size("llama-3.1-405b", "bfloat16") == 2 * 126 * 8 * 128 * 2
     assert size("deepseek-v3", "bfloat16") == 61 * (512 + 64) * 2
     assert size("demo", "float32", "none") == 0
-    for name in read_catalogue():
+    for name in {find_config(name)[1].family: name for name in read_catalogue()}.values():
         jsonschema.validate(list_policies(name, "bfloat16").to_dict(), SCHEMA)
 
 

@@ -46,7 +46,7 @@ def useful_macs(config, new, stop, policy_window):
     return sites
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(config=configs(), prompt=st.integers(1, 12), new=st.integers(1, 9), spec=st.sampled_from(CACHES))
 def test_phases_are_the_count_and_conventions_are_what_they_say(config, prompt, new, spec):
     config = replace(config, max_context=64)

@@ -18,7 +18,7 @@ def overtaken(step):
     return attention >= sum(step.values()) - attention
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(config=configs(), cache=st.sampled_from(["dynamic", "none", "static:200", "window:5"]))
 def test_the_crossover_is_the_first_context_of_all(config, cache):
     config, far = replace(config, max_context=200), 60

@@ -46,8 +46,16 @@ def test_two_languages(id):
     assert mistake.sentence("en") == mistake.en
 
 
-@pytest.mark.parametrize("dtype", LOST)
-@pytest.mark.parametrize(("mistake", "reading"), READINGS, ids=[f"{m.id}-{c.__name__}" for m, c in READINGS])
+# Every reading exactly and in the coarsest dtype; between them a mistake's first one, and those that have exceptions.
+IN_DTYPES = [
+    (m, cls, dtype) for m, cls in READINGS for dtype in LOST
+    if dtype in ("float64", "bfloat16") or cls is m.variants[0] or m.policy.startswith("int8")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mistake", "reading", "dtype"), IN_DTYPES, ids=[f"{m.id}-{cls.__name__}-{d}" for m, cls, d in IN_DTYPES]
+)
 def test_a_reading_is_caught_and_named(mistake, reading, dtype):
     known = programme(mistake.policy, dtype)
     lost = mistake.id in LOST[dtype]
