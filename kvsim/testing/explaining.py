@@ -11,7 +11,7 @@ from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_policy
 from kvsim.testing.subject.attention import Inputs, attend
 from kvsim.testing.subject.weights import make_weights
-from kvsim.testing.verdict.failing import OracleError
+from kvsim.testing.verdict.error import OracleError
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from kvsim.testing.attention import attention
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost
 from kvsim.testing.checks.decoders import assert_close_to, assert_policy, assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.checks.rows import assert_cache_rows
+from kvsim.testing.plain_attention import attention
 from kvsim.testing.subject.weights import ModelWeights, make_weights
-from kvsim.testing.verdict.failing import OracleError
+from kvsim.testing.verdict.error import OracleError
 
 
 class Oracle:

@@ -29,8 +29,8 @@ from kvsim.testing.independent.rows import Rows
 from kvsim.testing.subject.apart import run_apart
 from kvsim.testing.subject.calls import UnreadableError, call, to_host, told
 from kvsim.testing.subject.weights import ModelWeights, make_weights
-from kvsim.testing.verdict.failing import OracleError
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.text import speak
 
 ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantiser"
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
@@ -170,11 +170,11 @@ def find_place(path: Path, stack: Path) -> str:
 
 def tell_end(code: int | None, seconds: float, place: str) -> str:
     """Why nothing was found out."""
-    lang = language()
+    say = speak()
     if code is None:
-        when = tell(lang, "it did not end within {seconds} s", seconds=f"{seconds:g}")
+        when = say("it did not end within {seconds} s").format(seconds=f"{seconds:g}")
         return f"{when} ({place})" if place else when
-    return tell(lang, "it ended its own process, with exit code {code}", code=code)
+    return say("it ended its own process, with exit code {code}").format(code=code)
 
 
 def load(path: Path) -> Any:

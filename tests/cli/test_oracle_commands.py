@@ -115,7 +115,7 @@ def test_what_is_wrong_and_raises(tmp_path, capsys):
     raises = CACHE.replace("self.rows[layer] = keys, values", "if keys.shape[1] == 2: raise ValueError('two')")
     told = check(capsys, tmp_path, raises, lang="zh", code=1)
     assert told["diagnosis"] != []
-    assert "update 抛出了 ValueError: two（喂法" in told["problem"][0]
+    assert "update 抛出了 ValueError: two（切分" in told["problem"][0]
 
 
 def test_numbers_that_are_none(tmp_path, capsys):

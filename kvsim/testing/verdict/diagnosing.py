@@ -8,6 +8,7 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.independent.decoder import Decoder, read_policy
+from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
 
 Chunks = list[list[int]]
@@ -32,32 +33,6 @@ def equal(got: Any, expected: Any, allowed: float) -> bool:
     if got.shape != expected.shape or not np.array_equal(finite, np.isfinite(got)) or not finite.any():
         return False
     return bool(np.abs(got[finite] - expected[finite]).max() <= allowed)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A mistake and on how many of the feeds it gives what was got."""
-
-    mistake: Mistake
-    failing: int  # of those that failed
-    all: int  # of those and of the others
-    values: int  # that these failing ones gave
-    reading: int  # which of the mistake's readings, from 1
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The mistakes that explain everything; none: unknown."""
-
-    candidates: tuple[Candidate, ...]
-    n_failing: int
-    n_all: int
-    blank: bool = False  # no failing feed gave a finite number: only the places of NaN were compared
-    nearest: Candidate | None = None  # where nothing explains everything: what comes closest, and is contradicted
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(c.mistake.id for c in self.candidates)
 
 
 class Suspects:

@@ -7,12 +7,12 @@ from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
-from kvsim.testing.checks.attention import feed_of
 from kvsim.testing.independent.attending import Attending
 from kvsim.testing.independent.rounding import exact, rounding
 from kvsim.testing.subject.attention import Inputs, Setting, attend, right
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.verdict.readout import read_heads, read_out
+from kvsim.testing.verdict.text import chunks_of
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 WINDOWED = {id for id in BANK if id.startswith("window")}
@@ -174,12 +174,12 @@ def test_the_failure_text(monkeypatch):
     assert "--heads 4 --kv-heads 2 --queries 3 --keys 7 --seed 0" in text
     monkeypatch.setenv("KVSIM_LANG", "zh")
     text = told()
-    assert "诊断: [mask_top_left] 因果掩码没有按缓存长度平移" in text
+    assert "诊断：[mask_top_left] 因果掩码没有按缓存长度平移" in text
     assert "查询 共" in text
 
 
 def test_the_feed_of_a_size():
-    assert [feed_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
+    assert [chunks_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
 
 
 def test_heads_are_told():
