@@ -1,4 +1,4 @@
-"""Attention on plain arrays: the transformer's own `attend`, with masks, pasts and windows made by hand.
+"""Attention on plain NumPy arrays: the transformer's own `attend`, with masks, a past and windows as arguments.
 
 The semantics are those of the ONNX operator Attention (opsets 23 to 25,
 https://onnx.ai/onnx/operators/onnx__Attention.html).
@@ -19,16 +19,81 @@ MODES = ("scores", "capped", "masked", "probs")  # what `qk_mode` 0 to 3 returns
 
 
 class Result(NamedTuple):
-    """What comes back: the output, keys and values with the past before them, and the scores asked for."""
+    """The output, the keys and values including the past, and the scores that `qk_mode` selects."""
 
     output: Any  # as q: [B, H, T, K'] or [B, T, H·K']
     keys: Any  # [B, G, S, K]
     values: Any  # [B, G, S, K']
     scores: Any  # [B, H, T, S]
 
+    def __repr__(self) -> str:
+        return f"Result({', '.join(f'{name} {list(x.shape)}' for name, x in zip(self._fields, self, strict=True))})"
+
+
+class Inputs(NamedTuple):
+    """Queries [B, H, T, K], keys [B, G, S, K] and values [B, G, S, K'], the past included."""
+
+    q: Any
+    k: Any
+    v: Any
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """[B, H, T, S], of scores."""
+        return (*self.q.shape[:3], self.k.shape[2])
+
+    @property
+    def groups(self) -> tuple[int, int, int, int]:
+        """[G, R, T, S], of the scores of one text, by key/value head."""
+        _, n_heads, n_queries, n_keys = self.shape
+        n_groups = self.k.shape[1]
+        return n_groups, n_heads // n_groups, n_queries, n_keys
+
+
+class Visible(NamedTuple):
+    """Which keys a query sees: see `attention` for what they mean."""
+
+    mask: Any
+    causal: bool
+    left: int | None
+    right: int | None
+    past: int  # rows of the past
+    lengths: Any  # nonpad_kv_seqlen
+
+    @property
+    def bias(self) -> Any:
+        """The mask if it is added to the scores; None if it is boolean, or there is none."""
+        return None if self.mask is None or self.mask.dtype == bool else self.mask
+
+    def span(self, b: int, n_queries: int, n_keys: int) -> tuple[int, int]:
+        """Of text `b`: the position of its first query, and how many of the keys are valid."""
+        if self.lengths is None:
+            return self.past, n_keys
+        valid = int(self.lengths[b])
+        return valid - n_queries, valid
+
+    def pairs(self, b: int, shape: tuple[int, int, int, int]) -> Any:
+        """[H, T, S] booleans of text `b`: may the query see the key?"""
+        _, n_heads, n_queries, n_keys = shape
+        offset, valid = self.span(b, n_queries, n_keys)
+        key = np.arange(n_keys)[None, :]
+        query = offset + np.arange(n_queries)[:, None]
+        allowed = np.broadcast_to(key < valid, (n_queries, n_keys))
+        if self.causal:
+            allowed = allowed & (key <= query)
+        if self.left is not None:
+            allowed = allowed & (key >= query - self.left)
+        if self.right is not None:
+            allowed = allowed & (key <= query + self.right)
+        allowed = np.broadcast_to(allowed, (n_heads, n_queries, n_keys))
+        if self.mask is None:
+            return allowed
+        mask = spread_mask(self.mask, shape)[b]
+        return allowed & (mask if self.bias is None else mask > -np.inf)
+
 
 def split_heads(x: Any, heads: int | None, name: str) -> Any:
-    """[B, T, H·K] to [B, H, T, K]; four-dimensional arrays as they are."""
+    """[B, T, H·K] as [B, H, T, K]; four-dimensional arrays unchanged. UsageError: another shape."""
     if x.ndim == 4:
         return x
     if x.ndim != 3 or not heads or x.shape[2] % heads:
@@ -41,29 +106,12 @@ def split_heads(x: Any, heads: int | None, name: str) -> Any:
 
 
 def spread_mask(mask: Any, shape: tuple[int, ...]) -> Any:
-    """A mask as wide as all keys (what is missing at its end is not allowed), for every batch and head."""
+    """The mask broadcast to `shape`, [B, H, T, S]. Keys beyond the end of a shorter mask are not visible."""
     missing = shape[-1] - mask.shape[-1]
     if missing > 0:
         never = False if mask.dtype == bool else -np.inf
         mask = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)], constant_values=never)
     return np.broadcast_to(mask, shape)
-
-
-def allowed_pairs(
-    n_queries: int, n_keys: int, offset: int, causal: bool, left: int | None, right: int | None, valid: int
-) -> Any:
-    """[T, S]: query i stands at position offset + i and sees keys up to itself if `causal`, no further than
-    `left` before and `right` after it, and only the first `valid`."""
-    key = np.arange(n_keys)[None, :]
-    query = offset + np.arange(n_queries)[:, None]
-    allowed = np.broadcast_to(key < valid, (n_queries, n_keys))
-    if causal:
-        allowed = allowed & (key <= query)
-    if left is not None:
-        allowed = allowed & (key >= query - left)
-    if right is not None:
-        allowed = allowed & (key <= query + right)
-    return allowed
 
 
 def attention(
@@ -87,54 +135,59 @@ def attention(
 ) -> Result:
     """softmax(cap(scale · QKᵀ) + mask) V for NumPy arrays, computed as the transformer computes it.
 
-    q [B, H, T, K], k [B, G, S, K], v [B, G, S, K'], or [B, T, H·K] and so on with the numbers of heads.
-    `mask` is boolean (True: may see) or added to the scores, and broadcasts to [B, H, T, S]; `past_*` stand
-    before k and v. Causal: query i sees keys up to i + the length of the past (or `nonpad_kv_seqlen` - T). A
-    query that may see nothing gives 0. `qk_mode`: which scores come back, scaled (0), capped (1), masked (2)
-    or after softmax (3).
+    q [B, H, T, K], k [B, G, S, K], v [B, G, S, K'], or [B, T, H·K] and so on with the numbers of heads. `mask` is
+    boolean (True: visible) or added to the scores, and broadcasts to [B, H, T, S]. `past_*` are put before k and v.
+    Causal: query i sees keys up to i + the length of the past (or `nonpad_kv_seqlen` - T). A query that sees no key
+    gives 0. `qk_mode` selects the scores that are returned: scaled (0), capped (1), masked (2) or after softmax (3).
 
     UsageError: arrays whose shapes do not go together.
     """
     flat = q.ndim == 3
-    q, k, v = (
-        split_heads(x, h, n) for x, h, n in ((q, q_num_heads, "q"), (k, kv_num_heads, "k"), (v, kv_num_heads, "v"))
-    )
-    if past_key is not None:
-        k, v = np.concatenate([past_key, k], axis=2), np.concatenate([past_value, v], axis=2)
-    n_batch, n_heads, n_queries, d_head = q.shape
-    n_groups, n_keys = k.shape[1], k.shape[2]
-    if n_heads % n_groups or k.shape[3] != d_head or v.shape[:3] != k.shape[:3] or k.shape[0] != n_batch:
-        raise UsageError("q {q}, k {k} and v {v} do not go together", q=q.shape, k=k.shape, v=v.shape)
-    scale = d_head**-0.5 if scale is None else scale
+    inputs = _join(
+        Inputs(split_heads(q, q_num_heads, "q"), split_heads(k, kv_num_heads, "k"), split_heads(v, kv_num_heads, "v")),
+        past_key, past_value,
+    )  # fmt: skip
+    past = 0 if past_key is None else past_key.shape[2]
+    visible = Visible(mask, causal, left_window, right_window, past, nonpad_kv_seqlen)
+    scale = inputs.q.shape[3] ** -0.5 if scale is None else scale
     ops = Ops(get_backend("numpy"), q.dtype.name)
     if softmax_dtype in ("float32", "float64"):
         ops.wide_dtype = np.promote_types(softmax_dtype, ops.wide_dtype)
-    shape = (n_batch, n_heads, n_queries, n_keys)
-    added = None if mask is None or mask.dtype == bool else spread_mask(mask, shape)
-    outputs, shown = [], []
-    for b in range(n_batch):
-        valid = n_keys if nonpad_kv_seqlen is None else int(nonpad_kv_seqlen[b])
-        offset = 0 if past_key is None else past_key.shape[2]
-        if nonpad_kv_seqlen is not None:
-            offset = valid - n_queries
-        allowed = np.broadcast_to(
-            allowed_pairs(n_queries, n_keys, offset, causal, left_window, right_window, valid), shape[1:]
-        )
-        if mask is not None:
-            allowed = allowed & (spread_mask(mask, shape)[b] if added is None else added[b] > -np.inf)
-        blind = ~allowed.any(axis=-1, keepdims=True)  # queries that see nothing: softmax over them is not defined
-        groups = (n_groups, n_heads // n_groups, n_queries, n_keys)
-        bias = None if added is None else np.where(allowed, added[b], 0).astype(q.dtype).reshape(groups)
-        view = View(k[b], v[b], Span(0, n_keys), Span(offset, offset + n_queries))
-        pairs = Mask((allowed | blind).reshape(groups), (int(allowed.sum()), allowed.size))
-        with ops.watch(*MODES) as seen:
-            context = attend(ops, q[b].reshape(*groups[:3], d_head), view, pairs, scale, bias, softcap or None)
-        outputs.append(np.where(blind, 0, context.reshape(n_heads, n_queries, -1)))
-        picture = seen[MODES[qk_mode]].reshape(shape[1:])
-        if qk_mode >= 2:
-            picture = np.where(blind, -np.inf if qk_mode == 2 else 0, picture)
-        shown.append(picture)
-    output = np.stack(outputs).astype(q.dtype, copy=False)
+    texts = [_attend(ops, inputs, b, visible, (scale, softcap or None), qk_mode) for b in range(len(inputs.q))]
+    output, scores = (np.stack(parts).astype(q.dtype, copy=False) for parts in zip(*texts, strict=True))
     if flat:
-        output = output.transpose(0, 2, 1, 3).reshape(n_batch, n_queries, -1)
-    return Result(output, k, v, np.stack(shown).astype(q.dtype, copy=False))
+        output = output.transpose(0, 2, 1, 3).reshape(len(output), inputs.q.shape[2], -1)
+    return Result(output, inputs.k, inputs.v, scores)
+
+
+def _join(inputs: Inputs, past_key: Any, past_value: Any) -> Inputs:
+    """With the past before k and v. UsageError: shapes that do not go together."""
+    q, k, v = inputs
+    if past_key is not None:
+        k, v = np.concatenate([past_key, k], axis=2), np.concatenate([past_value, v], axis=2)
+    if q.shape[1] % k.shape[1] or k.shape[3] != q.shape[3] or v.shape[:3] != k.shape[:3] or k.shape[0] != q.shape[0]:
+        raise UsageError("q {q}, k {k} and v {v} do not go together", q=q.shape, k=k.shape, v=v.shape)
+    return Inputs(q, k, v)
+
+
+def _attend(
+    ops: Ops, inputs: Inputs, b: int, visible: Visible, scaling: tuple[float, float | None], mode: int
+) -> tuple[Any, Any]:
+    """Text `b`: the output [H, T, K'] and the scores [H, T, S]. `scaling`: the scale, and the cap if there is one."""
+    shape, groups = inputs.shape, inputs.groups
+    _, n_heads, n_queries, n_keys = shape
+    allowed = visible.pairs(b, shape)
+    blind = ~allowed.any(axis=-1, keepdims=True)  # softmax over no key is not defined
+    bias = None
+    if visible.bias is not None:
+        bias = np.where(allowed, spread_mask(visible.bias, shape)[b], 0).astype(inputs.q.dtype).reshape(groups)
+    offset, _ = visible.span(b, n_queries, n_keys)
+    view = View(inputs.k[b], inputs.v[b], Span(0, n_keys), Span(offset, offset + n_queries))
+    pairs = Mask((allowed | blind).reshape(groups), (int(allowed.sum()), allowed.size))
+    scale, cap = scaling
+    with ops.watch(*MODES) as seen:
+        context = attend(ops, inputs.q[b].reshape(*groups[:3], -1), view, pairs, scale, bias, cap)
+    scores = seen[MODES[mode]].reshape(shape[1:])
+    if mode >= 2:
+        scores = np.where(blind, -np.inf if mode == 2 else 0, scores)
+    return np.where(blind, 0, context.reshape(n_heads, n_queries, -1)), scores
