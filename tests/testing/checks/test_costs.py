@@ -1,4 +1,4 @@
-"""What decoders compute, counted in NumPy and in torch: a cache, a fake and none. What cannot be told is refused."""
+"""What decoders compute, counted in NumPy and in torch: a cache, a fake and none. Unknown counts are refused."""
 
 import numpy as np
 import pytest
@@ -58,21 +58,21 @@ def test_projections_head_by_head():
 
 
 class CopiesKeys(strangers.Stranger):
-    """What goes through the projection of keys tells nothing."""
+    """The products of the key projection cannot be recognised."""
 
     def linear(self, x, name):
         return np.array(x) @ np.array(self.w[name]).T if "k_proj" in name else super().linear(x, name)
 
 
 class PlainDecode(strangers.Stranger):
-    """Attention of single tokens in arrays that tell nothing."""
+    """Attention of single tokens in arrays that cannot be recognised."""
 
     def attend(self, q, k, v):
         return super().attend(*((q, k, v) if q.shape[1] > 1 else map(np.array, (q, k, v))))
 
 
 class ByHand(strangers.Stranger):
-    """Scores number by number."""
+    """Scores by elementwise products and a sum."""
 
     def attend(self, q, k, v):
         k, v = self.repeat(k), self.repeat(v)
