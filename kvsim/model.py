@@ -39,17 +39,6 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     return FastOps(backend, dtype)
 
 
-def make_replays(ops: Ops, config: Config, weights: Weights) -> Any:
-    """Where steps that come again are recorded: on NumPy's own arrays, where calls cost as much as what they do."""
-    from kvsim.fast.numpy_ops import FastOps
-
-    if not isinstance(ops, FastOps):
-        return None
-    from kvsim.replay.replays import Replays, repeats
-
-    return Replays(ops, config, weights) if repeats(ops, config) else None
-
-
 class Model:
     """A model that runs. Weights are host arrays (`kvsim.weights`), moved to the backend here.
 
@@ -83,7 +72,6 @@ class Model:
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = map_arrays(weights, self.ops.to_device)
-        self._replays = make_replays(self.ops, config, self.weights)
 
     @property
     def backend(self) -> str:
@@ -249,15 +237,11 @@ class Model:
             return []
         check_room([(cache, pos) for cache, pos, _, _ in steps])
         try:
-            out = None
-            if len(ids) == 1 and self._replays is not None:
-                out = self._replays.run(self.config, self.weights, *steps[0][:2], ids[0])
-            if out is None:
-                rows = [
-                    Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
-                    for cache, pos, start, source in steps
-                ]
-                out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
+            rows = [
+                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
+                for cache, pos, start, source in steps
+            ]
+            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
             for cache, _, _, _ in steps:
                 cache.rewind()
@@ -267,12 +251,6 @@ class Model:
         if logits == "last":
             return [out[n : n + 1, :] for n in range(len(steps))]
         return [out[start : start + pos.size, :] for _, pos, start, _ in steps]
-
-    def prepare(self, cache: Cache) -> None:
-        """Let the next step of one token through a cache of this kind be recorded, if such steps are alike: for who
-        times steps. Otherwise that comes after some of them (`kvsim.replay`)."""
-        if self._replays is not None:
-            self._replays.hurry(self._own(cache))
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(

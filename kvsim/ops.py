@@ -101,10 +101,6 @@ class Ops:
         for seen in self.watchers:
             seen.show(self._scope + name, x)
 
-    def scoped(self) -> bool:
-        """Are we within a scope?"""
-        return bool(self._scope)
-
     def _site(self, kind: str) -> str:
         """The full name of a site, made once: a step visits hundreds."""
         if kind not in KINDS:
@@ -113,42 +109,29 @@ class Ops:
 
     # Products
 
-    def matmul(
-        self,
-        kind: str,
-        a: Array,
-        b: Array,
-        admitted: tuple[int, int] | None = None,
-        parts: Sequence[tuple[str, int]] = (),
-    ) -> Array:
+    def matmul(self, kind: str, a: Array, b: Array, admitted: tuple[int, int] | None = None) -> Array:
         """a [..., m, k] times b [..., k, n]: the one matrix product, and its event.
 
-        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides. `parts`: the kinds
-        and columns of several products that this one does for; there is an event for each, and none of `kind`.
+        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides.
         """
         product = self.xp.matmul(a, b)
         if self.ledgers:
-            *batch, m, width = product.shape
+            *batch, m, n = product.shape
             count, k = math.prod(batch), a.shape[-1]
-            for part, n in parts or ((kind, width),):
-                macs = useful = count * m * k * n
-                if admitted is not None:
-                    useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
-                site = self._sites.get(part) or self._site(part)
-                # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
-                event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
-                for ledger in self.ledgers:
-                    ledger.events.append(event)
+            macs = useful = count * m * k * n
+            if admitted is not None:
+                useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
+            site = self._sites.get(kind) or self._site(kind)
+            # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
+            event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
+            for ledger in self.ledgers:
+                ledger.events.append(event)
         return product
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         """x [T, in] through a weight [out, in] and its bias: [T, out]."""
         y = self.matmul(kind, x, self.xp.matrix_transpose(w.weight))
         return y if w.bias is None else y + w.bias
-
-    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
-        """x [T, in] through several weights: an event for each, also where one product does for all."""
-        return tuple(self.linear(kind, x, w) for kind, w in zip(kinds, ws, strict=True))
 
     # Everything else
 
@@ -183,14 +166,10 @@ class Ops:
         needs the scores any more."""
         return self.xp.where(allowed, scores, -math.inf)
 
-    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        """What `turn` needs to turn `pairs` by J angles at each of T positions."""
-        return cos_TJ, sin_TJ
-
-    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
+    def turn(self, pairs: Pairs, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
         """x [..., T, 2J] with each of its J pairs turned: (element j, element J + j) for "halves", (2j, 2j + 1) for
         "adjacent" (arXiv:2104.09864)."""
-        xp, (cos_TJ, sin_TJ) = self.xp, angles
+        xp = self.xp
         halves = pairs == "halves"
         size = x.shape[-1] // 2
         left, right = (x[..., :size], x[..., size:]) if halves else (x[..., ::2], x[..., 1::2])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kvsim"
 SPEAKERS = {"say", "Words", "KvsimError", "UsageError", "FileError", "BackendError"}
-SPEAKERS |= {"Problem", "UnreadableError", "ShapeError", "EndlessError", "lose"}  # of kvsim.testing
+SPEAKERS |= {"Problem", "UnreadableError", "ShapeError", "CallTimeoutError", "mark_unknown"}  # of kvsim.testing
 
 
 def find_messages() -> dict[str, list[str]]:
@@ -15,7 +15,7 @@ def find_messages() -> dict[str, list[str]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                first = node.args[1 if name == "lose" else 0] if name in SPEAKERS else None
+                first = node.args[1 if name == "mark_unknown" else 0] if name in SPEAKERS else None
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     found.setdefault(first.value, []).append(str(file.relative_to(PACKAGE)))
     return found

@@ -32,7 +32,7 @@ FLOORS = {
         "weights",
     ),
     2: ("caches", "transformer"),
-    3: ("generation", "loading", "model", "replay"),
+    3: ("generation", "loading", "model"),
     4: ("benchmark", "comparisons", "costs", "doctor"),
     5: ("i18n", "testing", "views"),
     6: ("__main__", "cli", "pytest_plugin"),
@@ -141,7 +141,7 @@ def reached_from(modules: list[str]) -> set[str]:
     return reached
 
 
-INDEPENDENT = ("independent.attending", "independent.decoder", "independent.rows")
+INDEPENDENT = ("independent.attention", "independent.decoder", "independent.rows")
 
 
 def test_the_independent_decoder_shares_nothing_with_the_model() -> None:

@@ -51,6 +51,17 @@ def test_learned_positions_end_with_the_context():
         model([1], cache)
 
 
+def test_logits_are_the_callers_own():
+    """No later step writes over them: results are written over what is used up, never over what was returned."""
+    model = demo()
+    cache = model.new_cache()
+    first = model([5], cache)
+    kept = first.copy()
+    second = model([6], cache)
+    assert np.array_equal(first, kept)
+    assert not np.shares_memory(first, second)
+
+
 def test_watch_sees_by_pattern_and_keeps_the_history():
     model = make_model(PRIMES)
     with model.watch("layers.*.probs", "final") as seen:

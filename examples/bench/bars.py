@@ -62,7 +62,6 @@ def bare_products(model):
 def decode_step(model, context):
     """One cached step, the same again at every call."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
-    model.prepare(cache)
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
     def run():
@@ -77,7 +76,6 @@ def decode_step(model, context):
 def uncounted_and_counted(model, context):
     """One cached step without counting, and the same with."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
-    model.prepare(cache)
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
     def uncounted():

@@ -3,8 +3,7 @@
     python examples/bench/where_time_goes.py [CONTEXT]
 
 Each operation is timed by itself, without what it calls; "the rest" is Python between them, medians of 30 and 5 runs.
-Products of attention are apart from those with weights. Beside them the same matrices multiplied bare. The decode step
-is told twice: as its program runs it (`kvsim.replay`), and as the transformer computes it when it is not recorded.
+Products of attention are apart from those with weights. Beside them the same matrices multiplied bare.
 """
 
 import statistics
@@ -19,11 +18,10 @@ from kvsim.caches.buffer import BufferLayer
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from kvsim.replay.recording import Shown
 
 ATTENTION = ("scores", "context")
-OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "linears", "turn")
-NAMES = {"linear": "biases", "linears": "biases", "plus": "residual sums", "update": "writing the cache"}
+OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "turn")
+NAMES = {"linear": "biases", "plus": "residual sums", "update": "writing the cache"}
 
 
 class Stopwatch:
@@ -69,33 +67,6 @@ def medians(found):
     }
 
 
-def name_call(call):
-    """What a recorded call is told as."""
-    if isinstance(call, Shown):
-        return "writing the cache"
-    function = getattr(call.function, "__name__", "")
-    if function == "matmul":
-        return "attention's products" if len(call.result.shape) > 2 else "products with weights"
-    if function == "add" and call.mode == "over":
-        return "biases" if call.arguments[1].array is not None else "residual sums"
-    names = {"norm_row": "norm", "softmax": "softmax"}
-    return "activate" if function.startswith("_fast_") else names.get(function, "scales, look-ups, views that grow")
-
-
-def measure_program(model, run, repeats):
-    """Milliseconds by name of a recorded step, medians over `repeats` runs, and of the whole run."""
-    whole = clock(run, repeats)
-    (program,) = model._replays.programs
-    before, found = program._runs, []
-    for _ in range(repeats):
-        watch = Stopwatch()
-        program._runs = [watch.around(name_call(c), r) for c, r in zip(program.called, before, strict=True)]
-        watch.around("the rest", run)()
-        found.append(watch.seconds)
-    program._runs = before
-    return medians(found), whole
-
-
 def measure(model, run, repeats):
     """Milliseconds by name, medians over `repeats` runs, and of the whole run without the stopwatch."""
     whole = clock(run, repeats)
@@ -124,7 +95,6 @@ def tell(heading, parts, whole):
 def main(context):
     model = Model(GPT2, random_weights(GPT2, dtype="float32"), attention="blocked", backend="numpy")
     ids, cache, sampler = [7 * i % 50257 for i in range(context)], model.new_cache("dynamic"), Sampler()
-    model.prepare(cache)
     model(ids, cache, logits="last")
 
     def step():
@@ -138,10 +108,7 @@ def main(context):
             model(ids[:512], model.new_cache("dynamic"), logits="last")
         return ledger.flops
 
-    tell(f"one decode step at context {context}, recorded", *measure_program(model, step, 30))
-    replays, model._replays = model._replays, None
-    tell(f"one decode step at context {context}, not recorded", *measure(model, step, 30))
-    model._replays = replays
+    tell(f"one decode step at context {context}", *measure(model, step, 30))
     bare, times = bare_products(model), []
     for _ in range(30):
         start = time.perf_counter()

@@ -93,7 +93,6 @@ def time_steps(
     sampler = Sampler()
     ids = make_ids(model, contexts[-1] + 1)
     cache = model.new_cache("dynamic")
-    model.prepare(cache)
     for context in contexts:
         point = Point(context)
         if context > cache.seen:

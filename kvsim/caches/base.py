@@ -167,12 +167,6 @@ class LayerCache(ABC):
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""
 
-    def preview(self, pos: Span) -> View | None:
-        """What the `update` of the same class will show at `pos`, keys and values left out, if that follows from `pos`
-        alone and rows are encoded at `pos` when they are written; None if not. Steps of such a cache can be recorded
-        (`kvsim.replay`): `pos` may then be a `Span` of forms in t."""
-        return None
-
     def commit(self, pos: Span) -> None:
         """The rows at `pos` are there for good: every layer has taken its own."""
 

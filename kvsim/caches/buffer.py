@@ -23,9 +23,6 @@ class BufferLayer(LayerCache):
     def _make_room(self, needed: int) -> None:
         """See that the arrays hold `needed` rows; the first `self.rows` must survive."""
 
-    def preview(self, pos: Span) -> View:
-        return View(None, None, Span(0, pos.stop), pos)
-
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         self.rows = pos.start
         self._make_room(pos.stop)

@@ -16,7 +16,6 @@ class Cache:
     leave what a fresh run would have left, or refuse with the reason."""
 
     pool: Any = None  # where its rows stand beside those of other caches, if they do
-    fitted: tuple[Any, ...] = (None, None, ())  # what `kvsim.replay` found to fit it in its last step
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, layers: list[LayerCache], capacity: int | None, lossless: bool
@@ -108,7 +107,6 @@ class Cache:
         for layer in self.cross:
             layer.clear()
         self.source, self.seen, self.ids = None, 0, []
-        self.fitted = (None, None, ())  # which has the old layers
 
     def _drop_rows(self) -> None:
         """Hold no row any more."""

@@ -52,9 +52,6 @@ class WindowLayer(LayerCache):
         first = max(self.pos.start, stop - self.kept)
         return slice(self.at + first - self.pos.start, self.at + stop - self.pos.start)
 
-    def preview(self, pos: Span) -> View:
-        return View(None, None, Span(max(pos.start - self.kept, 0), pos.stop), pos, self.kept + 1)
-
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         old = self._old(pos.start)
         start, count = old.start, old.stop - old.start

@@ -1,15 +1,10 @@
 """Sums over events. All exact integers; macs and flops = 2 · macs are never mixed up."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul
 from kvsim.errors import UsageError
-
-if TYPE_CHECKING:
-    from kvsim.counting.repeated import Repeated
 
 
 class Totals(NamedTuple):
@@ -42,25 +37,7 @@ class Ledger:
     """The products that ran while it was open, in order (`with model.count() as ledger:`)."""
 
     def __init__(self, events: Iterable[MatMul] = ()) -> None:
-        self._events = list(events)
-        self._later: deque[tuple[Repeated, int]] = deque()  # steps whose events come after these, not written out yet
-
-    @property
-    def events(self) -> list[MatMul]:
-        """All of them."""
-        while self._later:
-            with suppress(IndexError):  # another thread has just taken the last
-                step, t = self._later.popleft()
-                self._events += step.at(t)
-        return self._events
-
-    @events.setter
-    def events(self, events: list[MatMul]) -> None:
-        self._events, self._later = events, deque()
-
-    def repeat(self, step: "Repeated", t: int) -> None:
-        """The events of a step that comes again, at t: written out when somebody asks for them."""
-        self._later.append((step, t))
+        self.events = list(events)
 
     def __iter__(self) -> Iterator[MatMul]:
         return iter(self.events)
@@ -71,10 +48,7 @@ class Ledger:
     @property
     def macs(self) -> int:
         """Multiply-accumulates executed, all products."""
-        macs = total(self._events).macs if self._events else 0
-        for step, t in self._later:
-            macs += step.macs_at(t)
-        return macs
+        return total(self.events).macs
 
     @property
     def flops(self) -> int:

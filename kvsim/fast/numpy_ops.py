@@ -6,17 +6,14 @@ Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from itertools import accumulate, pairwise
-from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kvsim.arrays import Array, Backend
+from kvsim.arrays import Array
 from kvsim.arrays.host import usable_processors
-from kvsim.config import Pairs
 from kvsim.ops import Ops
 from kvsim.weights import Linear, Norm
 
@@ -59,43 +56,6 @@ def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> No
         done.result()
 
 
-class Joined(NamedTuple):
-    """Weights whose rows lie one below the other in one array (`kvsim.loading.joined`), and their biases likewise."""
-
-    parts: tuple[Array | None, ...]  # weights [out, in] and biases [out], as the model has them
-    across: Array | None  # [in, all of out]; None: they do not lie so
-    bias: Array | None  # [all of out]
-    columns: tuple[slice, ...]  # of the product, one for each part
-
-
-def arrays_in(ws: Sequence[Linear]) -> list[Array | None]:
-    """Their arrays, by which they are known again."""
-    return [x for w in ws for x in (w.weight, w.bias)]
-
-
-def find_whole(parts: Sequence[Array]) -> Array | None:
-    """The array that consists of these rows, one part after the other; None: there is none."""
-    whole, row = parts[0].base, 0
-    if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
-        return None
-    for part in parts:
-        alike = part.dtype == whole.dtype and part.shape[1:] == whole.shape[1:] and part.strides == whole.strides
-        if part.base is not whole or not alike or part.ctypes.data != whole[row:].ctypes.data:
-            return None
-        row += part.shape[0]
-    return whole if row == whole.shape[0] else None
-
-
-def join(ws: Sequence[Linear]) -> Joined:
-    """The weights as one, if they lie so: no copy, so that whoever changes a weight changes this."""
-    biases = [w.bias for w in ws if w.bias is not None]
-    whole, bias = find_whole([w.weight for w in ws]), find_whole(biases) if biases else None
-    if whole is None or len(biases) not in (0, len(ws)) or (biases and bias is None):
-        return Joined(tuple(arrays_in(ws)), None, None, ())
-    rows = [0, *accumulate(w.weight.shape[0] for w in ws)]
-    return Joined(tuple(arrays_in(ws)), whole.T, bias, tuple(slice(*pair) for pair in pairwise(rows)))
-
-
 def _softmax(scores: Array, out: Array) -> None:
     np.subtract(scores, largest_of(scores, axis=-1, keepdims=True), out=out)
     np.exp(out, out=out)
@@ -105,45 +65,11 @@ def _softmax(scores: Array, out: Array) -> None:
 class FastOps(Ops):
     """`Ops` on NumPy arrays."""
 
-    def __init__(self, backend: Backend, dtype: str) -> None:
-        super().__init__(backend, dtype)
-        self._joined: dict[int, Joined] = {}
-
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
         y = self.matmul(kind, x, w.weight.mT)
         if w.bias is not None:
             y += w.bias
         return y
-
-    def joined(self, ws: Sequence[Linear]) -> Joined:
-        """The weights as one, found once."""
-        joined = self._joined.get(id(ws[0].weight))
-        if joined is None or not all(map(is_, joined.parts, arrays_in(ws))):
-            joined = self._joined[id(ws[0].weight)] = join(ws)  # which keeps the weights: their ids stay theirs
-        return joined
-
-    def linears(self, kinds: Sequence[str], x: Array, ws: Sequence[Linear]) -> tuple[Array, ...]:
-        """One product for all, where the weights lie one below the other; an event for each all the same."""
-        joined = self.joined(ws)
-        if joined.across is None:
-            return super().linears(kinds, x, ws)
-        widths = [w.weight.shape[0] for w in ws]
-        y = self.matmul("", x, joined.across, parts=tuple(zip(kinds, widths, strict=True)))
-        if joined.bias is not None:
-            y += joined.bias
-        return tuple([y[:, columns] for columns in joined.columns])
-
-    def angles(self, pairs: Pairs, cos_TJ: Array, sin_TJ: Array) -> Any:
-        axis = 1 if pairs == "halves" else 2  # where the two of a pair lie side by side
-        cos, sin = (x[:, None, :] if axis == 1 else x[:, :, None] for x in (cos_TJ, sin_TJ))
-        return cos, self.xp.concat((-sin, sin), axis=axis)
-
-    def turn(self, pairs: Pairs, x: Array, angles: Any) -> Array:
-        cos, sin = angles
-        two = x.reshape(*x.shape[:-1], *sin.shape[1:])
-        y = two * cos
-        y += (two[..., ::-1, :] if pairs == "halves" else two[..., ::-1]) * sin
-        return y.reshape(x.shape)
 
     def plus(self, x: Array, y: Array) -> Array:
         if x.shape != y.shape:
@@ -163,44 +89,18 @@ class FastOps(Ops):
         return scores
 
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
-        if self.wide_dtype != self.dtype or x.ndim != 2:
+        """Of one row by numbers and not arrays: half of the calls, of which a step makes many."""
+        if self.wide_dtype != self.dtype or x.ndim != 2 or x.shape[0] != 1:
             return super().norm(kind, x, w, eps)
-        if x.shape[0] == 1:
-            return self.norm_row(x, kind, w.gain, w.bias, eps, np.empty_like(x))
-        size, gain, bias = x.shape[1], w.gain, w.bias
-        y = np.empty_like(x)
-
-        def work(start: int, stop: int) -> None:
-            block, out = x[start:stop], y[start:stop]
-            if kind == "layer":
-                mean = add_up(block, axis=1, keepdims=True)
-                mean /= size
-                block = np.subtract(block, mean, out=out)
-            scale = add_up(block * block, axis=1, keepdims=True)
-            scale /= size
-            scale += eps
-            np.divide(block, np.sqrt(scale, out=scale), out=out)
-            if gain is not None:
-                out *= gain
-            if bias is not None:
-                out += bias
-
-        in_blocks(work, x.shape[0], x.itemsize * size)
-        return y
-
-    @staticmethod
-    def norm_row(x: Array, kind: str, gain: Array | None, bias: Array | None, eps: float, out: Array) -> Array:
-        """One row, whose statistics are numbers and not arrays: half of the calls, of which a step makes many."""
         size = x.shape[1]
         if kind == "layer":
-            x = np.subtract(x, float(add_up(x[0])) / size, out=out)
-        scale = math.sqrt(float(add_up((x * x)[0])) / size + eps)
-        np.divide(x, scale, out=out)
-        if gain is not None:
-            np.multiply(out, gain, out=out)
-        if bias is not None:
-            np.add(out, bias, out=out)
-        return out
+            x = x - float(add_up(x[0])) / size
+        y = x / math.sqrt(float(add_up((x * x)[0])) / size + eps)
+        if w.gain is not None:
+            y *= w.gain
+        if w.bias is not None:
+            y += w.bias
+        return y
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
@@ -221,12 +121,8 @@ class FastOps(Ops):
         chosen = int(logits.argmax())  # the first NaN, if there is one
         return -1 if math.isnan(logits[chosen]) else chosen
 
-    def fast_activation(self, kind: str) -> Callable[[Any], None] | None:
-        """The activation `kind`, over what it is given, if it has been made fast."""
-        return getattr(self, f"_fast_{kind}", None)
-
     def activate(self, kind: str, x: Array) -> Array:
-        function = self.fast_activation(kind)
+        function: Callable[[Any], None] | None = getattr(self, f"_fast_{kind}", None)
         if function is not None and x.shape[0] == 1 and self.wide_dtype == self.dtype:
             function(x)
             return x

@@ -109,11 +109,11 @@ def from_bfloat16(bits: Any) -> Any:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def convert(part: Any, bfloat16: bool, array: Any) -> Any:
-    """`array` with the numbers of `part`, some rows at a time: no second copy of a whole tensor."""
+def convert(part: Any, bfloat16: bool, dtype: str) -> Any:
+    """A copy of `part` in `dtype`, contiguous, some rows at a time: no second copy of a whole tensor."""
     if not bfloat16:
-        array[...] = part
-        return array
+        return np.array(part, dtype=dtype, order="C")
+    array = np.empty(part.shape, dtype)
     step = max(1, _ROWS // max(1, part[:1].size))
     for start in range(0, part.shape[0], step):
         array[start : start + step] = from_bfloat16(part[start : start + step])
@@ -129,9 +129,8 @@ class Stored(Protocol):
     def stored(self, key: str) -> tuple[str, Any]: ...
 
 
-def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str, place: Any = None) -> Any:
-    """A copy of the array at `source` in `dtype`, contiguous; in `place`, where one is kept for it. FileError: not
-    of `shape`."""
+def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
+    """A copy of the array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
     name, stored = checkpoint.stored(source.key)
     expected = source.stored or shape
     if stored.shape != expected:
@@ -146,18 +145,18 @@ def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtyp
     if part.shape != shape:
         raise ValueError(f"{source.key}: the family makes {part.shape} of it, the model has {shape}")
     with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
-        if checkpoint.owned and source.take is None and place is None:
+        if checkpoint.owned and source.take is None:
             array = np.ascontiguousarray(part, dtype=dtype)
         else:  # a copy even where nothing changes: the file may be rewritten after it was checked
-            array = convert(part, name == "BF16", np.empty(shape, dtype) if place is None else place)
+            array = convert(part, name == "BF16", dtype)
     if source.plus:
         array += np.asarray(source.plus, dtype)
     return array
 
 
-def finite(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str, place: Any = None) -> Any:
+def finite(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
     """`read_tensor`, refused if a number in it is NaN or infinite in `dtype`."""
-    array = read_tensor(checkpoint, source, shape, dtype, place)
+    array = read_tensor(checkpoint, source, shape, dtype)
     # NaN passes through min and max, and an infinity is one of the two: no copy of the tensor is made.
     if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise FileError(

@@ -13,7 +13,6 @@ from kvsim.loading.config_file import choose_latent, make_config, read_config_fa
 from kvsim.loading.families import get_family
 from kvsim.loading.gguf_file import GGUF
 from kvsim.loading.gguf_tokenizer import read_gguf_tokenizer
-from kvsim.loading.joined import reserve_places
 from kvsim.loading.places import BUNDLED, find_model
 from kvsim.loading.sources import Source
 from kvsim.loading.tokenizers import read_tokenizer
@@ -25,12 +24,11 @@ def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> W
     """Every array of the model, from a checkpoint which must hold no weight beside them."""
     family = get_family(config.family)
     made: dict[Source, Any] = {}
-    places = reserve_places(config, dtype)
 
     def make(name: str, shape: tuple[int, ...]) -> Any:
         source = family.tensor(name, config)
         if source not in made:  # an encoder may share the decoder's token vectors
-            made[source] = finite(checkpoint, source, shape, dtype, places.pop(name, None))
+            made[source] = finite(checkpoint, source, shape, dtype)
         return made[source]
 
     weights = build_weights(config, make)

@@ -6,7 +6,6 @@ import numpy as np
 
 from kvsim.blueprint import build_weights
 from kvsim.config import Config
-from kvsim.loading.joined import reserve_places
 from kvsim.weights import Weights
 
 
@@ -14,7 +13,6 @@ def random_weights(config: Config, seed: int = 0, dtype: str = "float64") -> Wei
     """Host arrays in which no parameter keeps a value that would hide a mistake (gains around 1,
     biases around 0), scaled so that logits are of the order of 1."""
     generator = np.random.default_rng(seed)
-    places = reserve_places(config, dtype)
 
     def make(name: str, shape: tuple[int, ...]) -> Any:
         x = generator.standard_normal(shape)
@@ -24,10 +22,6 @@ def random_weights(config: Config, seed: int = 0, dtype: str = "float64") -> Wei
             x *= 1.5 / np.sqrt(shape[-1])
         elif name.endswith(".bias"):
             x *= 0.2
-        place = places.get(name)
-        if place is None:
-            return x.astype(dtype)
-        place[...] = x
-        return place
+        return x.astype(dtype)
 
     return build_weights(config, make)

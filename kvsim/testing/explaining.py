@@ -70,7 +70,7 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
 
 def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> None:
     """OracleError: the mistake was found."""
-    one = cls.bare(None)
+    one = cls.attention_only(None)
 
     def wrong(q: Any, k: Any, v: Any, window: int | None = None) -> Any:
         return attend(one, Inputs(q, k, v), window)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.feeds.programme import chunks, pieces
+from kvsim.testing.feeds.chunking import equal_chunks, split_chunks
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import format_name, rounding
-from kvsim.testing.subject.calls import largest
+from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.weights import map_arrays
 
@@ -45,7 +45,7 @@ def measure_tolerance(
     weights = make_weights(seed=seed, dtype=name, context=context, **sizes)
     reference = Reference(weights)
     ids = [int(i) for i in np.random.default_rng(seed).integers(0, weights.config.vocab, context)]
-    text = chunks(ids, pieces(context, CHUNK))
+    text = split_chunks(ids, equal_chunks(context, CHUNK))
     right = reference.run(text)
     keep = rounding(name)
     decoder, rows = Decoder(reference.config, map_arrays(reference.weights, keep), "dynamic", keep), []
@@ -54,8 +54,8 @@ def measure_tolerance(
             rows.append(decoder.forward(chunk))
         if progress is not None:
             progress(number, len(text))
-    emulated, own = largest(np.concatenate(rows) - right), None
+    emulated, own = max_abs(np.concatenate(rows) - right), None
     if name in reference.model().ops.backend.dtypes:
-        own = largest((reference.run(text, name) if name != "float64" else reference.run([ids])) - right)
-    allowed = allow(name, max(emulated, own or 0.0), largest(right))
-    return Tolerance(weights.config, name, context, largest(right), emulated, own, allowed)
+        own = max_abs((reference.run(text, name) if name != "float64" else reference.run([ids])) - right)
+    allowed = allow(name, max(emulated, own or 0.0), max_abs(right))
+    return Tolerance(weights.config, name, context, max_abs(right), emulated, own, allowed)

@@ -26,8 +26,8 @@ from kvsim.testing.checks.decoders import assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
-from kvsim.testing.subject.apart import run_apart
-from kvsim.testing.subject.calls import UnreadableError, call, to_host, told
+from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
+from kvsim.testing.subject.process import run_process
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.text import speak
@@ -146,7 +146,7 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), str(seconds), str(out)]
-        done = run_apart(command, seconds)
+        done = run_process(command, seconds)
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         place = find_place(path, stack_file(out))
         kind = (kind_file(out).read_text(encoding="utf-8") if kind_file(out).exists() else "") or None
@@ -203,7 +203,7 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
     try:
         module = load(path)
     except (Exception, SystemExit) as error:
-        return {"ended": UNREADABLE, "text": told(error)}
+        return {"ended": UNREADABLE, "text": describe_error(error)}
     try:
         thing = getattr(module, name, None)
         if not callable(thing):
@@ -214,7 +214,7 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
         note_kind(kind)
         check(thing, kind, seed)
     except NotImplementedError as error:
-        return {"ended": NOT_STARTED, "text": told(error)}
+        return {"ended": NOT_STARTED, "text": describe_error(error)}
     except OracleError as error:
         ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
         return {"ended": ended, "text": str(error), "facts": error.facts}
@@ -222,7 +222,7 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
         values = {key: str(value) for key, value in error.values.items()}
         return {"ended": REFUSED, "template": error.template, "values": values}
     except (Exception, SystemExit) as error:
-        return {"ended": BROKEN, "text": told(error)}
+        return {"ended": BROKEN, "text": describe_error(error)}
     return {"ended": FINE, "text": ""}
 
 

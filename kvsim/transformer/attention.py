@@ -14,8 +14,6 @@ from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
-PROJECTIONS = ("query", "key", "value")
-
 
 class LayerCache(Protocol):
     """All that attention knows of a cache: it takes the new rows and answers with what is visible."""
@@ -85,10 +83,11 @@ def merge_heads(ops: Ops, context_GRTK: Array) -> Array:
     return ops.xp.reshape(context_TGRK, (n_new, n_groups * per_group * d_head))
 
 
-def split_heads(ops: Ops, config: Config, w: Attention, kind: str, y_T_XK: Array) -> Array:
-    """Queries, keys or values [T, H·K] of every head: [T, H, K] or [T, G, K], normalised where the model does."""
+def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, prefix: str = "") -> Array:
+    """Queries, keys or values of every head: [T, H, K] or [T, G, K], normalised where the model does."""
     xp = ops.xp
     norm: Norm | None = getattr(w, f"{kind}_norm", None)
+    y_T_XK = ops.linear(f"{prefix}{kind}", x_TD, getattr(w, kind))
     if config.clip_qkv is not None:
         y_T_XK = ops.clamp(y_T_XK, config.clip_qkv)
     if norm is not None and config.qk_norm == "whole":
@@ -97,11 +96,6 @@ def split_heads(ops: Ops, config: Config, w: Attention, kind: str, y_T_XK: Array
     if norm is not None and config.qk_norm != "whole":
         y_TXK = ops.norm(config.norm, y_TXK, norm, config.norm_eps)
     return y_TXK
-
-
-def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, prefix: str = "") -> Array:
-    """Queries, keys or values of every head, of rows that the others are not made of: [T, H, K] or [T, G, K]."""
-    return split_heads(ops, config, w, kind, ops.linear(f"{prefix}{kind}", x_TD, getattr(w, kind)))
 
 
 def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice | None, View]]:
@@ -159,8 +153,9 @@ def attention(
     positions: Positions,
 ) -> Array:  # fmt: skip
     """[T, D] to [T, D]: the projections see all sequences at once, attention one at a time."""
-    projected = ops.linears(PROJECTIONS, x_TD, (w.query, w.key, w.value))
-    q_THK, k_TGK, v_TGK = (split_heads(ops, config, w, *pair) for pair in zip(PROJECTIONS, projected, strict=True))
+    q_THK = project(ops, config, w, "query", x_TD)
+    k_TGK = project(ops, config, w, "key", x_TD)
+    v_TGK = project(ops, config, w, "value", x_TD)
     contexts = [
         attend_sequence(
             ops, config, kind, w, q_THK[s.rows, ...], k_TGK[s.rows, ...], v_TGK[s.rows, ...],

@@ -11,7 +11,7 @@ def feed_forward(ops: Ops, config: Config, w: FeedForward, x_ND: Array) -> Array
     if w.gate is None:
         hidden_NF = ops.activate(config.activation, ops.linear("up", x_ND, w.up))
     else:
-        gate_NF, up_NF = ops.linears(("gate", "up"), x_ND, (w.gate, w.up))
+        gate_NF, up_NF = ops.linear("gate", x_ND, w.gate), ops.linear("up", x_ND, w.up)
         clipped = config.activation == "clipped_swiglu"
         hidden_NF = ops.clipped_swiglu(gate_NF, up_NF) if clipped else ops.gated(config.activation, gate_NF, up_NF)
     return ops.linear("down", hidden_NF, w.down)

@@ -101,7 +101,7 @@ class Positions:
 
     def __init__(self, ops: Ops, config: Config, table: Array | None = None) -> None:
         self.ops, self.config, self.table = ops, config, table
-        self._angles: dict[tuple[int, Span], Any] = {}
+        self._angles: dict[tuple[int, Span], tuple[Array, Array]] = {}
         self._masks: dict[tuple[Span, Span, int | None], Mask] = {}
         self._biases: dict[tuple[Span, Span], Array] = {}
 
@@ -111,8 +111,8 @@ class Positions:
             return x
         key = (id(rope), pos)  # the config keeps its ropes, and to hash one takes as long as to turn by it
         if key not in self._angles:
-            self._angles[key] = self.ops.angles(rope.pairs, *rotary_angles(self.ops, rope, pos))
-        return rotate(self.ops, rope, x, self._angles[key])
+            self._angles[key] = rotary_angles(self.ops, rope, pos)
+        return rotate(self.ops, rope, x, *self._angles[key])
 
     def encoder_of_keys(self, rope: Rope | None) -> Encode:
         """What a cache calls on the rows it is given (or, where it re-indexes, on those it reads)."""

@@ -4,7 +4,6 @@ contexts longer than a model was trained on. Frequencies are a few dozen numbers
 
 import math
 from functools import lru_cache
-from typing import Any
 
 from kvsim.arrays import Array
 from kvsim.config import BY_LENGTH, Rope
@@ -73,8 +72,9 @@ def frequencies(rope: Rope, length: int) -> tuple[float, ...]:
     return tuple(plain)
 
 
-def rotate(ops: Ops, rope: Rope, x: Array, angles: Any) -> Array:
+def rotate(ops: Ops, rope: Rope, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
     """Turn each pair of the first `rope.size` elements of x [..., T, K] by its angle."""
     if rope.size == x.shape[-1]:
-        return ops.turn(rope.pairs, x, angles)
-    return ops.xp.concat([ops.turn(rope.pairs, x[..., : rope.size], angles), x[..., rope.size :]], axis=-1)
+        return ops.turn(rope.pairs, x, cos_TJ, sin_TJ)
+    turned = ops.turn(rope.pairs, x[..., : rope.size], cos_TJ, sin_TJ)
+    return ops.xp.concat([turned, x[..., rope.size :]], axis=-1)

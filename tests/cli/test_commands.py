@@ -128,7 +128,7 @@ def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
     import kvsim.loading.places
     from kvsim.ops import Ops
 
-    def wrong(self, kind, a, b, admitted=None, parts=()):
+    def wrong(self, kind, a, b, admitted=None):
         return self.xp.matmul(a, b) + 1.0
 
     with monkeypatch.context() as patch:

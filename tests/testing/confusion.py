@@ -8,13 +8,14 @@ from functools import cache
 import numpy as np
 
 from kvsim.testing.bank import BANK
-from kvsim.testing.feeds.boundaries import choose_text, margins_of
-from kvsim.testing.feeds.programme import feeds
-from kvsim.testing.feeds.references import Reference, allow, changed
+from kvsim.testing.feeds.boundaries import choose_text, measure_margins
+from kvsim.testing.feeds.chunking import choose_feeds
+from kvsim.testing.feeds.references import Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.subject.weights import make_weights
 from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose, run_decoder
+from kvsim.weights import map_arrays
 
 WINDOW = {"dynamic": 4}
 
@@ -39,9 +40,9 @@ class Programme:
         self.policy, self.dtype = policy, dtype
         self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=dtype), policy)
         config = self.reference.config
-        chosen = feeds(config, policy)
+        chosen = choose_feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]
-        margins = margins_of(self.reference, max(chosen, key=sum), dtype, 0)
+        margins = measure_margins(self.reference, max(chosen, key=sum), dtype, 0)
         self.texts = [choose_text(self.reference, f, n, 0, margins) for f, n in zip(chosen, numbers, strict=True)]
         self.expected = run_decoder(Decoder, config, self.reference.weights, policy, self.texts)
         own = 0.0 if dtype == "float64" else self.reference.own_error(self.texts, dtype)
@@ -51,7 +52,7 @@ class Programme:
     def outputs(self, cls, dtype):
         """A learner's: the mistake, in the dtype."""
         keep = rounding(dtype)
-        weights = changed(self.reference.weights, keep)
+        weights = map_arrays(self.reference.weights, keep)
         learner = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
         return run_decoder(learner, self.reference.config, weights, self.policy, self.texts)
 

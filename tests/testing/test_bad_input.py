@@ -137,7 +137,7 @@ def test_nan_of_attention_is_the_headline():
 
 def test_other_arguments():
     weights = testing.weights()
-    said = "does not take what it is called with"
+    said = "cannot be called with"
     step = lambda m, ids: m.forward(ids)  # noqa: E731
     for check in (
         lambda: testing.assert_attention(lambda q, k: q),
@@ -323,4 +323,4 @@ def test_what_only_a_separate_process_survives(kind, line, said, tmp_path):
 def test_arguments_under_verify(tmp_path):
     for text in ("def it(q):\n    return q\n", "class it:\n    def update(self):\n        pass\n"):
         (tmp_path / "mine.py").write_text(text, encoding="utf-8")
-        assert "does not take what it is called with" in verify(f"{tmp_path / 'mine.py'}:it").text
+        assert "cannot be called with" in verify(f"{tmp_path / 'mine.py'}:it").text

@@ -37,7 +37,7 @@ def explained(text, capsys):
 @pytest.mark.parametrize(("mistake", "number", "cls"), ALONE, ids=[f"{m.id}-{n}" for m, n, _ in ALONE])
 def test_attention(mistake, number, cls, settings, capsys):
     def wrong(q, k, v, window=None):
-        return attend(cls.bare(None), Inputs(q, k, v), window)
+        return attend(cls.attention_only(None), Inputs(q, k, v), window)
 
     text = ""
     try:

@@ -71,9 +71,6 @@ class PagedLayer(LayerCache):
         """The rows that some query to come can see."""
         return Span(self._first(self.rows), self.rows)
 
-    def preview(self, pos: Span) -> View:
-        return View(None, None, Span(self._first(pos.start), pos.stop), pos)
-
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         self.rows = pos.start
         self.table.prepare(pos)

@@ -113,9 +113,6 @@ class QuantisedLayer(LayerCache):
         held = slice(0, self.rows - self.quantised)
         return self._keys[:, held, :], self._values[:, held, :]
 
-    def preview(self, pos: Span) -> View:
-        return View(None, None, Span(0, pos.stop), pos)
-
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
         if pos.start < self.quantised:
             raise UsageError(

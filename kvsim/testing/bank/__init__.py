@@ -1,16 +1,16 @@
-"""The mistake bank: each mistake is the independent decoder with one step, or one method of its cache, done wrong.
+"""The mistake bank: each mistake is the independent decoder, or one of its caches, with one method done wrong.
 
-Where a name leaves room, each reading is a variant of the same mistake.
+Where the name of a mistake can be read in several ways, each reading is a variant of it.
 """
 
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.bank import heads, masks, policies, rope, rows, windows  # noqa: F401 (they fill the bank)
+from kvsim.testing.bank import heads, masks, policies, rope, rows, windows  # noqa: F401 (imported to fill the bank)
 from kvsim.testing.bank.mistake import BANK as BANK
 from kvsim.testing.bank.mistake import Mistake as Mistake
 
 
 def find_mistake(name: str) -> Mistake:
-    """The mistake of that id. UsageError: there is none."""
+    """The mistake with that id. UsageError: an unknown id."""
     if name not in BANK:
         raise UsageError("unknown mistake {name}: kvsim explain lists all", name=shortened(name))
     return BANK[name]

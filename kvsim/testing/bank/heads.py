@@ -1,4 +1,4 @@
-"""Mistakes with heads, scale, softmax, and the weighing of values."""
+"""Mistakes in heads, scale, softmax, and the weighted sum of values."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.weights import Attention
 
@@ -29,14 +29,14 @@ class Tiled(Decoder):
     "所有查询头都读第 0 个键/值头",
     (1,),
 )
-class OneHead(Decoder):
+class FirstHeadOnly(Decoder):
     def kv_head(self, head: int, n_heads: int, n_kv_heads: int) -> int:
         return 0
 
 
 @mistake("scale_missing", "scores are not divided by sqrt(d_head)", "分数没有除以 sqrt(d_head)", (2,))
 class NoScale(Decoder):
-    def scale(self, look: Look) -> float:
+    def scale(self, inputs: AttentionInputs) -> float:
         return 1.0
 
 
@@ -47,21 +47,21 @@ class NoScale(Decoder):
     (2,),
 )
 class ScaledByWidth(Decoder):
-    def scale(self, look: Look) -> float:
-        return 1.0 / math.sqrt(self.width or look.q_THK.shape[1] * look.q_THK.shape[2])
+    def scale(self, inputs: AttentionInputs) -> float:
+        return 1.0 / math.sqrt(self.width or inputs.q_THK.shape[1] * inputs.q_THK.shape[2])
 
 
 @mistake(
     "scale_not_sqrt", "scores are divided by d_head instead of its root", "分数除以了 d_head，应除以它的平方根", (2,)
 )
-class NoRoot(Decoder):
-    def scale(self, look: Look) -> float:
-        return 1.0 / int(look.q_THK.shape[2])
+class ScaledWithoutRoot(Decoder):
+    def scale(self, inputs: AttentionInputs) -> float:
+        return 1.0 / int(inputs.q_THK.shape[2])
 
 
 @mistake(
     "softmax_over_queries",
-    "softmax runs over the queries: the weights of one query do not sum to 1 (use the keys' axis)",
+    "softmax runs over the queries: the weights of one query do not sum to 1 (use the axis of the keys)",
     "softmax 沿查询轴计算：一个查询的权重之和不是 1（应沿键轴）",
     (2,),
 )
@@ -78,7 +78,7 @@ class OverQueriesFinite(OverQueries):
 
 @mistake(
     "softmax_over_heads",
-    "softmax runs over the heads: use the keys' axis",
+    "softmax runs over the heads: use the axis of the keys",
     "softmax 沿头的轴计算：应沿键轴",
     (1,),
 )
@@ -98,33 +98,38 @@ class OverHeads(Decoder):
 
 @variant("softmax_over_heads")
 class OverHeadsZeroed(OverHeads):
-    """0 where all is masked."""
+    """With 0 where all keys are masked."""
 
     def softmax(self, scores_HTS: Any) -> Any:
         return np.nan_to_num(super().softmax(scores_HTS))
 
 
-@mistake("softmax_missing", "there is no softmax: scores weigh the values", "缺少 softmax：直接用分数给值加权", (1,))
+@mistake(
+    "softmax_missing",
+    "there is no softmax: values are weighted by raw scores",
+    "缺少 softmax：直接用分数加权",
+    (1,),
+)
 class NoSoftmax(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, inputs: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return np.where(allowed_TS, scores_HTS, 0.0)
 
 
 @variant("softmax_missing")
 class NeitherSoftmaxNorMask(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, inputs: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return scores_HTS
 
 
-@mistake("used_k_as_v", "keys are weighed where values should be", "把键当成值来加权", (1,))
-class KeysWeighed(Decoder):
-    def weigh(self, look: Look, probs_HTS: Any) -> Any:
-        return super().weigh(look._replace(v_SGK=look.k_SGK), probs_HTS)
+@mistake("used_k_as_v", "the weighted sum is of keys: it must be of values", "加权求和用的是键：应当用值", (1,))
+class KeysAsValues(Decoder):
+    def weight_values(self, inputs: AttentionInputs, probs_HTS: Any) -> Any:
+        return super().weight_values(inputs._replace(v_SGK=inputs.k_SGK), probs_HTS)
 
 
 @variant("used_k_as_v")
-class ValuesOfKeys(Decoder):
-    """Before their rotation."""
+class UnrotatedKeysAsValues(Decoder):
+    """Keys before their rotation."""
 
     def project_value(self, w: Attention, x: Any) -> Any:
         return self.project(w.key, x)
@@ -132,11 +137,11 @@ class ValuesOfKeys(Decoder):
 
 @mistake(
     "heads_merged_without_transpose",
-    "[H, T, K] is reshaped to [T, H·K] without transposing to [T, H, K] first: tokens get one another's heads",
-    "没有先转置成 [T, H, K] 就把 [H, T, K] 变形为 [T, H·K]：各 token 拿到了彼此的头",
+    "[H, T, K] is reshaped to [T, H·K] without transposing to [T, H, K] first: tokens get the heads of other tokens",
+    "没有先转置成 [T, H, K] 就把 [H, T, K] 变形为 [T, H·K]：各词元拿到了别的词元的头",
     (2,),
 )
 class NotTransposed(Decoder):
-    def merge(self, context_HTK: Any) -> Any:
+    def merge_heads(self, context_HTK: Any) -> Any:
         n_heads, n_new, size = context_HTK.shape
         return np.ascontiguousarray(context_HTK).reshape(n_new, n_heads * size)

@@ -1,11 +1,11 @@
-"""Mistakes with the causal mask."""
+"""Mistakes in the causal mask."""
 
 from typing import Any
 
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 
 
@@ -17,49 +17,49 @@ from kvsim.testing.independent.decoder import Decoder
     twin="onnx/onnx#8068; pytorch/executorch#21749",
 )
 class TopLeft(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        number, window = np.arange(len(look.key_pos)), self.window(look)
-        seen = number <= t
-        return seen if window is None else seen & (number > t - window)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        column, window = np.arange(len(inputs.key_pos)), self.window(inputs)
+        seen = column <= t
+        return seen if window is None else seen & (column > t - window)
 
 
 @mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来", (2,))
 class NoMask(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        window = self.window(look)
-        return look.key_pos > look.query_pos[t] - (np.inf if window is None else window)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        window = self.window(inputs)
+        return inputs.key_pos > inputs.query_pos[t] - (np.inf if window is None else window)
 
 
 @variant("mask_missing")
 class NeitherMaskNorWindow(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        return np.full(len(look.key_pos), True)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        return np.full(len(inputs.key_pos), True)
 
 
 @mistake(
     "mask_only_when_square",
-    "the causal mask is applied only where there are as many queries as keys: later chunks see their future",
+    "the causal mask is applied only if there are as many queries as keys: later chunks see the future",
     "只有查询数等于键数时才加因果掩码：后面的分块看到了未来",
     (1, 2),
 )
 class OnlySquare(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        if len(look.query_pos) == len(look.key_pos):
-            return super().sees(look, t)
-        window = self.window(look)
-        return look.key_pos > look.query_pos[t] - (np.inf if window is None else window)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        if len(inputs.query_pos) == len(inputs.key_pos):
+            return super().visible(inputs, t)
+        window = self.window(inputs)
+        return inputs.key_pos > inputs.query_pos[t] - (np.inf if window is None else window)
 
 
 @variant("mask_only_when_square")
 class NothingUnlessSquare(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        square = len(look.query_pos) == len(look.key_pos)
-        return super().sees(look, t) if square else np.full(len(look.key_pos), True)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        square = len(inputs.query_pos) == len(inputs.key_pos)
+        return super().visible(inputs, t) if square else np.full(len(inputs.key_pos), True)
 
 
-class NotItself(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        return super().sees(look, t) & (look.key_pos < look.query_pos[t])
+class StrictMask(Decoder):
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        return super().visible(inputs, t) & (inputs.key_pos < inputs.query_pos[t])
 
 
 @mistake(
@@ -68,33 +68,33 @@ class NotItself(Decoder):
     "掩码过严：查询看不到自己（键位置 < 查询位置 应为 <=）",
     (2,),
 )
-class NotItselfFinite(NotItself):
+class StrictMaskFinite(StrictMask):
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
         return np.where(allowed_TS, scores_HTS, -1e9)
 
 
-variant("mask_strict_no_self")(NotItself)
+variant("mask_strict_no_self")(StrictMask)
 
 
 @variant("mask_strict_no_self")
-class NotItselfZeroed(NotItself):
+class StrictMaskZeroed(StrictMask):
     def softmax(self, scores_HTS: Any) -> Any:
         return np.nan_to_num(super().softmax(scores_HTS))
 
 
-@mistake("mask_one_future", "queries see one token of their future", "查询多看到了一个未来的 token", (2,))
+@mistake("mask_one_future", "queries see one future token", "查询多看到了一个未来的词元", (2,))
 class OneFuture(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        return super().sees(look, t) | (look.key_pos == look.query_pos[t] + 1)
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        return super().visible(inputs, t) | (inputs.key_pos == inputs.query_pos[t] + 1)
 
 
 @mistake(
     "mask_zero_instead_of_inf",
-    "masked scores become 0 instead of -inf, before softmax: they keep a share of the weight",
+    "masked scores become 0 instead of -inf before softmax: they keep a share of the weight",
     "被遮蔽的分数置为 0 而不是 -inf（在 softmax 之前）：它们仍分得权重",
     (2,),
 )
-class Zeroes(Decoder):
+class MaskedToZero(Decoder):
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
         return np.where(allowed_TS, scores_HTS, 0.0)
 
@@ -106,5 +106,5 @@ class Zeroes(Decoder):
     (2,),
 )
 class AfterSoftmax(Decoder):
-    def probabilities(self, look: Look, scores_HTS: Any, allowed_TS: Any) -> Any:
+    def probabilities(self, inputs: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
         return self.softmax(scores_HTS) * allowed_TS

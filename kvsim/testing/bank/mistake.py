@@ -1,39 +1,40 @@
-"""What the bank knows of a mistake, and how a class becomes one."""
+"""The record of a mistake, and the decorators that enter classes into the bank."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
-STEPS = tuple(name for name, step in vars(Attending).items() if callable(step) and not name.startswith("_"))
+STEPS = tuple(name for name, step in vars(LoopAttention).items() if callable(step) and not name.startswith("_"))
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake, in every reading of it."""
+    """One mistake, with its text in English and Chinese and a decoder for each reading."""
 
     id: str
     en: str
     zh: str
-    smallest: tuple[int, ...]  # the chunks of the smallest text that shows the first reading
-    window: int | None = None  # of the model there
-    policy: str = "dynamic"  # of the cache there
-    twin: str = ""  # a real bug of the same kind
+    smallest: tuple[int, ...]  # the chunk sizes of the shortest text on which the first reading differs
+    window: int | None = None  # of the model that the text is fed to
+    policy: str = "dynamic"  # of its cache
+    twin: str = ""  # a real bug of the same kind, as owner/repository#number
     variants: list[type[Decoder]] = field(default_factory=list)
 
     def sentence(self, language: str) -> str:
+        """The text in a language: "zh", otherwise English."""
         return self.zh if language == "zh" else self.en
 
     @property
     def family(self) -> str:
-        """The name of its policy."""
+        """The name of the cache policy, without options."""
         return self.policy.partition(":")[0]
 
     def attention_variants(self) -> list[type[Decoder]]:
-        """The readings that are of attention alone: neither positions nor a cache."""
+        """The readings that change attention only, neither positions nor a cache."""
         return [cls for cls in self.variants if _steps_of(cls) <= set(STEPS)]
 
 
@@ -41,7 +42,7 @@ BANK: dict[str, Mistake] = {}
 
 
 def _steps_of(cls: type) -> set[str]:
-    """What a reading overrides."""
+    """The names that a reading overrides."""
     changed: set[str] = set()
     for base in cls.__mro__[: cls.__mro__.index(Decoder)]:
         changed |= {name for name in vars(base) if not name.startswith("__")}
@@ -49,21 +50,21 @@ def _steps_of(cls: type) -> set[str]:
 
 
 def _as_decoder(cls: type[Any], family: str) -> type[Decoder]:
-    """A decoder with this cache, or the decoder itself."""
+    """`cls` if it is a decoder; if it is a cache, a decoder that has it under the policy `family`."""
     if not issubclass(cls, Rows):
         return cls
-    made: type[Decoder] = type(cls.__name__, (Decoder,), {"caches": POLICIES | {family: cls}})
-    return made
+    decoder: type[Decoder] = type(cls.__name__, (Decoder,), {"caches": POLICIES | {family: cls}})
+    return decoder
 
 
 def mistake(id: str, en: str, zh: str, smallest: tuple[int, ...], **more: Any) -> Callable[[type[Any]], type[Any]]:
-    """Enter a class in the bank: a decoder or a cache with one method done wrong, the first reading of `id`."""
+    """A decorator that enters a decoder or a cache into the bank, as the first reading of `id`."""
     BANK[id] = Mistake(id, en, zh, smallest, **more)
     return variant(id)
 
 
 def variant(id: str) -> Callable[[type[Any]], type[Any]]:
-    """Another reading."""
+    """A decorator that enters another reading of `id`."""
 
     def enter(cls: type[Any]) -> type[Any]:
         BANK[id].variants.append(_as_decoder(cls, BANK[id].family))

@@ -1,4 +1,4 @@
-"""Mistakes with rotary positions."""
+"""Mistakes in rotary positions."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from kvsim.testing.independent.rows import Rows
 
 @mistake(
     "rope_pos_restarts_at_0",
-    "the rotary positions of every step start at 0: they must go on from the tokens fed before",
-    "每一步的旋转位置都从 0 开始：应当接着已经喂入的 token 数往下数",
+    "the rotary positions of every step start at 0: they must continue after the tokens fed before",
+    "每一步的旋转位置都从 0 开始：应当从已喂入的词元数接着往下数",
     (1, 1),
     twin="Blaizzy/mlx-vlm#1983",
 )
@@ -24,7 +24,7 @@ class RestartsAtZero(Decoder):
 
 @mistake(
     "rope_pos_after_append",
-    "the rotary positions are read off the cache's length after the new rows were appended: read it before",
+    "the rotary positions are taken from the cache length after the new rows were appended: take it before",
     "旋转位置取自追加新行之后的缓存长度：应当在追加之前取",
     (1, 2),
 )
@@ -42,8 +42,8 @@ class AfterAppendOnceCached(Decoder):
 
 @mistake(
     "rope_off_by_one_decode",
-    "a decoded token is rotated one position off: its position is the number of tokens before it",
-    "解码时新 token 的旋转位置差一：它的位置等于它前面的 token 数",
+    "a decoded token is rotated by a position that is off by one: its position is the number of tokens before it",
+    "解码时新词元的旋转位置差一：它的位置等于它前面的词元数",
     (1, 1),
 )
 class OffByOne(Decoder):
@@ -71,8 +71,9 @@ class OneBackInChunks(OffByOne):
 
 @mistake(
     "rope_len_committed_by_layer0",
-    "layer 0 counts the new tokens as seen, so that all later layers rotate them too far: count after the last layer",
-    "第 0 层就把新 token 计入已见长度，后面各层的旋转位置都偏大：应在最后一层之后再计入",
+    "layer 0 counts the new tokens as seen, so that later layers use positions that are too large: count after the last"
+    " layer",
+    "第 0 层就把新词元计入已见长度，后面各层的旋转位置都偏大：应在最后一层之后再计入",
     (1, 2),
     twin="fla-org/flash-linear-attention#766",
 )
@@ -91,7 +92,7 @@ class CommittedByLayerZeroOnceCached(Decoder):
 
 @mistake(
     "rope_interleaved_pairs",
-    "rotary pairs are neighbours (2j, 2j + 1) where the weights were made for halves (j, d/2 + j), or the reverse",
+    "rotary pairs are adjacent (2j, 2j + 1) but the weights expect halves (j, d/2 + j), or the reverse",
     "旋转时把相邻元素 (2j, 2j+1) 配成一对，而权重要求前后两半 (j, d/2+j) 配对（或正相反）",
     (2,),
 )
@@ -115,20 +116,20 @@ class KeyNotRotated(Decoder):
 
 @mistake(
     "cache_pre_rope_never_rotated",
-    "keys are cached before their rotation and not rotated when they are read: old keys have no positions",
+    "keys are cached before their rotation and not rotated on read: old keys have no positions",
     "缓存的是旋转之前的键，读取时也没有补上旋转：旧键没有位置信息",
     (2, 1),
 )
 class NeverRotated(Rows):
     def update(self, start: int, q: list[Any], k: list[Any], v: list[Any], positions: list[int]) -> Any:
-        looks = super().update(start, q, k, v, positions)
+        parts = super().update(start, q, k, v, positions)
         self.keys[start:] = k
-        return looks
+        return parts
 
 
 @mistake(
     "double_rope_on_read",
-    "cached keys were rotated when they were written and are rotated again when they are read",
+    "cached keys are rotated on write and again on read",
     "缓存的键写入时已旋转过，读取时又旋转了一次",
     (2, 1),
 )
@@ -149,7 +150,7 @@ class AllRotatedTwice(Rows):
 
 @variant("double_rope_on_read")
 class RotatedAtEveryStep(RotatedTwice):
-    """And written back."""
+    """The result is written back to the cache."""
 
     def read(self, start: int) -> Any:
         self.keys, values, positions = super().read(start)
@@ -166,11 +167,11 @@ class ValueRotated(Decoder):
 
 @mistake(
     "rope_over_heads_axis",
-    "the rotation runs over the heads: head h is turned by position h, whatever the token",
-    "旋转沿着头的轴进行：第 h 个头按位置 h 旋转，与 token 无关",
+    "the rotation runs over the heads: head h is rotated by position h, whatever the token",
+    "旋转沿着头的轴进行：第 h 个头按位置 h 旋转，与词元无关",
     (2,),
 )
 class OverHeads(Decoder):
     def rotate(self, layer: int, x: Any, position: int) -> Any:
         rope = self.config.layers[layer].rope
-        return x if rope is None else np.stack([self.turn(rope, head, h) for h, head in enumerate(x)])
+        return x if rope is None else np.stack([self.rotate_pairs(rope, head, h) for h, head in enumerate(x)])

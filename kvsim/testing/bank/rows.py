@@ -1,11 +1,11 @@
-"""Mistakes with the cache's rows."""
+"""Mistakes in the rows of the cache."""
 
 from typing import Any
 
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
@@ -23,8 +23,8 @@ class OneCache(Decoder):
         return [self.row_class(self, 0)] * self.config.n_layers
 
 
-class CountedFromTheEnd(Rows):
-    """The mask goes by the number of a row, counted so that the newest stands last."""
+class PositionsFromTheEnd(Rows):
+    """Positions by index: the newest row is at the newest position, the one before it at the one before."""
 
     def read(self, start: int) -> Any:
         stop = self.positions[-1] + 1
@@ -32,12 +32,12 @@ class CountedFromTheEnd(Rows):
 
 
 @variant("layers_share_one_cache")
-class OneCacheByNumber(OneCache):
-    row_class = CountedFromTheEnd
+class OneCacheByIndex(OneCache):
+    row_class = PositionsFromTheEnd
 
 
-class Places(Rows):
-    """An array in which each token has its place."""
+class WrittenInPlace(Rows):
+    """Each token has its own slot, which a later layer overwrites."""
 
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
         self.keys = self.keys[:start] + keys
@@ -47,13 +47,13 @@ class Places(Rows):
 
 @variant("layers_share_one_cache")
 class OneCacheOverwritten(OneCache):
-    row_class = Places
+    row_class = WrittenInPlace
 
 
-class ByNumber(Rows):
-    """Row n stands at position n, whatever it is."""
+class PositionsByIndex(Rows):
+    """Row n is at position n, whichever token it is of."""
 
-    def numbered(self, keys: list[Any], values: list[Any]) -> None:
+    def store(self, keys: list[Any], values: list[Any]) -> None:
         self.keys, self.values, self.positions = keys, values, list(range(len(keys)))
 
 
@@ -63,22 +63,22 @@ class ByNumber(Rows):
     "新行接到了缓存前面：cat([新, 旧]) 应为 cat([旧, 新])",
     (1, 2),
 )
-class Prepends(ByNumber):
+class Prepends(PositionsByIndex):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        self.numbered(keys + self.keys, values + self.values)
+        self.store(keys + self.keys, values + self.values)
 
 
 @mistake(
     "concat_wrong_axis",
-    "new rows are joined along the wrong axis and read as if it were the right one: heads get one another's rows",
-    "新行沿错误的轴拼接，却按正确的轴读取：各个头读到了彼此的行",
+    "new rows are concatenated along the wrong axis and read along the right one: heads get the rows of other heads",
+    "新行沿错误的轴拼接，却按正确的轴读取：各个头读到了别的头的行",
     (1, 1),
 )
-class WrongAxis(ByNumber):
+class WrongAxis(PositionsByIndex):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        self.numbered(self.joined(self.keys, keys), self.joined(self.values, values))
+        self.store(self.concatenate(self.keys, keys), self.concatenate(self.values, values))
 
-    def joined(self, old: list[Any], new: list[Any]) -> list[Any]:
+    def concatenate(self, old: list[Any], new: list[Any]) -> list[Any]:
         flat = [np.stack(rows, axis=1).reshape(-1) for rows in (old, new) if rows]  # [G, S, K] each
         shape = (new[0].shape[0], len(old) + len(new), new[0].shape[1])
         return list(np.concatenate(flat).reshape(shape).transpose(1, 0, 2))
@@ -97,8 +97,8 @@ class Overwritten(Rows):
 
 @mistake(
     "v_not_appended_in_order",
-    "values are joined in another order than keys: a weight meets another token's value",
-    "值的拼接顺序与键不同：权重乘到了别的 token 的值上",
+    "values are concatenated in another order than keys: weights are applied to the values of other tokens",
+    "值的拼接顺序与键不同：权重乘到了别的词元的值上",
     (1, 1),
 )
 class ValuesOutOfOrder(Rows):
@@ -108,19 +108,20 @@ class ValuesOutOfOrder(Rows):
 
 
 class FirstChunkOnly(Rows):
-    """Keeps the first chunk; a later step adds its rows, if at all, for itself alone."""
+    """Stores the first chunk only. A later step sees its own rows (`sees_itself`) or not; `single`: only steps of one
+    token are wrong."""
 
     single, sees_itself = True, True
 
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        self.passing: tuple[list[Any], list[Any]] = ([], [])
+        self.current: tuple[list[Any], list[Any]] = ([], [])
         if start and (len(keys) == 1 or not self.single):
-            self.passing = keys, values
+            self.current = keys, values
         else:
             super().append(start, keys, values)
 
     def read(self, start: int) -> Any:
-        keys, values = self.passing if self.sees_itself else ([], [])
+        keys, values = self.current if self.sees_itself else ([], [])
         key_pos = self.positions + list(range(start, start + len(keys)))
         return self.keys + keys, self.values + values, np.array(key_pos)
 
@@ -128,7 +129,7 @@ class FirstChunkOnly(Rows):
 @mistake(
     "decode_does_not_append",
     "a decode step does not append its key and value to the cache: later tokens never see it",
-    "解码步没有把新的键和值追加到缓存：之后的 token 永远看不到它",
+    "解码步没有把新的键和值追加到缓存：之后的词元永远看不到它",
     (1, 1, 1),
     twin="the tutorial's own loop in 22.6.3",
 )
@@ -151,43 +152,43 @@ class NoLaterChunkAppendedOrSeen(FirstChunkOnly):
     single, sees_itself = False, False
 
 
-class PositionsOfTheCache(Decoder):
-    """Positions are the cache's length, which does not grow."""
+class PositionsFromCacheLength(Decoder):
+    """Positions are counted from the length of the cache, which does not grow."""
 
     def rotary_positions(self, layer: int, start: int, count: int) -> list[int]:
-        held = len(self.rows[layer].keys)
-        return list(range(held, held + count))
+        length = len(self.rows[layer].keys)
+        return list(range(length, length + count))
 
 
 for _rows in (NotAppended, NoLaterChunkAppended, NeitherAppendedNorSeen, NoLaterChunkAppendedOrSeen):
     variant("decode_does_not_append")(
-        type(f"{_rows.__name__}AtOnePosition", (PositionsOfTheCache,), {"caches": POLICIES | {"dynamic": _rows}})
+        type(f"{_rows.__name__}AtOnePosition", (PositionsFromCacheLength,), {"caches": POLICIES | {"dynamic": _rows}})
     )
 
 
 @mistake(
     "new_token_not_visible",
-    "the queries of a later step see only what was cached before: they must see themselves and their step's rows too",
+    "the queries of a later step see only rows cached before: they must also see themselves and the rows of their step",
     "后面各步的查询只看得到之前缓存的行：还应看到自己和本步的新行",
     (1, 1),
 )
 class OldRowsOnly(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        seen = super().sees(look, t)
-        return seen & (look.key_pos < look.fed_before) if look.fed_before else seen
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        seen = super().visible(inputs, t)
+        return seen & (inputs.key_pos < inputs.fed_before) if inputs.fed_before else seen
 
 
 @variant("new_token_not_visible")
 class OldRowsAndItself(Decoder):
-    def sees(self, look: Look, t: int) -> Any:
-        seen = super().sees(look, t)
-        old = (look.key_pos < look.fed_before) | (look.key_pos == look.query_pos[t])
-        return seen & old if look.fed_before else seen
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        seen = super().visible(inputs, t)
+        old = (inputs.key_pos < inputs.fed_before) | (inputs.key_pos == inputs.query_pos[t])
+        return seen & old if inputs.fed_before else seen
 
 
 @mistake(
     "cache_not_reset_between_prompts",
-    "the cache still holds the rows of the text before: a new text needs an empty cache",
+    "the cache still holds the rows of the previous text: a new text needs an empty cache",
     "缓存里还留着上一段文本的行：新文本需要空缓存",
     (1,),
     twin="rasbt/LLMs-from-scratch#925",
@@ -198,8 +199,8 @@ class NotReset(Decoder):
 
 
 @variant("cache_not_reset_between_prompts")
-class RowsStay(Decoder):
-    """Positions begin anew, and what was there before is seen by all."""
+class RowsNotCleared(Decoder):
+    """Positions start again at 0, but the old rows are still there and every query sees them."""
 
     def fresh(self) -> Decoder:
         for rows in self.rows:

@@ -1,11 +1,11 @@
-"""Mistakes with sliding windows. Window W is the current key and the W - 1 before it."""
+"""Mistakes in sliding windows. Window W is the current key and the W - 1 before it."""
 
 from typing import Any
 
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.independent.attending import Look
+from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
@@ -19,8 +19,8 @@ from kvsim.testing.independent.rows import Rows
     twin="ml-explore/mlx-lm#390",
 )
 class OneExtra(Decoder):
-    def window(self, look: Look) -> int | None:
-        return None if look.window is None else look.window + 1
+    def window(self, inputs: AttentionInputs) -> int | None:
+        return None if inputs.window is None else inputs.window + 1
 
 
 @mistake(
@@ -31,41 +31,42 @@ class OneExtra(Decoder):
     window=2,
 )
 class OneLess(Decoder):
-    def window(self, look: Look) -> int | None:
-        return None if look.window is None else look.window - 1
+    def window(self, inputs: AttentionInputs) -> int | None:
+        return None if inputs.window is None else inputs.window - 1
 
 
 @mistake(
     "window_ignored_in_decode",
-    "a decoded token sees beyond the window: the window holds in every step",
+    "a decoded token sees beyond the window: the window applies in every step",
     "解码时没有应用窗口：每一步都应遵守窗口",
     (2, 1),
     window=2,
     twin="karpathy/nanochat#452",
 )
 class IgnoredInDecode(Decoder):
-    def window(self, look: Look) -> int | None:
-        return None if len(look.query_pos) == 1 else look.window
+    def window(self, inputs: AttentionInputs) -> int | None:
+        return None if len(inputs.query_pos) == 1 else inputs.window
 
 
 @variant("window_ignored_in_decode")
 class IgnoredOnceCached(Decoder):
-    def window(self, look: Look) -> int | None:
-        return None if look.fed_before else look.window
+    def window(self, inputs: AttentionInputs) -> int | None:
+        return None if inputs.fed_before else inputs.window
 
 
 @mistake("window_ignored", "the window is ignored", "没有应用窗口", (3,), window=2)
 class Ignored(Decoder):
-    def window(self, look: Look) -> int | None:
+    def window(self, inputs: AttentionInputs) -> int | None:
         return None
 
 
 class Ring(Rows):
-    """W places, position p in place p mod W. Right where a step's own rows are all read beside those kept before it."""
+    """A ring buffer of W slots, position p in slot p mod W. Correct, because a step reads the rows stored before it and
+    all of its own."""
 
     def __init__(self, decoder: Decoder, layer: int, options: Any = None) -> None:
         super().__init__(decoder, layer, options)
-        self.held: dict[int, tuple[int, Any, Any]] = {}  # place: position, key, value
+        self.held: dict[int, tuple[int, Any, Any]] = {}  # slot: position, key, value
 
     def put(self, rows: list[tuple[int, Any, Any]]) -> None:
         size = self.window() or 10**9
@@ -87,7 +88,7 @@ class Ring(Rows):
 
 @mistake(
     "ring_buffer_prefill_longer_than_window",
-    "a chunk longer than what is left of the ring overwrites rows that its own queries, or later ones, still need",
+    "a chunk longer than the free part of the ring buffer overwrites rows that its own queries, or later ones, need",
     "比环形缓冲剩余空间更长的分块，覆盖了本块或之后的查询还需要的行",
     (3,),
     window=2,
@@ -98,14 +99,18 @@ class WrittenBeforeRead(Ring):
         return sorted(self.held.values(), key=lambda row: row[0])
 
 
-class BlindSeeAll(Decoder):
+class WrittenBeforeReadFinite(Decoder):
+    """With a finite mask: a query none of whose keys is left sees all rows."""
+
     caches = POLICIES | {"dynamic": WrittenBeforeRead}
 
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
         return np.where(allowed_TS, scores_HTS, -1e9)
 
 
-class BlindSeeNothing(Decoder):
+class WrittenBeforeReadZeroed(Decoder):
+    """With 0 for a query none of whose keys is left."""
+
     caches = POLICIES | {"dynamic": WrittenBeforeRead}
 
     def softmax(self, scores_HTS: Any) -> Any:
@@ -113,14 +118,14 @@ class BlindSeeNothing(Decoder):
 
 
 class FirstRowsKept(Ring):
-    """Of a prompt that is too long the first W rows stay."""
+    """Keeps the first W rows of a prompt longer than the window."""
 
     def put(self, rows: list[tuple[int, Any, Any]]) -> None:
         super().put(rows if self.held else rows[: self.window()])
 
 
-class RowsPutFromPlaceZero(Ring):
-    """The last W rows of a long prompt go to the places 0, 1 ..., and later tokens to p mod W."""
+class RowsFromSlotZero(Ring):
+    """The last W rows of a long prompt go to the slots 0, 1 ..., later ones to p mod W."""
 
     def put(self, rows: list[tuple[int, Any, Any]]) -> None:
         size = self.window()
@@ -130,5 +135,5 @@ class RowsPutFromPlaceZero(Ring):
             self.held = dict(enumerate(rows[-size:]))
 
 
-for _reading in (BlindSeeAll, BlindSeeNothing, FirstRowsKept, RowsPutFromPlaceZero):
+for _reading in (WrittenBeforeReadFinite, WrittenBeforeReadZeroed, FirstRowsKept, RowsFromSlotZero):
     variant("ring_buffer_prefill_longer_than_window")(_reading)

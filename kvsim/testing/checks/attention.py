@@ -8,10 +8,10 @@ import numpy as np
 from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.attention import SIZES, Comparison, compare_all, own_error
-from kvsim.testing.feeds.references import Allowed, allow, coarser, refuse_all
+from kvsim.testing.feeds.references import Allowed, allow, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import exact, format_name
 from kvsim.testing.subject.attention import Setting
-from kvsim.testing.subject.calls import largest
+from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.verdict.attention import describe_failure
@@ -81,7 +81,7 @@ def _allow(s: Setting, done: list[Comparison], given: float | None) -> Allowed:
     came = [c.dtype for c in done if c.got is not None]
     name = coarser(came[0], s.dtype) if came else s.dtype
     own = 0.0 if given is not None else own_error(done, s.window, name)
-    top = max(largest(c.expected) for c in done)
+    top = max(max_abs(c.expected) for c in done)
     bound = allow(name, own, top, given)
-    refuse_all(bound, top)
+    refuse_vacuous(bound, top)
     return bound

@@ -6,13 +6,12 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.feeds.programme import chunks
-from kvsim.testing.subject.calls import Problem, UnreadableError, call
+from kvsim.testing.feeds.chunking import split_chunks
+from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.subject.numpy_products import telling
+from kvsim.testing.subject.numpy_products import count_numpy_products
 from kvsim.testing.subject.products import CELLS, ROWS, Tally
 from kvsim.testing.subject.weights import ModelWeights
-from kvsim.testing.verdict.diagnosing import Chunks
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.failure import Failure
 
@@ -40,11 +39,11 @@ def run_fed(make: Make, step: Step, text: Chunks) -> Any:
 def count_cost(make: Make, step: Step, text: Chunks, weights: ModelWeights) -> Counted:
     """Counts of the products of NumPy arrays and, if torch is imported, of torch tensors."""
     with ExitStack() as stack:
-        tallies = [stack.enter_context(telling(weights))]
+        tallies = [stack.enter_context(count_numpy_products(weights))]
         if "torch" in sys.modules:
-            from kvsim.testing.subject.torch_products import watching
+            from kvsim.testing.subject.torch_products import count_torch_products
 
-            tallies.append(stack.enter_context(watching(weights)))
+            tallies.append(stack.enter_context(count_torch_products(weights)))
         run_fed(make, step, text)
     seen = [tally for tally in tallies if tally.products or tally.unknown]
     for tally in seen:
@@ -107,7 +106,7 @@ def assert_cost(
     if not isinstance(reference, ModelWeights) and report is None:
         raise UsageError("costs are counted in weights made by kvsim.testing.weights: give them as reference=")
     vocab = reference.config.vocab if isinstance(reference, ModelWeights) else 2
-    text = chunks([i % vocab for i in range(1, sum(feed) + 1)], tuple(feed))
+    text = split_chunks([i % vocab for i in range(1, sum(feed) + 1)], tuple(feed))
     try:
         if report is None:
             counted = count_cost(make, step, text, reference)

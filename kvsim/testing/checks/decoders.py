@@ -7,8 +7,8 @@ import numpy as np
 
 from kvsim.caches import parse_spec
 from kvsim.errors import UsageError
-from kvsim.testing.feeds.feeding import Make, Step, blank, run_check, run_feed
-from kvsim.testing.feeds.programme import feeds, text_of
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
+from kvsim.testing.feeds.feeding import Make, Step, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.subject.calls import Problem
 from kvsim.testing.subject.limits import SECONDS, limited
@@ -93,8 +93,8 @@ def assert_close_to(
     __tracebackhide__ = True
     parse_spec(policy)  # UsageError: unknown
     exact, make, step = Reference(reference), limited(make, seconds), limited(step, seconds)
-    chosen = feeds(exact.config, policy, cases, seed)
-    texts = [text_of(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
+    chosen = choose_feeds(exact.config, policy, cases, seed)
+    texts = [make_text(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
     found = measure_closeness(make, step, exact, texts)
     if found.logit_error <= max_logit_error and found.top1 >= min_top1:
         return
@@ -113,7 +113,7 @@ def measure_closeness(make: Make, step: Step, exact: Reference, texts: list[list
     worst, same, rows = 0.0, 0, 0
     for text in texts:
         given, expected = run_feed(make, step, text, exact), exact.run(text)
-        if (problem := given.problem or blank(given.logits, text)) is not None:
+        if (problem := given.problem or nonfinite_problem(given.logits, text)) is not None:
             raise OracleError(Failure(headlines=(problem,), compared=False))
         error = np.abs(given.logits - expected).max() / np.abs(expected).max()
         worst = max(worst, float(error))

@@ -8,7 +8,7 @@ import numpy as np
 from kvsim.errors import UsageError
 from kvsim.testing.bank import find_mistake
 from kvsim.testing.independent.rounding import FORMATS, format_name
-from kvsim.testing.subject.attention import numbers
+from kvsim.testing.subject.attention import read_copy
 from kvsim.testing.subject.calls import Problem, UnreadableError, call, to_host
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.verdict.error import OracleError
@@ -60,9 +60,9 @@ class Quantiser(NamedTuple):
     def read_back(self, x: Any) -> Any:
         """The rows, quantised and dequantised, in float64. UnreadableError: that cannot be done."""
         given = x.copy() if self.array is None else call(self.array, x.copy())
-        before = numbers(given)
+        before = read_copy(given)
         packed = call(self.quantise, given)
-        if before is not None and not np.array_equal(numbers(given), before):
+        if before is not None and not np.array_equal(read_copy(given), before):
             raise UnreadableError("quantise changed its input")
         return to_host(call(self.dequantise, packed))[0]
 

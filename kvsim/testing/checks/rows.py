@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.testing.feeds.programme import feeds, text_of
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.references import Reference, allow
-from kvsim.testing.subject.calls import Problem, UnreadableError, call, largest, to_host
+from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call, max_abs, to_host
 from kvsim.testing.subject.layouts import Layout, read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.verdict.diagnosing import Chunks
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.failure import Failure
 
@@ -48,8 +47,8 @@ def assert_cache_rows(
     __tracebackhide__ = True
     make, step, rows = (limited(function, seconds) for function in (make, step, rows))
     exact, shape = Reference(reference, policy), read_layout(layout)
-    for number, feed in enumerate(feeds(exact.config, policy, 0, seed)[:3]):
-        text = text_of(feed, number, exact.config.vocab_size, seed)
+    for number, feed in enumerate(choose_feeds(exact.config, policy, 0, seed)[:3]):
+        text = make_text(feed, number, exact.config.vocab_size, seed)
         try:
             held = feed_both(make, step, rows, exact, text)
         except UnreadableError as error:
@@ -83,7 +82,7 @@ def compare_rows(held: Held, layout: Layout, exact: Reference, text: Chunks, all
         return Problem("the rows of layer {layer} have shape {got}, expected {expected}",
                        {"layer": held.layer, "got": list(held.got.shape), "expected": list(shape)})  # fmt: skip
     own = 0.0 if allowed is not None else exact.own_error([text], held.dtype)
-    bound = allow(held.dtype, own, largest(held.expected_GSK), allowed)
+    bound = allow(held.dtype, own, max_abs(held.expected_GSK), allowed)
     got_GSK = layout.take(held.got, (1, s, g, d))[0].transpose(1, 0, 2)
     difference = np.abs(got_GSK - held.expected_GSK)
     if (difference <= bound.value).all():

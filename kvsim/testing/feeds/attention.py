@@ -2,11 +2,10 @@
 
 from typing import Any, NamedTuple
 
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import rounding
-from kvsim.testing.subject.attention import Inputs, Setting, ask, attend, make_inputs, right
-from kvsim.testing.subject.calls import Problem, UnreadableError, largest
-from kvsim.testing.verdict.diagnosing import equal
+from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, expected_output, make_inputs
+from kvsim.testing.subject.calls import Problem, UnreadableError, equal, max_abs
 
 # (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
 SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9))
@@ -29,9 +28,9 @@ class Comparison(NamedTuple):
 def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Comparison:
     """One call, on the inputs of this number."""
     inputs = make_inputs(s, number, sizes)
-    expected = right(inputs, s.window)
+    expected = expected_output(inputs, s.window)
     try:
-        got, dtype = ask(s, inputs)
+        got, dtype = call_attention(s, inputs)
     except UnreadableError as error:
         return Comparison(sizes, inputs, None, expected, s.dtype, _at(error.problem, sizes))
     return Comparison(sizes, inputs, got, expected, dtype)
@@ -47,7 +46,7 @@ def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Comparison]:
     done: list[Comparison] = []
     for i, pair in enumerate(sizes):
         done.append(compare(s, i, pair))
-        if (problem := done[-1].problem) is not None and problem.last:
+        if (problem := done[-1].problem) is not None and problem.fatal:
             break
         if done[-1].got is not None and done[-1].dtype != (first := done[0].dtype) and done[0].got is not None:
             mixed = Problem("attention gave {got} after it gave {before}, expected one dtype",
@@ -58,15 +57,15 @@ def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Comparison]:
 
 def own_error(done: list[Comparison], window: int | None, dtype: str) -> float:
     """The largest |difference| of the reference's own runs in `dtype` from its run in float64."""
-    emulated = Attending()
-    emulated.keep = rounding(dtype)
+    emulated = LoopAttention()
+    emulated.round = rounding(dtype)
     worst = 0.0
     for c in done:
         runs = [attend(emulated, c.inputs, window)]
-        runs[0] = emulated.keep(runs[0])
+        runs[0] = emulated.round(runs[0])
         if dtype in ("float32", "float16"):
-            runs.append(right(c.inputs, window, dtype))
-        worst = max([worst, *(largest(run - c.expected) for run in runs)])
+            runs.append(expected_output(c.inputs, window, dtype))
+        worst = max([worst, *(max_abs(run - c.expected) for run in runs)])
     return worst
 
 
@@ -77,6 +76,6 @@ def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
             compared = compare(s, 1000 + 10 * n + t, (t, n))
             if compared.fails(allowed):
                 return t, n
-            if compared.problem is not None and compared.problem.last:
+            if compared.problem is not None and compared.problem.fatal:
                 return None
     return None

@@ -1,4 +1,4 @@
-"""The right answer: kvsim's own model in float64, and how far its own runs in other dtypes are from that."""
+"""The expected logits, from kvsim's own model in float64, and the difference that rounding in a dtype explains."""
 
 import math
 from typing import Any, NamedTuple
@@ -10,62 +10,63 @@ from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 from kvsim.testing.independent.decoder import Decoder, covers
 from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
-from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.calls import Chunks, UnreadableError, to_host
 from kvsim.testing.subject.weights import ModelWeights
-from kvsim.testing.verdict.diagnosing import Chunks
 from kvsim.weights import Weights, map_arrays
 
-FLOOR = 8  # eps of the largest number: what is allowed where the reference's own error happens to be small
+FLOOR = 8  # times eps times the largest number: always allowed, as the reference's own error may be small by chance
 
 
 class Allowed(NamedTuple):
-    """Twice the reference's own error in a dtype, plus a floor."""
+    """The allowed difference: twice the reference's own error in a dtype, plus a floor."""
 
     dtype: str
     own: float
     floor: float
-    given: float | None = None  # the caller's own
+    given: float | None = None  # by the caller, who overrides both
 
     @property
     def value(self) -> float:
+        """The largest difference that passes."""
         return 2 * self.own + self.floor if self.given is None else self.given
 
 
 def allow(dtype: str, own: float, largest: float, given: float | None = None) -> Allowed:
+    """The allowed difference for numbers up to `largest`, where the reference's own error in `dtype` is `own`."""
     return Allowed(dtype, own, FLOOR * FORMATS[dtype].eps * largest, given)
 
 
-def refuse_all(allowed: Allowed, largest: float) -> None:
-    """UsageError: the bound is as large as the numbers themselves, so that a check could not fail."""
+def refuse_vacuous(allowed: Allowed, largest: float) -> None:
+    """UsageError: the allowed difference is at least as large as the largest number, so that no check could fail."""
     if allowed.given is None and allowed.value >= largest:
         raise UsageError(
-            "rounding to {dtype} may change right results by {allowed}, and the largest of them is {largest}: nothing"
-            " can be told; give allowed=, or check in another format", dtype=allowed.dtype,
+            "rounding to {dtype} may change right results by {allowed}, and the largest of them is {largest}: the check"
+            " could not fail; give allowed=, or check in another format", dtype=allowed.dtype,
             allowed=f"{allowed.value:.2g}", largest=f"{largest:.2g}",
         )  # fmt: skip
 
 
 def coarser(one: str, other: str) -> str:
-    """Of two formats the one with fewer bits."""
+    """The one of two formats that has fewer bits."""
     return min(one, other, key=lambda name: FORMATS[name].bits)
 
 
 class Reference:
-    """A model to compare with, from weights under Hugging Face's names or from a kvsim model, with a cache's policy.
+    """The model to compare with, under a cache policy: `given` is a ModelWeights or a kvsim model.
 
-    UsageError: neither of the two, or a model with an encoder.
+    `covered`: whether the independent decoder implements it. UsageError: `given` is neither, or has an encoder.
     """
 
     def __init__(self, given: Any, policy: str = "dynamic") -> None:
         self.policy = policy
         self.given: ModelWeights | None = None
-        self.kept: dict[str, Any] = {}
-        self.dtype = "float64"  # of the weights
+        self.copies: dict[str, Any] = {}  # of the given weights, to find out whether the code under test changes them
+        self.dtype = "float64"  # of the given weights
         if isinstance(given, ModelWeights):
             self.config: Config = given.config.to_config()
             self.weights: Weights = given.to_weights()
             self.given = given
-            self.kept = {name: to_host(x)[0] for name, x in given.items()}
+            self.copies = {name: to_host(x)[0] for name, x in given.items()}
             self.dtype = given.dtype
         elif isinstance(given, Model):
             fetch = given.ops.backend.to_host
@@ -82,41 +83,44 @@ class Reference:
         self._models: dict[str, Model] = {}
         self.covered = covers(self.config, policy)
 
-    def altered(self) -> str | None:
-        """The first of the weights given that is not what it was."""
+    def changed_weight(self) -> str | None:
+        """The name of the first of the given weights that has been changed since; None if there is none."""
         given: dict[str, Any] = self.given or {}
-        for name, kept in self.kept.items():
+        for name, copy in self.copies.items():
             try:
                 now = to_host(given[name])[0]
             except (KeyError, UnreadableError):
                 return name
-            if not np.array_equal(now, kept):
+            if not np.array_equal(now, copy):
                 return name
         return None
 
     def model(self, dtype: str = "float64") -> Model:
-        """kvsim's own, on NumPy."""
+        """kvsim's own model in `dtype`, on NumPy."""
         if dtype not in self._models:
             self._models[dtype] = Model(self.config, self.weights, dtype=dtype, backend="numpy")
         return self._models[dtype]
 
     def run(self, text: Chunks, dtype: str = "float64") -> Any:
-        """Logits [T, V] of a text fed in chunks, in float64."""
+        """Logits [T, V] of a text fed in chunks, computed in `dtype`, returned in float64."""
         model = self.model(dtype)
         cache = model.new_cache(self.policy)
         with np.errstate(all="ignore"):
             return np.concatenate([np.asarray(model(chunk, cache), np.float64) for chunk in text])
 
     def emulate(self, text: Chunks, dtype: str) -> Any:
-        """The independent decoder with every step's result kept in `dtype`."""
+        """Logits [T, V] of the independent decoder, with the result of every step rounded to `dtype`."""
         keep = rounding(dtype)
         decoder = Decoder(self.config, map_arrays(self.weights, keep), self.policy, keep)
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
-        """How far the reference's own runs in `dtype` are from it, at most: kvsim's where it computes in that, and the
-        independent decoder's where it covers the model. In float64 right answers are compared: cut and whole."""
+        """The largest difference of the reference's own runs in `dtype` from its logits in float64.
+
+        The runs are kvsim's own where it computes in `dtype`, and the independent decoder's where it covers the model.
+        For float64, kvsim's run of the whole text at once is compared with that of the chunks.
+        """
         name, worst = format_name(dtype), 0.0
         for text in texts:
             right = self.run(text)
@@ -133,5 +137,5 @@ class Reference:
 
     @property
     def lossless(self) -> bool:
-        """Does any cut of a text give the same logits?"""
+        """Whether the logits are the same however a text is cut."""
         return self.policy.partition(":")[0] not in ("int8", "int4", "fp8", "h2o", "snapkv", "knorm")

@@ -1,7 +1,8 @@
-"""A decoder in plain loops over positions, written independently of the transformer: what kvsim's own model is checked
-against, and what mistakes are made in. Every step is a method, and a mistake overrides one.
+"""A decoder in plain loops over positions, written independently of the transformer.
 
-Rows are NumPy arrays in float64: x [D], a head's [K]. No matrix product: multiply, then add up.
+kvsim's own model is checked against it, and the mistakes of the bank are made in it: every step is a method, and a
+mistake overrides one. Vectors are NumPy arrays in float64: hidden states [D], heads [heads, K]. There is no matrix
+product: elements are multiplied and summed.
 """
 
 import math
@@ -14,7 +15,7 @@ import numpy as np
 
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -29,7 +30,8 @@ OPTIONS = {
     "paged": r"(\d+)",
     "int8": r"(?:group=(\d+))?,?(?:residual=(\d+))?",
 }  # fmt: skip
-PLAIN = {
+# The config fields that must have these values.
+COVERED = {
     "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "alibi": None, "buckets": None,
     "latent": None, "sinks": False, "score_cap": None, "clip_qkv": None, "d_embedding": None, "embedding_scale": 1.0,
     "head_scale": 1.0, "logit_scale": 1.0, "logit_cap": None, "causal": True, "encoder": None, "norm_gain": True,
@@ -37,7 +39,7 @@ PLAIN = {
 
 
 def read_policy(spec: str) -> tuple[str, Any]:
-    """ "sinks:1+3" -> ("sinks", (1, 3)). UsageError: a policy that the decoder does not have."""
+    """The name and options of a policy: "sinks:1+3" gives ("sinks", (1, 3)). UsageError: not one of POLICIES."""
     name, _, text = spec.partition(":")
     if name in OPTIONS:
         found = re.fullmatch(OPTIONS[name], text)
@@ -50,8 +52,8 @@ def read_policy(spec: str) -> tuple[str, Any]:
 
 
 def covers(config: Config, policy: str = "dynamic") -> bool:
-    """Can the decoder be this model, with this cache?"""
-    plain = all(getattr(config, name) == value for name, value in PLAIN.items())
+    """Whether the decoder implements this model with this cache policy."""
+    plain = all(getattr(config, name) == value for name, value in COVERED.items())
     ropes = all(k.experts is None and (k.rope is None or _plain_rope(k.rope)) for k in config.layers)
     try:
         read_policy(policy)
@@ -79,15 +81,15 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Decoder(Attending):
-    """A model of `config` with host arrays `weights`, and its cache: feed it tokens in any chunks.
+class Decoder(LoopAttention):
+    """A model of `config` with weights in NumPy arrays, and its cache. Tokens may be fed in any chunks.
 
-    UsageError: a config or policy that it does not cover.
+    `round` is applied to the result of every step. UsageError: a config or policy that it does not cover.
     """
 
     caches = POLICIES
 
-    def __init__(self, config: Config, weights: Weights, policy: str = "dynamic", keep: Rounding = exact) -> None:
+    def __init__(self, config: Config, weights: Weights, policy: str = "dynamic", round: Rounding = exact) -> None:
         if not covers(config, policy):
             raise UsageError(
                 "the independent decoder covers pre-norm decoders with plain rotary or learned positions, not {family}"
@@ -95,15 +97,16 @@ class Decoder(Attending):
                 family=config.family,
                 policy=policy,
             )
-        self.config, self.weights, self.policy, self.keep = config, weights, policy, keep
+        self.config, self.weights, self.policy, self.round = config, weights, policy, round
         self.width = config.d_model
         self.rows = self.new_rows()
         self.seen = 0
 
-    # What a text begins with
+    # State
 
     def new_rows(self) -> list[Rows]:
-        """A cache for every layer; layers with a window of their own keep that."""
+        """An empty cache for every layer. A layer with a window of its own has a dynamic one, except under `window:W`,
+        where the smaller window counts."""
         name, options = read_policy(self.policy)
         own = [k.window is not None and name != "window" for k in self.config.layers]
         return [
@@ -112,20 +115,20 @@ class Decoder(Attending):
         ]
 
     def fresh(self) -> "Decoder":
-        """The decoder that reads the next text."""
-        return type(self)(self.config, self.weights, self.policy, self.keep)
+        """A decoder with an empty cache, for the next text."""
+        return type(self)(self.config, self.weights, self.policy, self.round)
 
     @classmethod
-    def bare(cls, width: int | None) -> "Decoder":
-        """Its attention alone, of no model."""
-        made = cls.__new__(cls)
-        made.keep, made.width = exact, width
-        return made
+    def attention_only(cls, width: int | None) -> "Decoder":
+        """An instance without a model, of which only the attention can be used."""
+        decoder = cls.__new__(cls)
+        decoder.round, decoder.width = exact, width
+        return decoder
 
     # From ids to logits
 
     def forward(self, ids: Sequence[int]) -> Any:
-        """Logits [T, V] of the new tokens."""
+        """Logits [T, V] of the T tokens `ids`, which follow those fed before."""
         start = self.seen
         x = [self.embed(token, start + t) for t, token in enumerate(ids)]
         for layer, w in enumerate(self.weights.layers):
@@ -136,104 +139,117 @@ class Decoder(Attending):
         return np.stack([self.head(row) for row in x])
 
     def embed(self, token: int, position: int) -> Any:
+        """[D]: the token's embedding, with the learned position if there are any."""
         assert self.weights.tokens is not None
         x = np.asarray(self.weights.tokens[token], np.float64)
         if self.weights.positions is not None:
             x = x + self.weights.positions[self.learned_position(position)]
-        return self.keep(x)
+        return self.round(x)
 
     def learned_position(self, position: int) -> int:
+        """The row of the table of learned positions."""
         return position
 
     def block(self, layer: int, w: Layer, x: list[Any], start: int) -> list[Any]:
+        """The hidden states [D] of the tokens at start, start + 1 ... after one layer."""
         assert isinstance(w.attention, Attention)
         assert isinstance(w.ff, FeedForward)
         attended = self.attention(layer, w.attention, [self.norm(row, w.attention_norms.before) for row in x], start)
-        x = [self.keep(row + more) for row, more in zip(x, attended, strict=True)]
-        return [self.keep(row + self.feed_forward(w.ff, self.norm(row, w.ff_norms.before))) for row in x]
+        x = [self.round(row + more) for row, more in zip(x, attended, strict=True)]
+        return [self.round(row + self.feed_forward(w.ff, self.norm(row, w.ff_norms.before))) for row in x]
 
     def norm(self, x: Any, w: Norm | None) -> Any:
+        """[D]: RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450) of x [D]."""
         assert w is not None
         if self.config.norm == "layer":
             x = x - x.sum() / len(x)
         x = x / math.sqrt((x * x).sum() / len(x) + self.config.norm_eps)
         x = x * w.gain
-        return self.keep(x if w.bias is None else x + w.bias)
+        return self.round(x if w.bias is None else x + w.bias)
 
     def linear(self, x: Any, w: Linear) -> Any:
+        """[out]: W x + b for x [in] and W [out, in]."""
         y = (w.weight * x).sum(axis=-1)
-        return self.keep(y if w.bias is None else y + w.bias)
+        return self.round(y if w.bias is None else y + w.bias)
 
     def feed_forward(self, w: FeedForward, x: Any) -> Any:
+        """[D]: the feed-forward layer of x [D], gated (arXiv:2002.05202) where there is a gate."""
         act = ACTIVATIONS[self.config.activation]
         if w.gate is None:
-            return self.linear(self.keep(act(self.linear(x, w.up))), w.down)
-        hidden = self.keep(act(self.linear(x, w.gate))) * self.linear(x, w.up)
-        return self.linear(self.keep(hidden), w.down)
+            return self.linear(self.round(act(self.linear(x, w.up))), w.down)
+        hidden = self.round(act(self.linear(x, w.gate))) * self.linear(x, w.up)
+        return self.linear(self.round(hidden), w.down)
 
     def head(self, x: Any) -> Any:
+        """Logits [V] of a hidden state [D]."""
         assert self.weights.head is not None
         return self.linear(self.norm(x, self.weights.final_norm), self.weights.head)
 
     # Attention
 
     def project(self, w: Linear, x: Any) -> Any:
-        """[heads, K]."""
+        """[heads, K]: a projection of x [D], split into heads."""
         return self.linear(x, w).reshape(-1, self.config.d_head)
 
     def project_value(self, w: Attention, x: Any) -> Any:
+        """[G, K]: the value of x [D]."""
         return self.project(w.value, x)
 
     def attention(self, layer: int, w: Attention, x: list[Any], start: int) -> list[Any]:
+        """The outputs [D] of a layer's attention for the tokens at start, start + 1 ..."""
         q = [self.project(w.query, row) for row in x]
         k = [self.project(w.key, row) for row in x]
         v = [self.project_value(w, row) for row in x]
         positions = self.rotary_positions(layer, start, len(x))
-        looks = self.rows[layer].update(start, q, k, v, positions)
-        return [self.linear(row, w.output) for look in looks for row in self.attend(look)]
+        parts = self.rows[layer].update(start, q, k, v, positions)
+        return [self.linear(row, w.output) for inputs in parts for row in self.attend(inputs)]
 
     def layer_scale(self, layer: int) -> float:
+        """The factor on the scores: 1/sqrt(K) unless the config has another."""
         scale = self.config.layers[layer].scale
         return 1.0 / math.sqrt(self.config.d_head) if scale is None else scale
 
     # Rotary positions
 
     def rotary_positions(self, layer: int, start: int, count: int) -> list[int]:
-        """What the new tokens are rotated by."""
+        """The positions that the new tokens are rotated by."""
         return list(range(start, start + count))
 
     def encode_query(self, layer: int, x: Any, position: int) -> Any:
+        """A query [H, K] with its position encoded."""
         return self.rotate(layer, x, position)
 
     def encode_key(self, layer: int, x: Any, position: int) -> Any:
+        """A key [G, K] with its position encoded."""
         return self.rotate(layer, x, position)
 
     def encode_value(self, layer: int, x: Any, position: int) -> Any:
+        """A value [G, K], in which no position is encoded."""
         return x
 
     def rotate(self, layer: int, x: Any, position: int) -> Any:
-        """Every head of x [heads, K], turned."""
+        """Every head of x [heads, K], rotated; unchanged in a layer without rotary positions."""
         rope = self.config.layers[layer].rope
-        return x if rope is None else self.turn(rope, x, position)
+        return x if rope is None else self.rotate_pairs(rope, x, position)
 
     def pairs(self, rope: Rope) -> list[tuple[int, int]]:
-        """Which elements turn together."""
+        """The indices of the two elements of each pair."""
         half = rope.size // 2
         return [(j, half + j) if rope.pairs == "halves" else (2 * j, 2 * j + 1) for j in range(half)]
 
-    def turn(self, rope: Rope, x: Any, position: int) -> Any:
-        """x [..., K], each pair turned by position · theta^(-2j / size)."""
+    def rotate_pairs(self, rope: Rope, x: Any, position: int) -> Any:
+        """x [..., K] with pair j rotated by the angle position · theta^(-2j / size) (arXiv:2104.09864)."""
         one, other = (list(side) for side in zip(*self.pairs(rope), strict=True))
-        cos, sin = turns(rope.theta, rope.size, position)
-        cos, sin = self.keep(cos), self.keep(sin)
-        turned = x.copy()
-        turned[..., one] = x[..., one] * cos - x[..., other] * sin
-        turned[..., other] = x[..., other] * cos + x[..., one] * sin
-        return self.keep(turned)
+        cos, sin = cos_sin(rope.theta, rope.size, position)
+        cos, sin = self.round(cos), self.round(sin)
+        rotated = x.copy()
+        rotated[..., one] = x[..., one] * cos - x[..., other] * sin
+        rotated[..., other] = x[..., other] * cos + x[..., one] * sin
+        return self.round(rotated)
 
 
 @lru_cache(maxsize=4096)
-def turns(theta: float, size: int, position: int) -> tuple[Any, Any]:
-    """cos and sin of position · theta^(-2j / size), one for each pair."""
+def cos_sin(theta: float, size: int, position: int) -> tuple[Any, Any]:
+    """cos and sin [size / 2] of position · theta^(-2j / size) for the pairs j."""
     angles = [position / theta ** (2 * j / size) for j in range(size // 2)]
     return np.array([math.cos(a) for a in angles]), np.array([math.sin(a) for a in angles])

@@ -1,4 +1,4 @@
-"""Number formats, emulated in float64: what a step's result becomes when it is kept in one of them."""
+"""Number formats emulated in float64: rounding to the nearest number of a format."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,16 +11,16 @@ Rounding = Callable[[Any], Any]
 
 
 class Format(NamedTuple):
-    """A binary format: `bits` significant ones, normal numbers from 2^lowest up to `largest`."""
+    """A binary format with a significand of `bits` bits and normal numbers from 2^lowest to `largest`."""
 
     bits: int
     lowest: int
     largest: float
-    saturates: bool = False  # beyond the largest: that one, not infinity
+    saturates: bool = False  # a larger number becomes the largest, not infinity
 
     @property
     def eps(self) -> float:
-        """The distance from 1 to the next number."""
+        """The distance from 1 to the next larger number."""
         return 2.0 ** (1 - self.bits)
 
 
@@ -32,22 +32,22 @@ FORMATS = {
     "float8_e4m3fn": Format(4, -6, 448.0, saturates=True),
     "float8_e5m2": Format(3, -14, 57344.0),
 }
-SHORT = {
+ALIASES = {
     "f64": "float64", "fp64": "float64", "f32": "float32", "fp32": "float32", "f16": "float16", "fp16": "float16",
     "bf16": "bfloat16", "fp8": "float8_e4m3fn", "e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2",
 }  # fmt: skip
 
 
 def format_name(dtype: str) -> str:
-    """The full name of a format: "bf16" is bfloat16. UsageError: there is none."""
-    name = SHORT.get(dtype, dtype)
+    """The full name of a format: "bf16" gives "bfloat16". UsageError: an unknown format."""
+    name = ALIASES.get(dtype, dtype)
     if name not in FORMATS:
         raise UsageError("unknown number format {got}: use one of {known}", got=repr(dtype), known=", ".join(FORMATS))
     return name
 
 
 def round_to(x: Any, kind: Format) -> Any:
-    """x as the format keeps it: ties to even, subnormal numbers gradual, beyond the largest infinite or the largest."""
+    """x rounded to a format, in float64: ties to even, gradual underflow, overflow to infinity or to the largest."""
     x = np.asarray(x, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         exponent = np.frexp(x)[1] - 1  # x = m · 2^exponent with 1 <= |m| < 2
@@ -58,12 +58,12 @@ def round_to(x: Any, kind: Format) -> Any:
 
 
 def exact(x: Any) -> Any:
-    """As it is."""
+    """x, not rounded."""
     return x
 
 
 def rounding(dtype: str) -> Rounding:
-    """What keeps results in `dtype`; float64 is what everything is computed in."""
+    """The function that rounds to `dtype`; for float64 the identity, because everything is computed in float64."""
     name = format_name(dtype)
     if name == "float64":
         return exact

@@ -1,4 +1,4 @@
-"""Somebody else's code, called: what it gives as NumPy arrays, and what is wrong before any number is compared."""
+"""Calls of the code under test: its results as NumPy arrays, and what is wrong before any number is compared."""
 
 import inspect
 import math
@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.testing.independent.rounding import FORMATS
-from kvsim.testing.subject.limits import TooLongError
-from kvsim.testing.verdict.diagnosing import Chunks
+from kvsim.testing.subject.limits import TimeLimitError
+
+Chunks = list[list[int]]  # the token ids of one text, cut into chunks
 
 
 class Problem(NamedTuple):
-    """Why there is nothing to compare: a template of `kvsim.testing.verdict.sentences` and its values. `last`: nothing
-    more is to be called."""
+    """Why there is nothing to compare: a message template and its values. `fatal`: the check calls nothing after it."""
 
     template: str
     values: dict[str, Any]
-    last: bool = False
+    fatal: bool = False
 
 
-class Given(NamedTuple):
-    """What a run gave: logits [T, V] in float64 and the dtype they came in, or a problem."""
+class RunOutput(NamedTuple):
+    """The result of one run: logits [T, V] in float64, None if there was a problem, and the dtype of the originals."""
 
     logits: Any
     dtype: str
@@ -30,33 +30,35 @@ class Given(NamedTuple):
 
 
 class UnreadableError(Exception):
-    """A result that is no array of numbers."""
+    """A call without a result that can be compared; `problem` says why."""
 
-    last = False
+    fatal = False
 
     def __init__(self, template: str, **values: Any) -> None:
         super().__init__(template)
-        self.problem = Problem(template, values, self.last)
+        self.problem = Problem(template, values, self.fatal)
 
 
 class ShapeError(UnreadableError):
-    """An array of another shape: what has the right one by chance in another feed says nothing."""
+    """A result of the wrong shape. Fatal: in another feed the shape may be right only by coincidence."""
 
-    last = True
+    fatal = True
 
 
-class EndlessError(UnreadableError):
-    """No result in time: whoever is called again may take as long again."""
+class CallTimeoutError(UnreadableError):
+    """A call ran into its time limit. Fatal: the next call may take as long again."""
 
-    last = True
+    fatal = True
 
 
 def to_host(x: Any) -> tuple[Any, str]:
-    """An array of any library as a NumPy array in float64, copied once, and the name of its dtype. UnreadableError."""
+    """A copy of any library's array as a NumPy array in float64, and the name of its dtype ("float64" if it is none of
+    `FORMATS`). UnreadableError: not an array of floating point numbers, or not on the host."""
     if hasattr(x, "detach"):
         x = x.detach()
     name = str(getattr(x, "dtype", "float64")).rpartition(".")[2]
-    if hasattr(x, "float") and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):  # torch's: not in DLPack for NumPy
+    # NumPy's DLPack import has none of torch's dtypes that NumPy itself lacks.
+    if hasattr(x, "float") and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         x = x.float()
     try:
         array = np.asarray(x) if isinstance(x, np.ndarray | list | tuple) else _import(x)
@@ -67,7 +69,7 @@ def to_host(x: Any) -> tuple[Any, str]:
                 type=type(x).__name__, device=device,
             ) from error  # fmt: skip
         raise UnreadableError(
-            "the result {type} cannot be read as an array: {error}", type=type(x).__name__, error=told(error)
+            "the result {type} cannot be read as an array: {error}", type=type(x).__name__, error=describe_error(error)
         ) from error
     if array.dtype.kind == "O":
         raise UnreadableError(
@@ -91,39 +93,42 @@ def _import(x: Any) -> Any:
 
 
 def device_of(x: Any) -> str:
-    """Where an array is: "cpu" where it does not say."""
+    """The device of an array: "cpu" if it has no attribute `device`."""
     device = getattr(x, "device", "cpu")
     return str(getattr(device, "type", device))
 
 
-def told(error: BaseException) -> str:
-    """An error in one line."""
+def describe_error(error: BaseException) -> str:
+    """The type and message of an error in one line of at most 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def call(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    """What it returns. UnreadableError: it takes other arguments, raises, exits, or does not return in time."""
+    """What `function` returns. UnreadableError: it does not accept these arguments, raises, exits, or runs into its
+    time limit."""
     __tracebackhide__ = True
     name = getattr(function, "__name__", type(function).__name__)
     try:
         return function(*args, **keywords)
     except UnreadableError:
         raise
-    except TooLongError as error:
-        raise EndlessError(
+    except TimeLimitError as error:
+        raise CallTimeoutError(
             "{name} did not return within {seconds} s", name=name, seconds=f"{error.seconds:g}"
         ) from None
     except (Exception, SystemExit) as error:
-        if isinstance(error, TypeError) and not takes(function, args, keywords):
+        if isinstance(error, TypeError) and not accepts(function, args, keywords):
             raise UnreadableError(
-                "{name} does not take what it is called with, {count} arguments{words}: {error}", name=name,
-                count=len(args), words="".join(f", {word}=" for word in keywords), error=told(error),
+                "{name} cannot be called with {count} arguments{words}: {error}", name=name,
+                count=len(args), words="".join(f", {word}=" for word in keywords), error=describe_error(error),
             ) from error  # fmt: skip
-        raise UnreadableError("{name} raised {error}", name=name, error=told(error), raised=type(error)) from error
+        raise UnreadableError(
+            "{name} raised {error}", name=name, error=describe_error(error), raised=type(error)
+        ) from error
 
 
-def takes(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
-    """Can it be called so? Yes, where it does not say."""
+def accepts(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
+    """Whether its signature accepts these arguments; True where it has no signature (C code)."""
     try:
         inspect.signature(function).bind(*args, **keywords)
     except TypeError:
@@ -133,8 +138,8 @@ def takes(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[st
     return True
 
 
-def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], text: Chunks, vocab: int) -> Given:
-    """Feed a text in chunks to a fresh state."""
+def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], text: Chunks, vocab: int) -> RunOutput:
+    """Feed `text` in chunks to a new state: logits [T, vocab] of all its tokens, or a problem and its place."""
     parts, dtypes, number = [], [], 0
     try:
         state = call(make)
@@ -144,7 +149,7 @@ def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], tex
             logits, dtype = to_host(call(step, state, fed))
             dtypes.append(dtype)
             if fed != chunk:
-                raise UnreadableError("step changed the list of ids that it was given: it gave {ids} back", ids=fed)
+                raise UnreadableError("step changed the list of ids that it was given: it now holds {ids}", ids=fed)
             if logits.shape != (len(chunk), vocab):
                 raise ShapeError("step gave an array of shape {got}, expected [T, V] = {expected}",
                                  got=list(logits.shape), expected=[len(chunk), vocab])  # fmt: skip
@@ -153,22 +158,31 @@ def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], tex
                                       before=dtypes[0])  # fmt: skip
             parts.append(logits)
     except UnreadableError as error:
-        return Given(None, "float64", placed(error.problem, text, number))
-    return Given(np.concatenate(parts), dtypes[0])
+        return RunOutput(None, "float64", with_place(error.problem, text, number))
+    return RunOutput(np.concatenate(parts), dtypes[0])
 
 
-def placed(problem: Problem, text: Chunks, step: int) -> Problem:
-    """With the feed and the step in which it came up."""
+def with_place(problem: Problem, text: Chunks, step: int) -> Problem:
+    """The problem, with the feed and the step (from 1) in which it occurred among its values."""
     return problem._replace(values=problem.values | {"feed": [len(c) for c in text], "step": step})
 
 
-def first_blank(logits: Any) -> tuple[int, ...] | None:
-    """Where the first number that is not finite stands."""
-    blank = np.argwhere(~np.isfinite(logits))
-    return None if not len(blank) else tuple(int(i) for i in blank[0])
+def first_nonfinite(logits: Any) -> tuple[int, ...] | None:
+    """The index of the first NaN or infinity; None if there is none."""
+    places = np.argwhere(~np.isfinite(logits))
+    return None if not len(places) else tuple(int(i) for i in places[0])
 
 
-def largest(x: Any) -> float:
-    """max |x| of what is finite."""
+def max_abs(x: Any) -> float:
+    """max |x| over the finite elements; NaN if there are none."""
     finite = np.abs(x[np.isfinite(x)])
     return float(finite.max()) if finite.size else math.nan
+
+
+def equal(got: Any, expected: Any, allowed: float) -> bool:
+    """Whether two arrays are equal to within `allowed`: the same shape, NaN and infinities in the same places, and at
+    least one finite element."""
+    finite = np.isfinite(expected)
+    if got.shape != expected.shape or not np.array_equal(finite, np.isfinite(got)) or not finite.any():
+        return False
+    return bool(np.abs(got[finite] - expected[finite]).max() <= allowed)

@@ -8,29 +8,31 @@ from kvsim.errors import UsageError, shortened
 
 
 class Layout(NamedTuple):
-    """The order of the letters b t h d; `joined`: the last two are one axis."""
+    """The order of the axes b t h d; `joined`: the last two are merged into one axis."""
 
     letters: tuple[str, ...]
     joined: bool = False
 
     @property
     def batched(self) -> bool:
+        """Whether there is a batch axis."""
         return "b" in self.letters
 
     def put(self, x_BTHD: Any) -> Any:
-        """[B, T, H, D] in this layout, as an array of its own."""
+        """x [B, T, H, D] in this layout, contiguous. Without a batch axis: its first sequence only."""
         kept = x_BTHD if self.batched else x_BTHD[0]
         names = "bthd" if self.batched else "thd"
         moved = np.ascontiguousarray(kept.transpose([names.index(letter) for letter in self.letters]))
         return moved.reshape(*moved.shape[:-2], -1) if self.joined else moved
 
     def shape(self, b: int, t: int, h: int, d: int) -> tuple[int, ...]:
+        """The shape of an array of these sizes in this layout."""
         sizes = {"b": b, "t": t, "h": h, "d": d}
         found = tuple(sizes[letter] for letter in self.letters)
         return (*found[:-2], found[-2] * found[-1]) if self.joined else found
 
     def take(self, x: Any, shape_BTHD: tuple[int, int, int, int]) -> Any:
-        """Back to [B, T, H, D]."""
+        """The inverse of `put`: x in this layout as [B, T, H, D]."""
         sizes = dict(zip("bthd", shape_BTHD, strict=True))
         x = x.reshape([sizes[letter] for letter in self.letters])
         names = "bthd" if self.batched else "thd"
@@ -39,7 +41,8 @@ class Layout(NamedTuple):
 
 
 def read_layout(text: str) -> Layout:
-    """UsageError: not each of t, h and d once, b at most once; or brackets elsewhere than around the last two."""
+    """Parse a layout. UsageError: t, h or d is missing or repeated, another letter than b, or brackets elsewhere than
+    around the last two."""
     words = text.split() if isinstance(text, str) else []
     joined = len(words) >= 2 and words[-2].startswith("(") and words[-1].endswith(")")
     if joined:

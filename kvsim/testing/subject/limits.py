@@ -1,6 +1,7 @@
-"""A time limit for somebody else's code: in the main thread by the system's timer, elsewhere by another thread.
+"""A time limit for calls of the code under test: by SIGALRM in the main thread, by a second thread elsewhere.
 
-Python must come by: a call that is stuck in C code is ended only by `kvsim verify`, which runs it in a process apart.
+Only Python code can be interrupted. A call that hangs inside C code is stopped only by `kvsim verify`, which runs the
+code in a child process.
 """
 
 import ctypes
@@ -13,11 +14,12 @@ from typing import Any
 
 from kvsim.errors import UsageError
 
-SECONDS = 60.0  # a call may take so long, unless the caller says otherwise
+SECONDS = 60.0  # the default limit of one call
 
 
-class TooLongError(BaseException):
-    """A call that did not return in time. No Exception: code that tries again after every error must not catch it."""
+class TimeLimitError(BaseException):
+    """A call ran into its time limit. Not an Exception, so that code which retries after every Exception does not catch
+    it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__(seconds)
@@ -25,7 +27,7 @@ class TooLongError(BaseException):
 
 
 def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """The function, each call of which raises TooLongError after so many seconds. UsageError: not above 0."""
+    """`function`, every call of which raises TimeLimitError after `seconds`. UsageError: `seconds` is not above 0."""
     if not seconds > 0:
         raise UsageError("seconds= is above 0, got {seconds}", seconds=repr(seconds))
 
@@ -41,26 +43,27 @@ def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """TooLongError is raised inside after so many seconds."""
+    """Raise TimeLimitError inside the block after `seconds`."""
     main = threading.current_thread() is threading.main_thread()
-    timed = main and hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is not None  # None: C code's own
-    with by_signal(seconds) if timed else by_thread(seconds):
+    # getsignal is None where C code has installed the handler: it could not be restored, so the thread is used.
+    timed = main and hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is not None
+    with limit_by_signal(seconds) if timed else limit_by_thread(seconds):
         yield
 
 
 @contextmanager
-def by_signal(seconds: float) -> Iterator[None]:
-    """By SIGALRM. A timer that somebody else has set goes on: it fires in our place if it is first, and else at its
-    time, or as soon as we are through."""
-    theirs, every = signal.getitimer(signal.ITIMER_REAL)
-    if 0 < theirs <= seconds:
+def limit_by_signal(seconds: float) -> Iterator[None]:
+    """A time limit by SIGALRM. A timer that is already set, as by pytest-timeout, is preserved: if it is due first, it
+    stays in force and no limit is set; otherwise it is set again afterwards, for the time that it has left."""
+    remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+    if 0 < remaining <= seconds:
         yield
         return
     over = False
 
     def fire(number: int, frame: Any) -> None:
         if not over:
-            raise TooLongError(seconds)
+            raise TimeLimitError(seconds)
 
     started, handler = time.monotonic(), signal.signal(signal.SIGALRM, fire)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -69,22 +72,22 @@ def by_signal(seconds: float) -> Iterator[None]:
             yield
         finally:
             over = True
-    finally:  # also where the timer fires just when it is over
+    finally:  # an outer finally, because the timer may fire between the end of the block and `over = True`
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        if theirs:
-            signal.setitimer(signal.ITIMER_REAL, max(theirs - (time.monotonic() - started), 1e-3), every)
+        if remaining:
+            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - started), 1e-3), interval)
 
 
 @contextmanager
-def by_thread(seconds: float) -> Iterator[None]:
-    """By a thread that raises the error in this one, between two steps of Python."""
+def limit_by_thread(seconds: float) -> Iterator[None]:
+    """A time limit by a thread that raises TimeLimitError in this one, between two bytecode instructions."""
     ident, lock, over = threading.get_ident(), threading.Lock(), False
 
     def fire() -> None:
         with lock:
             if not over:
-                raise_in(ident, TooLongError)
+                raise_in(ident, TimeLimitError)
 
     timer = threading.Timer(seconds, fire)
     timer.daemon = True
@@ -96,10 +99,10 @@ def by_thread(seconds: float) -> Iterator[None]:
             with lock:
                 over = True
             timer.cancel()
-    except TooLongError:
-        raise TooLongError(seconds) from None
+    except TimeLimitError:
+        raise TimeLimitError(seconds) from None
 
 
 def raise_in(thread: int, error: type[BaseException]) -> None:
-    """Make another thread raise an error."""
+    """Raise `error` in another thread, given by its identifier."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))

@@ -1,5 +1,5 @@
-"""Products of NumPy arrays, seen: for the time of a count, the weights in the dict are arrays that tell of every
-product they meet, and so are all arrays that are made of them. An array filled by hand tells nothing of itself."""
+"""Products of NumPy arrays, counted: during a count, the weights in the dict are a subclass of ndarray that reports
+every product that it takes part in, and so are all arrays computed from them. An array filled by hand is not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,90 +7,94 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.subject.products import CELLS, NOTHING, PROJECTED, Kinds, Operand, Tally
+from kvsim.testing.subject.products import CELLS, NO_KINDS, PROJECTED, Kinds, Operand, Tally
 from kvsim.testing.subject.weights import ModelWeights
 
 PRODUCTS = {"matmul", "dot", "inner", "vdot", "tensordot", "einsum", "vecdot", "matvec", "vecmat"}
-ELSEWHERE = {"convolve", "correlate", "multi_dot", "matrix_power", "kron", "cross", "trapezoid"}
+UNSUPPORTED = {"convolve", "correlate", "multi_dot", "matrix_power", "kron", "cross", "trapezoid"}
 
 
-class Told(np.ndarray[Any, Any]):
-    """An array that tells of its products. `kinds`: what it was made of."""
+class CountedArray(np.ndarray[Any, Any]):
+    """An array whose products are counted in `tally`. `kinds`: what it was computed from."""
 
     tally: Tally | None = None
-    kinds: Kinds = NOTHING
+    kinds: Kinds = NO_KINDS
 
     def __array_finalize__(self, source: Any) -> None:
-        self.tally, self.kinds = getattr(source, "tally", None), getattr(source, "kinds", NOTHING)
+        self.tally, self.kinds = getattr(source, "tally", None), getattr(source, "kinds", NO_KINDS)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
         if "out" in keywords:
-            keywords["out"] = tuple(plain(x) for x in keywords["out"])
-        result = getattr(ufunc, method)(*[plain(x) for x in inputs], **keywords)
-        return self.known(ufunc.__name__, list(inputs), result)
+            keywords["out"] = tuple(to_ndarray(x) for x in keywords["out"])
+        result = getattr(ufunc, method)(*[to_ndarray(x) for x in inputs], **keywords)
+        return self.count(ufunc.__name__, list(inputs), result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
-        result = function(*plain(args), **plain(keywords))
-        return self.known(function.__name__, [*found_in(args), *found_in(keywords)], result)
+        result = function(*to_ndarray(args), **to_ndarray(keywords))
+        return self.count(function.__name__, [*find_arrays(args), *find_arrays(keywords)], result)
 
     def dot(self, other: Any, out: Any = None) -> Any:
-        """The method, which NumPy does not tell of."""
+        """The method, for which NumPy calls neither protocol."""
         return vars(np)["dot"](self, other)
 
-    def known(self, name: str, inputs: list[Any], result: Any) -> Any:
-        """The result, as what it was made of."""
+    def count(self, name: str, inputs: list[Any], result: Any) -> Any:
+        """Count the operation `name`. Returns its result as a CountedArray with what it was computed from."""
         if isinstance(result, list | tuple):
-            return type(result)(self.known(name, inputs, part) for part in result)
+            return type(result)(self.count(name, inputs, part) for part in result)
         if not isinstance(result, np.ndarray | np.floating) or result.dtype.kind != "f":
             return result
-        kinds = NOTHING.union(*(x.kinds for x in inputs if isinstance(x, Told)))
+        kinds = NO_KINDS.union(*(x.kinds for x in inputs if isinstance(x, CountedArray)))
         arrays = [x for x in inputs if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
         if self.tally is not None and name in PRODUCTS:
-            kinds = self.tally.product([operand(x) for x in arrays], int(result.size))
+            kinds = self.tally.add_product([operand(x) for x in arrays], int(result.size))
         elif self.tally is not None and name == "multiply":
-            kinds = self.tally.multiply([operand(x) for x in arrays if x.size > 1], int(result.size)) or kinds
-        elif self.tally is not None and name in ELSEWHERE and kinds & PROJECTED:
-            self.tally.lose((CELLS,), "an operation that is not known, {name}, was given queries or keys", name=name)
+            factors = [operand(x) for x in arrays if x.size > 1]
+            kinds = self.tally.add_elementwise(factors, int(result.size)) or kinds
+        elif self.tally is not None and name in UNSUPPORTED and kinds & PROJECTED:
+            self.tally.mark_unknown(
+                (CELLS,), "the unsupported operation {name} was applied to queries or keys", name=name
+            )
         if not isinstance(result, np.ndarray):
             return result
-        made = result.view(Told)
-        made.tally, made.kinds = self.tally, kinds
-        return made
+        counted = result.view(CountedArray)
+        counted.tally, counted.kinds = self.tally, kinds
+        return counted
 
 
 def operand(x: Any) -> Operand:
-    values = np.asarray(plain(x), np.float64)
-    return Operand(values, x.dtype.name, (x.kinds or None) if isinstance(x, Told) else None)
+    """An array as an operand. One without kinds, or not counted, may have been filled by hand: unknown."""
+    values = np.asarray(to_ndarray(x), np.float64)
+    return Operand(values, x.dtype.name, (x.kinds or None) if isinstance(x, CountedArray) else None)
 
 
-def plain(x: Any) -> Any:
-    """The same as NumPy's own."""
-    if isinstance(x, Told):
+def to_ndarray(x: Any) -> Any:
+    """x, and every array inside of lists, tuples and dicts, as a plain ndarray."""
+    if isinstance(x, CountedArray):
         return x.view(np.ndarray)
     if isinstance(x, list | tuple):
-        return type(x)(plain(part) for part in x)
-    return {name: plain(part) for name, part in x.items()} if isinstance(x, dict) else x
+        return type(x)(to_ndarray(part) for part in x)
+    return {name: to_ndarray(part) for name, part in x.items()} if isinstance(x, dict) else x
 
 
-def found_in(x: Any) -> Iterator[Any]:
-    """Every array in arguments."""
+def find_arrays(x: Any) -> Iterator[Any]:
+    """Every array in x, also inside of lists, tuples and dicts."""
     if isinstance(x, np.ndarray):
         yield x
     elif isinstance(x, list | tuple):
         for part in x:
-            yield from found_in(part)
+            yield from find_arrays(part)
     elif isinstance(x, dict):
-        yield from found_in(list(x.values()))
+        yield from find_arrays(list(x.values()))
 
 
 @contextmanager
-def telling(weights: ModelWeights) -> Iterator[Tally]:
-    """While this is open, the arrays in the dict tell of their products."""
+def count_numpy_products(weights: ModelWeights) -> Iterator[Tally]:
+    """Count the products of the arrays in `weights`, and of all arrays computed from them, while the block runs."""
     tally, before = Tally(weights), dict(weights)
     for name, array in before.items():
-        told = np.asarray(array).view(Told)
-        told.tally = tally
-        weights[name] = told
+        counted = np.asarray(array).view(CountedArray)
+        counted.tally = tally
+        weights[name] = counted
     try:
         yield tally
     finally:

@@ -1,9 +1,10 @@
-"""Products of torch tensors, seen: every operation on the way to a kernel, what it multiplies, and what torch's own
-FlopCounterMode counts of it.
+"""Products of torch tensors, counted: every operation on its way to a kernel, and what torch's own FlopCounterMode
+counts of the same run.
 
-The counter stands in front: it takes composite operations apart. What is left comes by here. A tensor is known by its
-storage, so that views and places that are written to are what was put into them. An operation that is not known and
-touches weights, queries, keys or values makes the counts unknown; so do FLOPs of the counter that are none of ours.
+The FLOP counter comes first: it decomposes composite operations, so that only basic ones arrive here. Tensors are
+identified by their storage, so that a view, or a buffer that is written in place, has the kinds of what was put into
+it. An unsupported operation on weights, queries, keys or values makes the counts unknown; so does a difference between
+the two FLOP counts.
 """
 
 from collections.abc import Iterator
@@ -16,16 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from kvsim.testing.subject.products import CELLS, NOTHING, ROWS, Kinds, Operand, Tally
+from kvsim.testing.subject.products import CELLS, NO_KINDS, ROWS, Kinds, Operand, Tally
 from kvsim.testing.subject.weights import ModelWeights
 
-# Where the two operands stand.
+# The index of the first of the two operands among the arguments.
 PRODUCTS = {"mm": 0, "bmm": 0, "mv": 0, "dot": 0, "vdot": 0, "addmm": 1, "baddbmm": 1, "addmv": 1}
-UNCOUNTED = ("mv", "dot", "vdot", "addmv")  # by FlopCounterMode, and so is attention on the CPU
-FUSED = ("efficient", "flash", "cudnn", "fused")  # attention in one operation: q, k and v come first
+UNCOUNTED = ("mv", "dot", "vdot", "addmv")  # FlopCounterMode has no formula for these, nor for attention on the CPU
+FUSED = ("efficient", "flash", "cudnn", "fused")  # attention in one operation, with q, k and v as first arguments
 CPU_ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 MULTIPLIED = {"mul", "mul_", "addcmul", "addcmul_"}
-# Operations beside views and those of single numbers that make no products.
+# Operations without products, beside views and pointwise ones.
 HARMLESS = {
     "cat", "stack", "clone", "_to_copy", "copy_", "index", "index_select", "gather", "index_put", "index_put_",
     "_index_put_impl_", "slice_scatter", "select_scatter", "scatter", "scatter_", "constant_pad_nd", "repeat", "roll",
@@ -38,108 +39,117 @@ HARMLESS = {
 
 
 def wide(x: Any) -> Any:
-    """A tensor's numbers in float64 on the host."""
+    """A tensor as a NumPy array in float64."""
     return x.detach().to("cpu", torch.float64).numpy()
 
 
 def attention_flops(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-    """From shapes [..., T, K], [..., S, K], [..., S, K']."""
+    """FLOPs of both products of attention, from the shapes [..., T, K], [..., S, K], [..., S, K']."""
     return int(2 * np.prod(q[:-1]) * k[-2] * (q[-1] + v[-1]))
 
 
 def product_flops(name: str) -> Any:
+    """A FLOP formula of an operation of PRODUCTS, as FlopCounterMode takes it."""
     at = PRODUCTS[name]
     return lambda *shapes, out_shape=None, **_: int(2 * np.prod(shapes[at]))
 
 
-class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What comes by, told to a tally."""
+class ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the products of every operation that is dispatched, in `tally`, and their FLOPs."""
 
     def __init__(self, tally: Tally) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tally, self.flops = tally, 0
         self.kinds: dict[int, Kinds] = {}
-        self.held: dict[int, Any] = {}  # storages, so that none is made where another was
+        self.storages: dict[int, Any] = {}  # kept alive, so that no address is used twice
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         given = [x for x in tree_leaves((args, kwargs or {})) if is_real(x)]
         made = [x for x in tree_leaves(out) if is_real(x)]
-        kinds = self.note(func, args, given, made)
+        kinds = self.count(func, args, given, made)
         for x in made:
             self.keep(x, kinds)
         return out
 
-    def note(self, func: Any, args: Any, given: list[Any], made: list[Any]) -> Kinds:
-        """What the results are made of."""
+    def count(self, func: Any, args: Any, given: list[Any], made: list[Any]) -> Kinds:
+        """Count one operation. Returns the kinds of its results."""
         name = func._overloadpacket.__name__
         if name in PRODUCTS:
             a, b = args[PRODUCTS[name] :][:2]
             self.flops += 2 * made[0].numel() * a.shape[-1]
-            return self.tally.product([self.operand(a), self.operand(b)], made[0].numel())
+            return self.tally.add_product([self.operand(a), self.operand(b)], made[0].numel())
         if name.startswith("_scaled_dot_product") and any(word in name for word in FUSED):
             return self.attend(*args[:3])
-        kinds = NOTHING.union(*(self.kinds_of(x) for x in given))
+        kinds = NO_KINDS.union(*(self.kinds_of(x) for x in given))
         if func.is_view or name in HARMLESS or not made:
             return kinds
         if torch.Tag.pointwise not in func.tags:
             if kinds or any(self.weights_in(x) for x in given):
-                self.tally.lose((CELLS, ROWS), "an operation that is not known, {name}, was given weights, queries,"
-                                " keys or values", name=name)  # fmt: skip
+                self.tally.mark_unknown(
+                    (CELLS, ROWS), "the unsupported operation {name} was applied to weights, queries, keys or values",
+                    name=name,
+                )  # fmt: skip
         elif name in MULTIPLIED:
             factors = [self.operand(x) for x in given if x.numel() > 1 and not x.is_complex()]
-            return kinds if len(factors) < 2 else self.tally.multiply(factors, made[0].numel())
+            return kinds if len(factors) < 2 else self.tally.add_elementwise(factors, made[0].numel())
         return kinds
 
     def attend(self, q: Any, k: Any, v: Any) -> Kinds:
-        """Scores and what they weigh, in one operation."""
+        """Count both products of a fused attention. Returns the kinds of its result."""
         self.flops += attention_flops(q.shape, k.shape, v.shape)
         scores = int(np.prod(q.shape[:-1])) * k.shape[-2]
         if not all(kind in self.kinds_of(x) for kind, x in (("query", q), ("key", k), ("value", v))):
-            return self.tally.lose((CELLS,), "attention was given arrays that are not told to be queries, keys and"
-                                   " values")  # fmt: skip
+            return self.tally.mark_unknown(
+                (CELLS,), "fused attention was given arrays that cannot be identified as queries, keys and values"
+            )
         self.tally.products += 2
         self.tally.cells += scores
-        self.tally.weigh(scores, int(np.prod(q.shape[:-1])) * v.shape[-1])
+        self.tally.add_context(scores, int(np.prod(q.shape[:-1])) * v.shape[-1])
         return frozenset({"context"})
 
     def weights_in(self, x: Any) -> set[str]:
-        """What kinds of the reference's weights a tensor is."""
+        """The kinds of the reference's weights that a tensor consists of; none if it is not made of them."""
         if x.dim() < 2 or x.is_complex():
             return set()
         return set(self.tally.rows.find(wide(x), dtype_of(x)))
 
     def operand(self, x: Any) -> Operand:
+        """A tensor as an operand."""
         return Operand(wide(x), dtype_of(x), self.kinds_of(x))
 
     def kinds_of(self, x: Any) -> Kinds:
-        return self.kinds.get(x.untyped_storage()._cdata, NOTHING)
+        """What the contents of a tensor's storage were computed from."""
+        return self.kinds.get(x.untyped_storage()._cdata, NO_KINDS)
 
     def keep(self, x: Any, kinds: Kinds) -> None:
-        """What a tensor is made of, beside what else its storage holds."""
+        """Add `kinds` to those of a tensor's storage."""
         storage = x.untyped_storage()
-        self.held[storage._cdata], self.kinds[storage._cdata] = storage, self.kinds_of(x) | kinds
+        self.storages[storage._cdata], self.kinds[storage._cdata] = storage, self.kinds_of(x) | kinds
 
 
 def is_real(x: Any) -> bool:
-    """A tensor of floating point numbers, or of pairs of them."""
+    """Whether x is a tensor of floating point or complex numbers."""
     return isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex())
 
 
 def dtype_of(x: Any) -> str:
+    """The name of a tensor's dtype, without "torch."."""
     return str(x.dtype).rpartition(".")[2]
 
 
 @contextmanager
-def watching(weights: ModelWeights) -> Iterator[Tally]:
-    """While this is open, products of torch tensors are counted; when it closes, by two counters that must agree."""
+def count_torch_products(weights: ModelWeights) -> Iterator[Tally]:
+    """Count the products of torch tensors while the block runs, and compare the FLOPs with those of FlopCounterMode."""
     tally = Tally(weights)
-    products, aten = Products(tally), torch.ops.aten
+    products, aten = ProductCounter(tally), torch.ops.aten
     own = {getattr(aten, name): product_flops(name) for name in UNCOUNTED}
     own[getattr(aten, CPU_ATTENTION)] = attention_flops
     with products, FlopCounterMode(display=False, custom_mapping=own) as counter:
         yield tally
     tally.flops = counter.get_total_flops()
     if tally.flops != products.flops:
-        tally.lose((CELLS, ROWS), "torch's FlopCounterMode counts {flops} FLOPs, and {known} of them are products that"
-                   " were seen", flops=tally.flops, known=products.flops)  # fmt: skip
+        tally.mark_unknown(
+            (CELLS, ROWS), "torch's FlopCounterMode counts {flops} FLOPs, of which {known} belong to products that were"
+            " seen", flops=tally.flops, known=products.flops,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Random weights under Hugging Face's Llama names, for a decoder that somebody else wrote; the same as kvsim's own."""
+"""Random weights under Hugging Face's Llama names, for a decoder under test and for kvsim's own model alike."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,46 +7,41 @@ from typing import Any
 import numpy as np
 
 from kvsim.blueprint import build_weights
+from kvsim.checks import check_whole
 from kvsim.config import Config, LayerKind, Rope
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
 from kvsim.weights import Weights
 
 ROPES = {"half": "halves", "pairs": "adjacent"}
-INSIDE = {
+LAYER_NAMES = {
     "attention_norm.gain": "input_layernorm.weight", "query.weight": "self_attn.q_proj.weight",
     "key.weight": "self_attn.k_proj.weight", "value.weight": "self_attn.v_proj.weight",
     "output.weight": "self_attn.o_proj.weight", "ff_norm.gain": "post_attention_layernorm.weight",
     "gate.weight": "mlp.gate_proj.weight", "up.weight": "mlp.up_proj.weight", "down.weight": "mlp.down_proj.weight",
 }  # fmt: skip
-OUTSIDE = {
+MODEL_NAMES = {
     "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
-
-
-LEAST = {"vocab": 2, "context": 8}  # texts have up to 8 tokens where nothing asks for more
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """UsageError: no whole number, or less than `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UsageError(
-            "{name} must be a whole number of at least {least}, got {got}", name=name, least=least, got=shortened(value)
-        )
+MINIMUM = {"vocab": 2, "context": 8}  # a check feeds texts of up to 8 tokens even where nothing needs longer ones
+REPR_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """All that a decoder must know beside the arrays: RMSNorm before each half, SwiGLU, no biases."""
+    """What a decoder must know besides the arrays. It has RMSNorm before both halves of a layer, SwiGLU and no biases.
+
+    UsageError: sizes that do not fit together.
+    """
 
     layers: int = 2
     heads: int = 4
     kv_heads: int = 2
     d_head: int = 8
-    window: int | None = None  # the current key and window - 1 before it
-    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned": none, but learned positions; None
+    window: int | None = None  # a query sees its own key and window - 1 before it
+    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned": learned positions; None: neither
     d_model: int = 24
     d_ff: int = 40
     vocab: int = 31
@@ -59,7 +54,7 @@ class Sizes:
             raise UsageError("unknown rope {got}: use half, pairs, learned or None", got=repr(self.rope))
         for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
             if name != "window" or self.window is not None:
-                check_whole(name, getattr(self, name), LEAST.get(name, 1))
+                object.__setattr__(self, name, check_whole(name, getattr(self, name), MINIMUM.get(name, 1)))
         if self.heads % self.kv_heads or self.d_head % 2:
             raise UsageError(
                 "sizes are at least 1, heads a multiple of kv_heads and d_head even: got {heads} heads, {kv_heads}"
@@ -72,6 +67,7 @@ class Sizes:
             )
 
     def to_config(self) -> Config:
+        """The same model as a kvsim config."""
         pairs: Any = ROPES.get(self.rope or "")
         rope = Rope(self.rope_theta, self.d_head, pairs) if pairs else None
         return Config(
@@ -83,25 +79,31 @@ class Sizes:
 
 
 class ModelWeights(dict[str, Any]):
-    """Arrays by their Hugging Face names (matrices [out, in]), and what they are of in `config`."""
+    """Arrays by their Hugging Face names, matrices [out, in]. `config`: the sizes of the model; `dtype`: the number
+    format of the arrays; `seed`: None unless `make_weights` made them."""
 
     def __init__(
         self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64", seed: int | None = None
     ) -> None:  # fmt: skip
         super().__init__(arrays)
-        self.config, self.dtype = config, dtype
-        self.seed = seed  # None: not made by `make_weights`
+        self.config, self.dtype, self.seed = config, dtype, seed
+
+    def __repr__(self) -> str:
+        """What the weights are of, in one line of at most REPR_LIMIT characters, and no array."""
+        seed = "" if self.seed is None else f"seed={self.seed}, "
+        text = f"ModelWeights({len(self)} arrays, {self.dtype}, {seed}{self.config!r})"
+        return text if len(text) <= REPR_LIMIT else f"{text[: REPR_LIMIT - 4]}...)"
 
     def with_window(self, window: int | None) -> "ModelWeights":
-        """The same arrays, of a model with that window."""
+        """The same arrays, for a model with that sliding window (None: full attention)."""
         return ModelWeights(replace(self.config, window=window), dict(self), self.dtype, self.seed)
 
     def to_weights(self) -> Weights:
-        """As kvsim's own model takes them, in float64."""
-        return build_weights(self.config.to_config(), lambda name, _: self._read(strange_name(name)))
+        """The record that kvsim's own model takes, in float64. UsageError: a value that is not an array of numbers."""
+        return build_weights(self.config.to_config(), lambda name, _: self._read(hf_name(name)))
 
     def _read(self, name: str) -> Any:
-        """An array of any library in float64."""
+        """One array, of whichever library, as a NumPy array in float64."""
         try:
             return to_host(self[name])[0]
         except UnreadableError as error:
@@ -112,25 +114,26 @@ class ModelWeights(dict[str, Any]):
             ) from error
 
 
-def strange_name(name: str) -> str:
-    """Hugging Face's name of one of kvsim's arrays."""
-    if name in OUTSIDE:
-        return OUTSIDE[name]
+def hf_name(name: str) -> str:
+    """The Hugging Face name of an array, from its name in `kvsim.blueprint`."""
+    if name in MODEL_NAMES:
+        return MODEL_NAMES[name]
     _, layer, rest = name.split(".", 2)
-    return f"model.layers.{layer}.{INSIDE[rest]}"
+    return f"model.layers.{layer}.{LAYER_NAMES[rest]}"
 
 
 def make_weights(
     dtype: str = "float64", seed: int = 0, array: Callable[[Any], Any] = exact, **sizes: Any
 ) -> ModelWeights:
-    """Weights in which no part is so small that it would hide a mistake. The same for the same arguments, but rounded
-    to `dtype`. `array` makes them of NumPy arrays, for example `torch.from_numpy`.
+    """Random weights, each part of them large enough that a mistake in its use changes the logits visibly.
 
-    NumPy has no bfloat16 and no fp8: such numbers come in float32, which holds them exactly, and `array` loses nothing
-    where it goes on to `x.astype(ml_dtypes.bfloat16)` or `torch.from_numpy(x).bfloat16()`.
+    The same seed and sizes give the same numbers, rounded to `dtype`. `array` converts each NumPy array, for example
+    `torch.from_numpy`. NumPy has no bfloat16 and no fp8: such numbers come in float32, which holds them exactly, and
+    `array` loses nothing by `x.astype(ml_dtypes.bfloat16)` or `torch.from_numpy(x).bfloat16()`.
 
-    UsageError: sizes that do not go together, or no such dtype."""
-    check_whole("seed", seed, 0)
+    UsageError: sizes that do not fit together, or an unknown dtype.
+    """
+    seed = check_whole("seed", seed, 0)
     config, name = Sizes(**sizes), format_name(dtype)
     keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)
@@ -139,7 +142,7 @@ def make_weights(
     def make(name: str, shape: tuple[int, ...]) -> Any:
         x = generator.standard_normal(shape)
         x = 1.0 + 0.3 * x if name.endswith(".gain") else x * (1.5 / np.sqrt(shape[-1]) if "." in name else 1.0)
-        arrays[strange_name(name)] = array(np.asarray(keep(x)).astype(kind))
+        arrays[hf_name(name)] = array(np.asarray(keep(x)).astype(kind))
         return x
 
     build_weights(config.to_config(), make)

@@ -8,7 +8,7 @@ from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.feeds.attention import Comparison, smallest_failing
 from kvsim.testing.feeds.references import Allowed
 from kvsim.testing.subject.attention import Setting, attend
-from kvsim.testing.subject.calls import UnreadableError, first_blank
+from kvsim.testing.subject.calls import UnreadableError, first_nonfinite
 from kvsim.testing.verdict.decoders import measure
 from kvsim.testing.verdict.diagnosing import Vote, diagnose
 from kvsim.testing.verdict.failure import AttentionFailure, Blank, Command, Failure, OutputPlace, Weights
@@ -27,7 +27,7 @@ class AttentionSuspects:
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
         """Outputs [B, T, H, D] of the wanted comparisons, by their numbers."""
-        one = cls.bare(None)
+        one = cls.attention_only(None)
         return {i: attend(one, self.done[i].inputs, self.window) for i in wanted}
 
 
@@ -36,10 +36,10 @@ def describe_failure(
 ) -> Failure:
     """What is wrong with the function of a check that failed, shown on the sizes `show` if these fail."""
     problems = [c.problem for c in done if c.problem is not None]
-    problem = next((p for p in problems if p.last), problems[0] if problems else None)
+    problem = next((p for p in problems if p.fatal), problems[0] if problems else None)
     reported = () if problem is None else (problem,)
     failing = [c for c in done if c.fails(allowed.value)]
-    if not failing or (problem is not None and problem.last):
+    if not failing or (problem is not None and problem.fatal):
         raised = {c.problem and c.problem.values.get("raised") for c in done}
         return Failure(headlines=reported, compared=False, unwritten=raised == {NotImplementedError})
     first = next((c for c in failing if c.sizes == show), failing[0])
@@ -73,7 +73,7 @@ def _read(s: Setting, compared: Comparison, allowed: float) -> tuple[bool, Weigh
 def find_blank(failing: list[Comparison]) -> Blank | None:
     """The first number that is not finite."""
     for c in failing:
-        if (index := first_blank(c.got)) is not None:
+        if (index := first_nonfinite(c.got)) is not None:
             return Blank(c.got[index], index, c.sizes)
     return None
 

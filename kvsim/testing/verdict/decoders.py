@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.testing.feeds.chunking import split_chunks
 from kvsim.testing.feeds.feeding import Check, Compared, smallest_failing
-from kvsim.testing.feeds.programme import chunks
-from kvsim.testing.subject.calls import Problem, UnreadableError, first_blank, largest, run_text
+from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, first_nonfinite, max_abs, run_text
 from kvsim.testing.subject.weights import Sizes
-from kvsim.testing.verdict.diagnosing import Chunks, Suspects, Vote, diagnose
+from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose
 from kvsim.testing.verdict.failure import (
     Blank,
     Command,
@@ -29,7 +29,7 @@ def describe_failure(check: Check) -> Failure:
     allowed = check.allowed.value
     failing = [c for c in check.done if c.fails(allowed)]
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
-    if not failing or any(problem.last for problem in problems):
+    if not failing or any(problem.fatal for problem in problems):
         return _not_compared(check, problems)
     first = failing[0]
     after_others = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # the last feed is the first one
@@ -58,14 +58,14 @@ def _not_compared(check: Check, problems: list[Problem]) -> Failure:
     """Nothing could be compared, or a call ended the check before all was: only the problems are reported."""
     raised = {problem.values.get("raised") for problem in problems}
     unwritten = raised == {NotImplementedError} and not any(c.given.logits is not None for c in check.done)
-    last = tuple(problem for problem in problems if problem.last)
+    last = tuple(problem for problem in problems if problem.fatal)
     return Failure(headlines=last or tuple(problems[:1]), compared=False, unwritten=unwritten)
 
 
 def measure(pairs: list[tuple[Any, Any]], allowed: float) -> Difference:
     """Of pairs (got, expected) of arrays of one shape: how many numbers differ by more than `allowed`."""
     wrong = [~(np.abs(got - expected) <= allowed) for got, expected in pairs]
-    worst = largest(np.concatenate([(got - expected).ravel() for got, expected in pairs]))
+    worst = max_abs(np.concatenate([(got - expected).ravel() for got, expected in pairs]))
     return Difference(sum(int(w.sum()) for w in wrong), sum(w.size for w in wrong), worst)
 
 
@@ -86,7 +86,7 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
     before, columns = run(compared.text), []
     for j in range(len(ids)):
         other = [*ids[:j], (ids[j] + 1) % vocab, *ids[j + 1 :]]
-        after = run(chunks(other, compared.feed))
+        after = run(split_chunks(other, compared.feed))
         if before is None or after is None:
             return None
         with np.errstate(invalid="ignore"):
@@ -96,7 +96,7 @@ def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, all
 
 def find_dependence(check: Check, compared: Compared) -> Dependence | None:
     """Which positions depend on which; None if as in the reference, or not visible because NaN never changes."""
-    if first_blank(compared.given.logits) is not None:
+    if first_nonfinite(compared.given.logits) is not None:
         return None
     vocab, allowed = check.reference.config.vocab_size, check.allowed.value
     got = dependence(lambda t: run_text(check.make, check.step, t, vocab).logits, compared, vocab, allowed)
@@ -107,9 +107,9 @@ def find_dependence(check: Check, compared: Compared) -> Dependence | None:
 def find_unsteady(check: Check, compared: Compared) -> float | None:
     """The largest |difference| between two runs of the same text, if rounding does not explain it."""
     again = run_text(check.make, check.step, compared.text, check.reference.config.vocab_size).logits
-    if again is None or first_blank(again) is not None or first_blank(compared.given.logits) is not None:
+    if again is None or first_nonfinite(again) is not None or first_nonfinite(compared.given.logits) is not None:
         return None
-    apart = largest(again - compared.given.logits)
+    apart = max_abs(again - compared.given.logits)
     return apart if apart > check.allowed.value else None
 
 
@@ -151,7 +151,7 @@ def find_blank(check: Check) -> Blank | None:
     """The first number that is not finite."""
     for compared in check.done:
         logits = compared.given.logits
-        if logits is not None and (index := first_blank(logits)) is not None:
+        if logits is not None and (index := first_nonfinite(logits)) is not None:
             return Blank(logits[index], index, compared.feed)
     return None
 

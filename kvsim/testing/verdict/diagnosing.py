@@ -8,10 +8,9 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.independent.decoder import Decoder, read_policy
+from kvsim.testing.subject.calls import Chunks, equal
 from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
-
-Chunks = list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -25,14 +24,6 @@ class Vote:
     @property
     def fails(self) -> bool:
         return self.got is not None and not equal(self.got, self.expected, self.allowed)
-
-
-def equal(got: Any, expected: Any, allowed: float) -> bool:
-    """The same to within `allowed`, NaN and infinities in the same places, and something finite to go by."""
-    finite = np.isfinite(expected)
-    if got.shape != expected.shape or not np.array_equal(finite, np.isfinite(got)) or not finite.any():
-        return False
-    return bool(np.abs(got[finite] - expected[finite]).max() <= allowed)
 
 
 class Suspects:

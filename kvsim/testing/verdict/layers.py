@@ -15,8 +15,7 @@ from kvsim.testing.feeds.feeding import Check, Compared
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import Rounding, exact, rounding
-from kvsim.testing.subject.calls import UnreadableError, call, largest, to_host
-from kvsim.testing.verdict.diagnosing import Chunks
+from kvsim.testing.subject.calls import Chunks, UnreadableError, call, max_abs, to_host
 from kvsim.weights import Layer, Weights, map_arrays
 
 Layers = Callable[[Any], Any]
@@ -90,7 +89,7 @@ def allowed_layers(reference: Reference, text: Chunks, dtype: str, expected: lis
     for layer, right in enumerate(expected):
         errors = [float(np.abs(run[layer] - right).max()) for run in runs]
         own = max([0.0, *(error for error in errors if math.isfinite(error))])
-        bounds.append(allow(dtype, own, largest(right)))
+        bounds.append(allow(dtype, own, max_abs(right)))
     return bounds
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.testing.subject.attention import Inputs, Setting, ask
-from kvsim.testing.subject.calls import largest
+from kvsim.testing.subject.attention import Inputs, Setting, call_attention
+from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.verdict.failure import Weights
 
 
@@ -20,7 +20,7 @@ def read_out(s: Setting, inputs: Inputs) -> Any:
         v = np.zeros_like(inputs.v)
         for channel, key in enumerate(range(first, min(first + d, n))):
             v[:, key, :, channel] = 1.0
-        got, _ = ask(s, inputs._replace(v=v))
+        got, _ = call_attention(s, inputs._replace(v=v))
         columns.append(got[..., : min(d, n - first)])
     return np.concatenate(columns, axis=-1).transpose(0, 2, 1, 3)
 
@@ -31,14 +31,14 @@ def read_heads(s: Setting, inputs: Inputs) -> list[int | None]:
     for g in range(s.kv_heads):
         v = np.zeros_like(inputs.v)
         v[:, :, g] = 1.0
-        weights.append(np.abs(ask(s, inputs._replace(v=v))[0]).max(axis=(0, 1, 3)))
+        weights.append(np.abs(call_attention(s, inputs._replace(v=v))[0]).max(axis=(0, 1, 3)))
     seen = np.stack(weights) > 1e-6
     return [int(np.argmax(column)) if column.sum() == 1 else None for column in seen.T]
 
 
 def is_linear(s: Setting, inputs: Inputs, allowed: float) -> bool:
     """Do values of 0 give an output of 0?"""
-    return largest(ask(s, inputs._replace(v=np.zeros_like(inputs.v)))[0]) <= allowed
+    return max_abs(call_attention(s, inputs._replace(v=np.zeros_like(inputs.v)))[0]) <= allowed
 
 
 def read_weights(s: Setting, inputs: Inputs, allowed: float) -> Weights:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from kvsim.errors import UsageError
 from kvsim.testing.bank import BANK, find_mistake
-from kvsim.testing.feeds.programme import small_feeds, text_of
+from kvsim.testing.feeds.chunking import make_text, small_feeds
 from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.subject.calls import equal
 from kvsim.testing.subject.weights import make_weights
-from kvsim.testing.verdict.diagnosing import equal, run_decoder
+from kvsim.testing.verdict.diagnosing import run_decoder
 from tests.testing.confusion import LOST, READINGS, UNNAMED, programme
 
 IDS = """
@@ -92,7 +93,7 @@ def shows(id):
 
     @cache
     def differs(feed):
-        texts = [text_of(feed, n, weights.config.vocab) for n in (0, 1)]
+        texts = [make_text(feed, n, weights.config.vocab) for n in (0, 1)]
         right, wrong = (
             run_decoder(cls, config, arrays, mistake.policy, texts) for cls in (Decoder, mistake.variants[0])
         )

@@ -7,9 +7,9 @@ from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
-from kvsim.testing.independent.attending import Attending
+from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import exact, rounding
-from kvsim.testing.subject.attention import Inputs, Setting, attend, right
+from kvsim.testing.subject.attention import Inputs, Setting, attend, expected_output
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.verdict.readout import read_heads, read_out
 from kvsim.testing.verdict.text import chunks_of
@@ -117,12 +117,12 @@ def test_every_mistake_of_attention_alone(mistake, reading, dtype):
     """Every step's result kept in the dtype."""
 
     def wrong(q, k, v, window=None):
-        one = reading.bare(None)
-        one.keep = rounding(dtype)
+        one = reading.attention_only(None)
+        one.round = rounding(dtype)
         return attend(one, Inputs(*(x.astype(np.float64) for x in (q, k, v))), window).astype(numpy_dtype(dtype))
 
     if mistake.id == "scale_by_d_model":  # of a model that is as wide as its heads together
-        assert reading.bare(None).width is None
+        assert reading.attention_only(None).width is None
     with pytest.raises(OracleError) as caught:
         testing.assert_attention(wrong, kv_heads=2, dtype=dtype, window=4)
     assert caught.value.facts["diagnosis"] == [mistake.id]
@@ -136,8 +136,8 @@ def test_the_independent_attention_is_the_transformers():
     generator = np.random.default_rng(5)
     for t, s, h, g, window in ((3, 7, 4, 2, None), (5, 5, 6, 1, 2), (1, 9, 3, 3, 4)):
         inputs = Inputs(*(generator.normal(size=(2, n, heads, 10)) for n, heads in ((t, h), (s, g), (s, g))))
-        expected = right(inputs, window)
-        assert np.abs(attend(Attending(), inputs, window) - expected).max() <= 1e-14 * np.abs(expected).max()
+        expected = expected_output(inputs, window)
+        assert np.abs(attend(LoopAttention(), inputs, window) - expected).max() <= 1e-14 * np.abs(expected).max()
 
 
 def test_a_black_box_is_read_out():
@@ -194,8 +194,8 @@ def error_of(function, **more):
 
 
 def test_a_function_that_misbehaves():
-    assert "does not take what it is called with, 3 arguments: " in error_of(lambda q: q)
-    assert "does not take what it is called with, 3 arguments, window=: " in error_of(lambda q, k, v: q, window=4)
+    assert "cannot be called with 3 arguments: " in error_of(lambda q: q)
+    assert "cannot be called with 3 arguments, window=: " in error_of(lambda q, k, v: q, window=4)
     assert "raised TypeError: " in error_of(lambda q, k, v: q + None)
     assert "shape [2, 3], expected [2, 3, 4, 8] (3 queries, 7 keys)" in error_of(lambda q, k, v: q[:, :, 0, 0])
     assert "cannot be read as an array" in error_of(lambda q, k, v: None)

@@ -81,8 +81,8 @@ class ByHand(strangers.Stranger):
 
 @pytest.mark.parametrize(("cls", "feed", "asked", "said"), [
     (CopiesKeys, [1] * 7, "projected_rows", "key: 0 projected rows were seen"),
-    (PlainDecode, [4, 1, 1], "score_cells", "attention gave 384 numbers"),
-    (ByHand, [1] * 7, "score_cells", "number by number"),
+    (PlainDecode, [4, 1, 1], "score_cells", "384 numbers entered the output projection"),
+    (ByHand, [1] * 7, "score_cells", "elementwise"),
 ])  # fmt: skip
 def test_what_is_not_seen_in_numpy_is_no_zero(cls, feed, asked, said):
     weights = testing.weights()
@@ -139,7 +139,7 @@ def operand(shape, *kinds):
 ])  # fmt: skip
 def test_products_that_are_known(a, b, kinds, cells):
     tally = Tally(testing.weights())
-    assert tally.product([operand((2, 8), *a), operand((3, 8), *b)], 6) == kinds
+    assert tally.add_product([operand((2, 8), *a), operand((3, 8), *b)], 6) == kinds
     assert (tally.cells, tally.unknown) == (cells, {})
 
 
@@ -149,7 +149,7 @@ def test_products_that_are_known(a, b, kinds, cells):
 ])  # fmt: skip
 def test_products_that_are_not(a, b):
     tally = Tally(testing.weights())
-    tally.product([operand((2, 8), *a), operand((3, 8), *b)], 6)
+    tally.add_product([operand((2, 8), *a), operand((3, 8), *b)], 6)
     assert "score_cells" in tally.unknown
 
 
@@ -162,7 +162,7 @@ def test_products_that_are_not(a, b):
 def test_weights_and_values_number_by_number(scores, value, told):
     tally = Tally(testing.weights())
     made = np.broadcast_shapes(scores, value)
-    kinds = tally.multiply([operand(value, "value"), operand(scores, "scores")], int(np.prod(made)))
+    kinds = tally.add_elementwise([operand(value, "value"), operand(scores, "scores")], int(np.prod(made)))
     assert (kinds == {"context"}, "score_cells" not in tally.unknown) == (told, told)
     assert set(tally.counts()) == {"score_cells", "projected_rows"} - tally.unknown.keys()
 
@@ -231,7 +231,7 @@ def test_the_two_counters_must_agree(monkeypatch):
 
     weights = testing.weights()
     monkeypatch.setattr(torch_products, "CPU_ATTENTION", "relu")
-    with pytest.raises(OracleError, match=r"FlopCounterMode counts \d+ FLOPs, and 162736 of them are"):
+    with pytest.raises(OracleError, match=r"FlopCounterMode counts \d+ FLOPs, of which 162736 belong"):
         testing.assert_cost(lambda: torch_strangers.Fused(weights), step, [1] * 7, reference=weights, score_cells=28)
 
 

@@ -10,8 +10,8 @@ from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.feeds import boundaries
-from kvsim.testing.feeds.boundaries import choose_text, clearance, margins_of, quantised
-from kvsim.testing.feeds.programme import feeds, text_of
+from kvsim.testing.feeds.boundaries import choose_text, clearance, measure_margins, quantised_arrays
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.references import Reference
 from tests.testing.strangers.strangers import Int8
 
@@ -35,7 +35,7 @@ def test_a_right_decoder_passes_in_float32(seeds):
 
 @pytest.mark.parametrize("seed", ON_A_BOUNDARY)
 def test_with_the_first_texts_it_would_not(seed, monkeypatch):
-    monkeypatch.setattr("kvsim.testing.feeds.feeding.margins_of", lambda *arguments: {})
+    monkeypatch.setattr("kvsim.testing.feeds.feeding.measure_margins", lambda *arguments: {})
     with pytest.raises(OracleError):
         check(Int8, "float32", seed, **SMALL)
 
@@ -135,22 +135,22 @@ def test_zeros_stay_zeros():
 
 def test_texts_keep_their_margins():
     reference = Reference(testing.weights(dtype="float32"), POLICY)
-    chosen = feeds(reference.config, POLICY)
-    margins = margins_of(reference, chosen[0], "float32", 0)
+    chosen = choose_feeds(reference.config, POLICY)
+    margins = measure_margins(reference, chosen[0], "float32", 0)
     assert set(margins) == {(layer, kind) for layer in (0, 1) for kind in ("keys", "values")}
     assert all(1e-7 < margin < 1e-5 for margin in margins.values())
-    assert all(0 < margin < 1e-13 for margin in margins_of(reference, chosen[0], "float64", 0).values())
+    assert all(0 < margin < 1e-13 for margin in measure_margins(reference, chosen[0], "float64", 0).values())
     drawn = [choose_text(reference, feed, n, 0, margins) for n, feed in enumerate(chosen[:4])]
-    assert all(clearance(x) > margins[i, kind] for text in drawn for i, kind, x in quantised(reference, text))
+    assert all(clearance(x) > margins[i, kind] for text in drawn for i, kind, x in quantised_arrays(reference, text))
     assert [choose_text(reference, feed, n, 0, margins) for n, feed in enumerate(chosen[:4])] == drawn
-    first = [text_of(feed, n, 31, 0) for n, feed in enumerate(chosen[:4])]
+    first = [make_text(feed, n, 31, 0) for n, feed in enumerate(chosen[:4])]
     assert [choose_text(reference, feed, n, 0, {}) for n, feed in enumerate(chosen[:4])] == first != drawn
 
 
 def test_no_margin_where_none_is_needed():
     weights = testing.weights()
-    assert margins_of(Reference(weights), (3, 3, 1), "float32", 0) == {}
-    assert margins_of(Reference(weights, POLICY), (3, 3, 1), "float16", 0) == {}
+    assert measure_margins(Reference(weights), (3, 3, 1), "float32", 0) == {}
+    assert measure_margins(Reference(weights, POLICY), (3, 3, 1), "float16", 0) == {}
 
 
 def test_what_cannot_be_checked_is_refused(monkeypatch):

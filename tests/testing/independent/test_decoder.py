@@ -1,4 +1,4 @@
-"""The independent decoder and kvsim's own model: the same logits, on every configuration that the decoder covers."""
+"""The independent decoder and kvsim's own model give the same logits on every configuration that the decoder covers."""
 
 from dataclasses import replace
 
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from kvsim.config import LayerKind, Rope
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
-from kvsim.testing.feeds.programme import chunks
+from kvsim.testing.feeds.chunking import split_chunks
 from kvsim.testing.independent.decoder import ACTIVATIONS, Decoder, covers
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, cuts, make_model
 
 
 @st.composite
 def covered(draw):
-    """Grouped queries, rotary halves or pairs of a part of each head, windows, learned positions, both norms,
-    biases, activations, scales, tied heads."""
+    """Random configurations: grouped queries, rotary halves or adjacent pairs on a part of each head, windows, learned
+    positions, both norms, biases, activations, scales, tied heads."""
     n_kv_heads, group = draw(st.sampled_from([(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)]))
     d_head = draw(st.sampled_from([2, 4, 10]))
     kinds = []
@@ -40,14 +40,14 @@ def covered(draw):
 LOSSLESS = ("dynamic", "static:32", "window:3", "sinks:1+2", "paged:2")
 
 
-def share(config, seed, ids, sizes, policy):
-    """The largest difference over max|logit|. The model is fed pieces, and the decoder all at once, unless
-    the policy loses something with every step."""
+def relative_difference(config, seed, ids, sizes, policy):
+    """The largest difference over max|logit|. The model is fed in chunks; the decoder all at once, except under lossy
+    policies, where the result depends on the chunks."""
     model = make_model(config, "float64", seed)
-    cache, mine = model.new_cache(policy), Decoder(config, random_weights(config, seed), policy)
-    parts = chunks(ids, sizes)
+    cache, decoder = model.new_cache(policy), Decoder(config, random_weights(config, seed), policy)
+    parts = split_chunks(ids, sizes)
     model_logits = [model(part, cache) for part in parts]
-    logits = mine.forward(ids) if policy in LOSSLESS else np.concatenate([mine.forward(part) for part in parts])
+    logits = decoder.forward(ids) if policy in LOSSLESS else np.concatenate([decoder.forward(part) for part in parts])
     expected = np.concatenate(model_logits)
     assert logits.shape == expected.shape
     return np.abs(logits - expected).max() / np.abs(expected).max()
@@ -56,18 +56,18 @@ def share(config, seed, ids, sizes, policy):
 @settings(max_examples=150)
 @given(config=covered(), seed=st.integers(0, 3), data=st.data(), policy=st.sampled_from(LOSSLESS))
 def test_kvsims_own_model_agrees(config, seed, data, policy):
-    assume("sinks" not in policy or not config.learned_positions)  # which kvsim refuses
+    assume("sinks" not in policy or not config.learned_positions)  # kvsim refuses this combination
     assert covers(config, policy)
     sizes = data.draw(cuts(data.draw(st.integers(1, 9))))
     ids = data.draw(st.lists(st.integers(0, 22), min_size=sum(sizes), max_size=sum(sizes)))
-    assert share(config, seed, ids, sizes, policy) <= CLOSE["float64"]
+    assert relative_difference(config, seed, ids, sizes, policy) <= CLOSE["float64"]
 
 
 @settings(max_examples=40)
 @given(config=covered(), seed=st.integers(0, 3), sizes=cuts(9))
 def test_kvsims_own_model_agrees_in_8_bits(config, seed, sizes):
     policy = "int8:group=2,residual=1"
-    assert share(config, seed, [3, 1, 4, 1, 5, 9, 2, 6, 5], sizes, policy) <= CLOSE["float64"]
+    assert relative_difference(config, seed, [3, 1, 4, 1, 5, 9, 2, 6, 5], sizes, policy) <= CLOSE["float64"]
 
 
 @settings(max_examples=40)
@@ -84,12 +84,12 @@ def test_any_cut_of_the_decoder(config, data, policy):
 
 
 @pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
-def test_primes(config):
-    assert share(config, 0, list(range(11)), [3, 3, 1, 4], "dynamic") <= CLOSE["float64"]
+def test_configs_with_prime_sizes(config):
+    assert relative_difference(config, 0, list(range(11)), [3, 3, 1, 4], "dynamic") <= CLOSE["float64"]
 
 
-def test_sinks_are_seen_and_numbered_inside_the_cache():
-    """By a text in which the tokens between sinks and window never were."""
+def test_sinks_are_seen_at_positions_counted_in_the_cache():
+    """The logits are those of a text without the tokens between sinks and window."""
     config = replace(PRIMES, n_layers=1, layers=PRIMES.layers[:1])
     weights = random_weights(config)
     long, short = Decoder(config, weights, "sinks:1+3"), Decoder(config, weights)

@@ -179,7 +179,7 @@ def test_a_function_that_misbehaves():
         return str(caught.value).splitlines()[0]
 
     right = lambda m, ids: m.forward(ids)  # noqa: E731
-    assert told(lambda m: None).startswith("<lambda> does not take what it is called with, 2 arguments: ")
+    assert told(lambda m: None).startswith("<lambda> cannot be called with 2 arguments: ")
     assert "raised RuntimeError: boom (feed [3, 3, 1], step 0)" in told(right, lambda: (_ for _ in ()).throw(
         RuntimeError("boom")))  # fmt: skip
     assert "raised SystemExit" in told(lambda m, ids: sys.exit(3))

@@ -285,14 +285,14 @@ class WeightsByHand(Plain):
 
 
 UNTOLD = {
-    Scaled: "meets no weight of the reference",
+    Scaled: "uses no weight of the reference",
     Convolution: "convolution",
-    ByHand: "queries and keys were multiplied number by number",
+    ByHand: "queries and keys were multiplied elementwise",
     Distances: "_cdist_forward",
-    ThroughNumPy: "is not told to be of queries with keys",
+    ThroughNumPy: "cannot be identified as queries times keys",
     FusedThroughNumPy: "attention was given arrays",
-    DecodesInNumPy: "is not told to come out of attention",
-    WeighsByHand: "weights of attention and values were multiplied",
-    FromScratch: "no hidden state",
+    DecodesInNumPy: "cannot be identified as the output of attention",
+    WeighsByHand: "attention weights and values were multiplied",
+    FromScratch: "not a hidden state",
     WeightsByHand: "weights were multiplied",
 }

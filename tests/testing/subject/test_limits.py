@@ -1,4 +1,4 @@
-"""Time limits: what does not return is ended, in any thread, and whatever timer was there goes on."""
+"""Time limits: a call that does not return is interrupted, in any thread; a timer set before is preserved."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kvsim.errors import UsageError
-from kvsim.testing.subject.limits import TooLongError, by_thread, limited, time_limit
+from kvsim.testing.subject.limits import TimeLimitError, limit_by_thread, limited, time_limit
 
 has_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="a timer of the system")
 
@@ -43,7 +43,7 @@ def test_what_returns_is_not_disturbed():
 
 def test_what_does_not_is_ended():
     started = time.monotonic()
-    with pytest.raises(TooLongError) as caught:
+    with pytest.raises(TimeLimitError) as caught:
         limited(endless, 0.2)()
     assert caught.value.seconds == 0.2
     assert 0.15 < time.monotonic() - started < 5
@@ -57,18 +57,18 @@ def test_an_except_exception_does_not_stop_it():
             except Exception:
                 continue
 
-    with pytest.raises(TooLongError):
+    with pytest.raises(TimeLimitError):
         limited(stubborn, 0.2)()
 
 
 def test_by_a_thread():
-    with pytest.raises(TooLongError) as caught, by_thread(0.2):
+    with pytest.raises(TimeLimitError) as caught, limit_by_thread(0.2):
         endless()
     assert caught.value.seconds == 0.2
-    with by_thread(0.1):
+    with limit_by_thread(0.1):
         pass
     time.sleep(0.3)  # nothing comes after
-    with by_thread(60.0):
+    with limit_by_thread(60.0):
         timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
     timers[0].join(5.0)
     assert not timers[0].is_alive()
@@ -80,7 +80,7 @@ def test_in_a_thread():
     def work():
         try:
             limited(endless, 0.2)()
-        except TooLongError:
+        except TimeLimitError:
             ended.append("in time")
 
     thread = threading.Thread(target=work, daemon=True)
@@ -92,7 +92,7 @@ def test_in_a_thread():
 @has_timer
 def test_a_handler_that_was_there_is_put_back(alarm):
     handler = signal.getsignal(signal.SIGALRM)
-    for function, error in ((lambda: None, None), (endless, TooLongError)):
+    for function, error in ((lambda: None, None), (endless, TimeLimitError)):
         if error is None:
             limited(function, 5.0)()
         else:
@@ -110,7 +110,7 @@ def test_a_timer_that_was_there_goes_on(alarm):
     left, every = signal.getitimer(signal.ITIMER_REAL)
     assert every == 7.0
     assert 0.1 < left <= 0.45
-    with pytest.raises(TooLongError):
+    with pytest.raises(TimeLimitError):
         limited(endless, 0.1)()
     time.sleep(0.6)
     assert alarm == [signal.SIGALRM]
@@ -127,7 +127,7 @@ def test_a_timer_that_is_due_first_fires_first(alarm):
 @has_timer
 def test_a_timer_that_came_due_meanwhile_fires_after(alarm):
     signal.setitimer(signal.ITIMER_REAL, 0.3)
-    with time_limit(0.2), pytest.raises(TooLongError):
+    with time_limit(0.2), pytest.raises(TimeLimitError):
         endless()
     time.sleep(0.4)
     assert alarm == [signal.SIGALRM]
@@ -136,7 +136,7 @@ def test_a_timer_that_came_due_meanwhile_fires_after(alarm):
 @has_timer
 def test_limits_nest():
     with time_limit(5.0):
-        with pytest.raises(TooLongError) as caught:
+        with pytest.raises(TimeLimitError) as caught:
             limited(endless, 0.2)()
         assert caught.value.seconds == 0.2
         assert 3 < signal.getitimer(signal.ITIMER_REAL)[0] <= 5

@@ -21,7 +21,7 @@ GOLDEN = Path(__file__).parent.parent.parent / "golden" / "oracle"
 
 def attention_with(id):
     """The independent attention with the first reading of a mistake."""
-    one = BANK[id].attention_variants()[0].bare(None)
+    one = BANK[id].attention_variants()[0].attention_only(None)
     return lambda q, k, v: attend(one, Inputs(q, k, v), None)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from kvsim import testing
 from kvsim.testing import OracleError
-from kvsim.testing.feeds.programme import text_of
+from kvsim.testing.feeds.chunking import make_text
 from kvsim.testing.feeds.references import Allowed, Reference
 from kvsim.testing.independent.rounding import FORMATS
 from kvsim.testing.verdict.layers import Place, Seen, allowed_layers, emulated_layers, expected_layers, first_differing
@@ -113,7 +113,7 @@ def test_rounding_is_no_difference(dtype, window):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_what_rounding_may_do_to_a_layer_is_measured(dtype):
-    reference, text = Reference(testing.weights(dtype=dtype)), text_of((3, 3, 1), 0, 31)
+    reference, text = Reference(testing.weights(dtype=dtype)), make_text((3, 3, 1), 0, 31)
     bounds = allowed_layers(reference, text, dtype, expected_layers(reference, text))
     assert [bound.dtype for bound in bounds] == [dtype] * 2
     assert all(FORMATS[dtype].eps / 4 < bound.own < 200 * FORMATS[dtype].eps for bound in bounds)
@@ -163,7 +163,7 @@ def test_layers_under_a_policy():
 @pytest.mark.parametrize("policy", ["dynamic", "window:3", "sinks:1+2"])
 def test_the_models_layers_are_the_independent_decoders(policy):
     reference = Reference(testing.weights(layers=3), policy)
-    text = text_of((3, 3, 1), 0, 31)
+    text = make_text((3, 3, 1), 0, 31)
     for one, other in zip(expected_layers(reference, text), emulated_layers(reference, text, "float64"), strict=True):
         assert one.shape == other.shape == (7, 24)
         assert np.abs(one - other).max() <= 1e-12 * np.abs(one).max()

@@ -1,4 +1,4 @@
-"""A command run in a process apart: without input, for a limited time, its output kept to a limit."""
+"""A command run in a child process: no input, a time limit, a limit on the output that is kept."""
 
 import contextlib
 import os
@@ -7,25 +7,25 @@ import subprocess
 import threading
 from typing import Any, NamedTuple
 
-KEPT = 100_000  # bytes of what a process prints; the rest is read and thrown away
+OUTPUT_LIMIT = 100_000  # bytes kept of stdout and of stderr; the rest is read and discarded
 
 
-class Ended(NamedTuple):
-    """How it ended: its exit code (None: it was still running) and what it printed."""
+class ProcessResult(NamedTuple):
+    """The exit code (None: the process ran into the time limit) and the output, at most OUTPUT_LIMIT bytes each."""
 
     code: int | None
     out: str
     err: str
 
 
-def run_apart(command: list[str], seconds: float) -> Ended:
-    """Run it; when it is over, or the time is, whatever it has started is ended too."""
+def run_process(command: list[str], seconds: float) -> ProcessResult:
+    """Run `command` for at most `seconds`, then kill its process group, so that no child of it survives either."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     kept: list[bytearray] = [bytearray(), bytearray()]
     readers = [
-        threading.Thread(target=read_all, args=(stream, into), daemon=True)
+        threading.Thread(target=read_stream, args=(stream, into), daemon=True)
         for stream, into in zip((process.stdout, process.stderr), kept, strict=True)
     ]
     for reader in readers:
@@ -35,22 +35,22 @@ def run_apart(command: list[str], seconds: float) -> Ended:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(seconds)
     finally:
-        end_group(process)
+        kill_group(process)
     for reader in readers:
         reader.join(1.0)
     out, err = (bytes(part).decode("utf-8", "replace") for part in kept)
-    return Ended(code, out, err)
+    return ProcessResult(code, out, err)
 
 
-def read_all(stream: Any, into: bytearray) -> None:
-    """Read to the end, and keep the beginning."""
+def read_stream(stream: Any, into: bytearray) -> None:
+    """Read `stream` to its end, appending to `into` up to OUTPUT_LIMIT bytes. An unread pipe would block the child."""
     while chunk := stream.read1(65536):
-        into += chunk[: KEPT - len(into)]
+        into += chunk[: OUTPUT_LIMIT - len(into)]
     stream.close()
 
 
-def end_group(process: "subprocess.Popen[bytes]") -> None:
-    """The process and those that it has started."""
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all processes in its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,13 +1,13 @@
-"""Processes apart: what they print, how they end, and that nothing of them stays."""
+"""Child processes: their output, their exit code, and that none of their children survives."""
 
 import sys
 import time
 
-from kvsim.testing.subject.apart import KEPT, run_apart
+from kvsim.testing.subject.process import OUTPUT_LIMIT, run_process
 
 
 def run(script, seconds=30.0):
-    return run_apart([sys.executable, "-c", script], seconds)
+    return run_process([sys.executable, "-c", script], seconds)
 
 
 def test_what_it_prints_and_how_it_ends():
@@ -28,7 +28,7 @@ def test_its_time_is_limited():
 def test_what_it_prints_is_kept_to_a_limit():
     done = run("while True: print('x' * 10000)", 1.0)
     assert done.code is None
-    assert len(done.out) == KEPT
+    assert len(done.out) == OUTPUT_LIMIT
 
 
 def test_what_it_has_started_is_ended(tmp_path):

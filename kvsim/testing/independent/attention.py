@@ -1,0 +1,110 @@
+"""Attention in plain loops over queries and heads, independent of the transformer's own.
+
+Every step is a method, so that a mistake overrides one of them. Arrays are NumPy arrays in float64 and end in their
+dimensions: T queries, S keys, H query heads, G key/value heads, K head size. There is no matrix product: elements are
+multiplied and summed.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvsim.testing.independent.rounding import Rounding, exact
+
+
+class AttentionInputs(NamedTuple):
+    """The inputs of one layer's attention: T queries and S keys and values with their positions."""
+
+    q_THK: Any
+    k_SGK: Any
+    v_SGK: Any  # its last size may differ from the keys'
+    query_pos: Any  # [T]
+    key_pos: Any  # [S]
+    window: int | None  # a query sees its own key and window - 1 before it
+    scale: float  # factor on the scores
+
+    @property
+    def fed_before(self) -> int:
+        """The number of tokens fed in earlier steps."""
+        return int(self.query_pos[0])
+
+
+class LoopAttention:
+    """softmax(scale · QKᵀ) V over the keys at or before the query's position, and inside the window (arXiv:1706.03762;
+    grouped queries: arXiv:2305.13245)."""
+
+    round: Rounding = staticmethod(exact)  # applied to the result of every step
+    width: int | None = None  # d_model; None without a model
+
+    def kv_head(self, head: int, n_heads: int, n_kv_heads: int) -> int:
+        """The key/value head that query head `head` reads: adjacent query heads share one."""
+        return head // (n_heads // n_kv_heads)
+
+    def scale(self, inputs: AttentionInputs) -> float:
+        """The factor on the scores."""
+        return inputs.scale
+
+    def window(self, inputs: AttentionInputs) -> int | None:
+        """The size of the sliding window; None: full attention."""
+        return inputs.window
+
+    def allowed(self, inputs: AttentionInputs) -> Any:
+        """[T, S]: whether each query sees each key."""
+        rows = [self.visible(inputs, t) for t in range(len(inputs.query_pos))]
+        return np.stack(rows)
+
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        """[S]: whether query t sees each key."""
+        query, window = inputs.query_pos[t], self.window(inputs)
+        seen = inputs.key_pos <= query
+        return seen if window is None else seen & (inputs.key_pos > query - window)
+
+    def scores(self, inputs: AttentionInputs) -> Any:
+        """[H, T, S]: the scaled dot product of each query with each key."""
+        n_new, n_heads, _ = inputs.q_THK.shape
+        n_kv_heads = inputs.k_SGK.shape[1]
+        scores_HTS = np.empty((n_heads, n_new, len(inputs.key_pos)))
+        for head in range(n_heads):
+            keys_SK = inputs.k_SGK[:, self.kv_head(head, n_heads, n_kv_heads)]
+            for t in range(n_new):
+                scores_HTS[head, t] = self.round((keys_SK * inputs.q_THK[t, head]).sum(axis=-1))
+        return self.round(scores_HTS * self.scale(inputs))
+
+    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
+        """[H, T, S]: the scores, -inf where a query does not see a key."""
+        return np.where(allowed_TS, scores_HTS, -np.inf)
+
+    def softmax(self, scores_HTS: Any) -> Any:
+        """[H, T, S]: softmax over the keys."""
+        return self.softmax_over(scores_HTS, -1)
+
+    def softmax_over(self, scores: Any, axis: int) -> Any:
+        """Softmax along one axis; NaN where all of it is -inf, as in NumPy and PyTorch."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
+            return self.round(weights / weights.sum(axis=axis, keepdims=True))
+
+    def probabilities(self, inputs: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:
+        """[H, T, S]: the attention weights."""
+        return self.softmax(self.mask(scores_HTS, allowed_TS))
+
+    def weight_values(self, inputs: AttentionInputs, probs_HTS: Any) -> Any:
+        """[H, T, K]: the sum of the values, weighted."""
+        n_heads, n_new, _ = probs_HTS.shape
+        n_kv_heads = inputs.v_SGK.shape[1]
+        context_HTK = np.empty((n_heads, n_new, inputs.v_SGK.shape[2]))
+        for head in range(n_heads):
+            values_SK = inputs.v_SGK[:, self.kv_head(head, n_heads, n_kv_heads)]
+            for t in range(n_new):
+                context_HTK[head, t] = (values_SK * probs_HTS[head, t][:, None]).sum(axis=0)
+        return self.round(context_HTK)
+
+    def merge_heads(self, context_HTK: Any) -> Any:
+        """[T, H·K]: the heads of each token, concatenated."""
+        n_heads, n_new, size = context_HTK.shape
+        return np.stack([context_HTK[:, t].reshape(n_heads * size) for t in range(n_new)])
+
+    def attend(self, inputs: AttentionInputs) -> Any:
+        """The output [T, H·K] of all steps in order."""
+        probs_HTS = self.probabilities(inputs, self.scores(inputs), self.allowed(inputs))
+        return self.merge_heads(self.weight_values(inputs, probs_HTS))
