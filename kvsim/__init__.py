@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
 if TYPE_CHECKING:
+    from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
     from kvsim.comparisons.conversation import Turn as Turn
     from kvsim.comparisons.policies import compare as compare
@@ -52,16 +53,37 @@ _HOME = {
     "load": "kvsim.loading.loader",
     "trace": "kvsim.comparisons.trace",
 }
+_ROOMS = (
+    "arrays",
+    "benchmark",
+    "caches",
+    "cli",
+    "comparisons",
+    "costs",
+    "counting",
+    "doctor",
+    "fast",
+    "generation",
+    "i18n",
+    "loading",
+    "schemas",
+    "testing",
+    "transformer",
+    "views",
+)
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (every name of _HOME is a string)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'kvsim' has no attribute {name!r}")
+    """A public name, or a room (`kvsim.testing`), imported when it is first used (PEP 562)."""
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _ROOMS:
+        return import_module(f"kvsim.{name}")
+    raise AttributeError(f"module 'kvsim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_ROOMS})

@@ -1,5 +1,4 @@
-"""Which arrays a model has: the one list of names and shapes. Loaders, random models and counters all
-go through `build_weights`."""
+"""The names and shapes of a model's arrays. Loaders, random models and counters all use `build_weights`."""
 
 from collections.abc import Callable
 
@@ -22,7 +21,7 @@ Make = Callable[[str, tuple[int, ...]], Array]
 
 
 class Builder:
-    """Makes each array of `config` once, by `make(name, shape)`, in the order of use."""
+    """Builds the weights of `config` with `make(name, shape)`, called once for each array in the order of use."""
 
     def __init__(self, config: Config, make: Make) -> None:
         self.config, self.make = config, make
@@ -42,7 +41,7 @@ class Builder:
         return self.norm(name, self.config.d_model, gain=self.config.norm_gain)
 
     def half(self, name: str, shared: Half | None = None) -> Half:
-        """The norms of one half; the second of a parallel layer shares the first's."""
+        """The norms of one half of a layer; in a parallel layer the second half shares those of the first."""
         kind = self.config.residual
         if kind == "parallel" and shared is not None:
             return shared

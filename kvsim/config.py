@@ -1,7 +1,7 @@
-"""What a model is: frozen records of facts, no behaviour.
+"""The facts that define a model: frozen records without behaviour.
 
 A model family is a choice of these fields, not a class of its own. `kvsim.loading.families` fills
-them from a config.json, and refuses what contradicts itself.
+them from a config.json and refuses contradictions.
 """
 
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ class Rope:
     """Rotary positions: frequencies theta^(-2j/size), changed as `kind` says."""
 
     theta: float
-    size: int  # elements of each head that turn; the others pass
+    size: int  # elements of each head that are rotated; the others are not
     pairs: Pairs = "halves"  # (j, size/2 + j), or (2j, 2j + 1)
-    reordered: bool = False  # neighbours in the stored weights, put in halves when they were read
+    reordered: bool = False  # pairs are adjacent in the stored weights and reordered to halves when read
     kind: RopeKind = "default"
-    factor: float = 1.0  # how much longer than trained
-    original: int = 0  # the context before it was made longer
+    factor: float = 1.0  # the context is this many times the trained one
+    original: int = 0  # the trained context
     low: float = 1.0  # llama3's low_freq_factor
     high: float = 4.0  # llama3's high_freq_factor
     fast: float = 32.0  # yarn's beta_fast
     slow: float = 1.0  # yarn's beta_slow
-    truncate: bool = True  # yarn: whole numbers as the ramp's ends
+    truncate: bool = True  # yarn: round the ends of the ramp to integers
     short: tuple[float, ...] = ()  # longrope's divisors up to `original` tokens
     long: tuple[float, ...] = ()  # and beyond
-    magnitude: float = 1.0  # what cosine and sine are multiplied by
+    magnitude: float = 1.0  # factor on cosine and sine
 
 
 @dataclass(frozen=True, match_args=False)
@@ -50,7 +50,7 @@ class Alibi:
 
     slopes: tuple[float, ...]  # one for each query head
     rounded: bool = False  # slope · key position, each rounded to bfloat16 (Falcon)
-    scale: float = 1.0  # what the bias is multiplied by
+    scale: float = 1.0  # factor on the bias
 
 
 @dataclass(frozen=True, match_args=False)
@@ -63,19 +63,19 @@ class Buckets:
 
 @dataclass(frozen=True, match_args=False)
 class Experts:
-    """A feed-forward layer that is a mixture of experts."""
+    """A mixture of experts as feed-forward layer."""
 
     count: int
-    chosen: int  # to a token
+    chosen: int  # experts per token
     d_ff: int
-    # softmax: over all, then choose; chosen: choose, then softmax over these; sigmoid: each by itself
+    # softmax: over all, then choose; chosen: choose, then softmax over the chosen; sigmoid: of each score
     router: Literal["softmax", "chosen", "sigmoid"] = "softmax"
-    normalize: bool = False  # make the weights of the chosen sum to 1
-    scale: float = 1.0  # what their weights are multiplied by
-    groups: int = 1  # of neighbouring experts
-    kept_groups: int = 1  # that may be chosen from
+    normalize: bool = False  # normalise the weights of the chosen to sum 1
+    scale: float = 1.0  # factor on their weights
+    groups: int = 1  # groups of consecutive experts
+    kept_groups: int = 1  # groups that experts are chosen from
     group_score: Literal["best", "best_two"] = "best"
-    correction: bool = False  # a bias that only chooses
+    correction: bool = False  # a bias added to the scores only for choosing
     d_shared: int = 0  # width of the expert that every token goes through; 0: none
     bias: bool = False  # of the router and of every expert
 
@@ -84,8 +84,8 @@ class Experts:
 class Latent:
     """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434)."""
 
-    rank: int  # of the latent that keys and values are made of
-    q_rank: int | None  # of the queries' own latent; None: made directly
+    rank: int  # size of the latent from which keys and values are computed
+    q_rank: int | None  # size of the latent of queries; None: queries have none
     d_nope: int  # elements of a key without position
     d_rope: int  # elements of the rotary key, shared by all heads
     d_value: int
@@ -98,7 +98,7 @@ class LayerKind:
     """What may differ from layer to layer."""
 
     rope: Rope | None = None
-    window: int | None = None  # a query sees itself and window - 1 before
+    window: int | None = None  # a query sees its own position and window - 1 before it
     scale: float | None = None  # of the scores; None: 1/sqrt(d_head)
     experts: Experts | None = None  # None: a dense feed-forward layer
 
@@ -116,7 +116,7 @@ class Config:
 
     family: str  # the model_type that it was read from
     vocab_size: int
-    max_context: int  # positions the model was made for
+    max_context: int  # positions in training
     n_layers: int
     d_model: int
     n_heads: int  # query heads
@@ -134,14 +134,14 @@ class Config:
     norm_bias: bool = True  # of LayerNorm; RMSNorm has none
     embedding_norm: bool = False
     final_norm: bool = True
-    qk_norm: Literal["head", "each", "whole"] | None = None  # one gain for all heads, one each, over all
+    qk_norm: Literal["head", "each", "whole"] | None = None  # a gain for all heads, per head, over all
     qk_norm_bias: bool = False
 
     learned_positions: bool = False
     alibi: Alibi | None = None
     buckets: Buckets | None = None
     latent: Latent | None = None
-    sinks: bool = False  # a learned score for each head that takes part in the softmax and is dropped
+    sinks: bool = False  # a learned score per head that enters the softmax and is then dropped
     score_cap: float | None = None  # cap · tanh(score / cap)
 
     qkv_bias: bool = False
@@ -149,15 +149,15 @@ class Config:
     out_bias: bool = False  # of attention's output projection
     ff_bias: bool = False
     clip_qkv: float | None = None
-    d_embedding: int | None = None  # of the token vectors, where they are projected to d_model
+    d_embedding: int | None = None  # width of the embeddings if they are projected to d_model
     embedding_scale: float = 1.0
     tied_head: bool = False  # the head is the token embedding
     head_bias: bool = False
-    head_scale: float = 1.0  # what the head is given is multiplied by
+    head_scale: float = 1.0  # factor on the input of the head
     logit_scale: float = 1.0
     logit_cap: float | None = None
 
     causal: bool = True  # False: an encoder
     encoder: "Config | None" = None  # of an encoder-decoder; this config is then the decoder's
     audio: Audio | None = None  # the encoder's input is sound
-    start_id: int | None = None  # what an encoder-decoder's text starts with
+    start_id: int | None = None  # the first token of an encoder-decoder's text

@@ -1,22 +1,24 @@
-"""The errors that a caller can act on, each with the exit code of the command line.
+"""Errors that a caller can act on, each with its exit code of the command line.
 
 A message is a template and its values, so that a view can translate the template:
 `UsageError("expected {want}, got {got}", want=1, got=2)`. `str(error)` is the English text.
 """
 
+from typing import Any
+
 
 class Words(str):
-    """A value of a message that is language itself, to be translated with it."""
+    """A value of a message that is itself text to translate."""
 
 
 def shortened(value: object) -> str:
-    """`repr(value)`, cut where it is long: an error shows what came, not all of it."""
+    """`repr(value)`, cut to 78 characters if it is longer than 80."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 
 class KvsimError(Exception):
-    """Something kvsim was asked that it cannot do: what was expected, what came, what to do."""
+    """The base of all errors of kvsim. The message says what was expected, what came, and what to do."""
 
     exit_code = 1
 
@@ -25,20 +27,32 @@ class KvsimError(Exception):
         self.values = values
         super().__init__(template.format(**values))
 
+    def __reduce__(self) -> Any:
+        return _make, (type(self), self.template, self.values)
+
+
+def _make(kind: type[KvsimError], template: str, values: dict[str, object]) -> KvsimError:
+    """Rebuild an error that was pickled or copied."""
+    return kind(template, **values)
+
 
 class UsageError(KvsimError, ValueError):
-    """An argument that makes no sense (exit 2)."""
+    """An invalid argument (exit 2)."""
 
     exit_code = 2
 
 
 class BackendError(KvsimError, ImportError):
-    """The array library asked for is not there or does not work (exit 3)."""
+    """The requested array library is not installed or does not work (exit 3)."""
 
     exit_code = 3
 
 
 class FileError(KvsimError, ValueError):
-    """A file that cannot be read as what it claims to be (exit 4)."""
+    """A file that cannot be read or written, or whose content is invalid (exit 4)."""
 
     exit_code = 4
+
+
+class OtherThreadsWarning(UserWarning):
+    """Warning: a ledger lacks products that other threads ran while it was open."""

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic writing of files."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ from kvsim.errors import FileError
 
 
 def write_beside(path: Path, data: bytes) -> None:
-    """The whole file or none: written beside its target, then renamed; what is no plain file (a pipe, a device) is
-    written to as it is. FileError: it cannot be written."""
+    """Write a file beside its target and rename it, so that the target is never half-written. A target that is not a
+    regular file (a pipe, a device) is written directly. FileError: it cannot be written."""
     path = path.resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""`Model`: config, weights, tokenizer, operations and caches in one handle; the object a user holds."""
+"""`Model`: the object that users work with. It combines config, weights, tokenizer and operations, and makes caches."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -25,13 +25,14 @@ from kvsim.transformer.encoder import encode
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
 
 Logits = Literal["all", "last"]
-# Queries that attention computes at a time. "blocked" computes little above the diagonal (latent
-# attention: full squares all the same); the ledger says what ran, and who watches sees full squares.
+# The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
+# diagonal; latent attention, and layers whose score matrices are watched, compute full squares all the same. The ledger
+# shows what ran.
 ATTENTION = {"square": None, "blocked": 128}
 
 
 def make_ops(backend: Backend, dtype: str) -> Ops:
-    """The operations on `backend`: NumPy's own, which write over what is used up, where arrays are NumPy's."""
+    """The operations on `backend`: in-place ones if its arrays are NumPy's own."""
     if not backend.in_place:
         return Ops(backend, dtype)
     from kvsim.fast.numpy_ops import FastOps
@@ -40,10 +41,9 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
 
 
 class Model:
-    """A model that runs. Weights are host arrays (`kvsim.weights`), moved to the backend here.
-
-    `kvsim.load` makes one from a folder; `Model(config, weights)` from arrays that you have.
-    """
+    """A model that runs. `kvsim.load` makes one from files, `Model(config, weights)` from host arrays
+    (`kvsim.weights`), which are moved to the backend here. Caches that are pickled or deep-copied together with a
+    model belong to the copy."""
 
     def __init__(
         self,
@@ -67,11 +67,15 @@ class Model:
                 "unknown attention {got}: use one of {known}", got=shortened(attention), known=", ".join(ATTENTION)
             )
         self.ops = make_ops(get_backend(backend, device), dtype)
-        self.attention = attention if config.latent is None else "square"  # latent attention knows no blocks
+        self.attention = attention if config.latent is None else "square"  # latent attention is not computed in blocks
         self.ops.query_block = ATTENTION[self.attention]
         check_shapes(build_weights(config, lambda name, shape: (name, shape)), weights)
         with self.ops.running():
             self.weights: Weights = map_arrays(weights, self.ops.to_device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.ops.copy_of = None  # from here on these are the operations of this copy and of the caches copied with it
 
     @property
     def backend(self) -> str:
@@ -85,15 +89,15 @@ class Model:
         return f"<kvsim.Model {self.name}: {self.config.family}, {self.dtype} on {self.backend}>"
 
     def new_cache(self, spec: str = "dynamic") -> Cache:
-        """An empty cache for one sequence: "none", "dynamic", "static:4096"."""
+        """An empty cache for one sequence, of the policy `spec`: "none", "dynamic", "static:4096" and so on."""
         return new_cache(spec, self.config, self.ops)
 
     def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> Pool:
-        """Room for many sequences in `blocks` blocks: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
+        """A pool of `blocks` blocks for the caches of many sequences: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
         return new_pool(spec, self.config, self.ops, blocks)
 
     def fingerprint(self) -> str:
-        """What tells this model from others: a digest of its config and of the first numbers of every array."""
+        """A digest of the config and of the first numbers of every array, which identifies the model."""
         from hashlib import sha256
 
         digest = sha256(repr(self.config).encode())
@@ -104,15 +108,15 @@ class Model:
         return digest.hexdigest()
 
     def save_cache(self, cache: Cache, path: str | Path) -> None:
-        """Write a cache of this model to a safetensors file, whole or not at all. UsageError: a cache of another
-        model, or one that keeps nothing. FileError: it cannot be written."""
+        """Write a cache of this model to a safetensors file, atomically. UsageError: a cache of another model, or one
+        that keeps nothing. FileError: it cannot be written."""
         from kvsim.caches.cache_file import save_cache
 
         save_cache(self._own(cache), self.fingerprint(), Path(path))
 
     def load_cache(self, path: str | Path, spec: str = "dynamic") -> Cache:
-        """A cache of the policy `spec` as `save_cache` wrote it, ready to go on. FileError: no such file, one that is
-        no cache, or one of another model, dtype or policy."""
+        """The cache of the policy `spec` that `save_cache` wrote, ready for the next token. FileError: no such file, no
+        cache, or a cache of another model, dtype or policy."""
         from kvsim.caches.cache_file import load_cache
 
         cache = self.new_cache(spec)
@@ -120,15 +124,18 @@ class Model:
         return cache
 
     def count(self) -> AbstractContextManager[Ledger]:
-        """`with model.count() as ledger:` every matrix product of the block. Ledgers nest."""
-        return self.ops.count()
+        """`with model.count() as ledger:` records every matrix product that this thread runs in the block. Ledgers
+        nest. Reading one warns (OtherThreadsWarning) of products that other threads ran meanwhile without a ledger."""
+        return self.ops.count(warns=True)
 
     def watch(self, *patterns: str) -> AbstractContextManager[Seen]:
-        """`with model.watch("layers.*.probs") as seen:` the arrays at places whose names match.
+        """`with model.watch("layers.*.probs") as seen:` keeps the arrays of this thread at places whose names match.
 
-        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the
-        same of cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], what the head reads;
-        an encoder's begin with "encoder.".
+        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the same of
+        cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], the input of the head; those of an
+        encoder begin with "encoder.". Watching changes what runs in one case, which the ledger shows:
+        `attention="blocked"` computes full squares in layers whose scores, capped, masked or probs of self-attention
+        are watched.
         """
         return self.ops.watch(*patterns)
 
@@ -144,12 +151,12 @@ class Model:
     ) -> Array:
         """Logits of the new tokens `ids`, [T, V] (`logits="last"`: [1, V]), on the device.
 
-        Ids are host integers. With a cache, they follow the tokens that it has seen. An
-        encoder-decoder's source is given as ids, as features [mels, frames], or as what `encode` made of
-        it; a cache that keeps what is made of the source needs it once (the same again is ignored).
+        Ids are host integers; with a cache, they continue the tokens that it has seen. The source of an
+        encoder-decoder is given as ids, as features [mels, frames], or as the output [S, D] of `encode`. A cache
+        stores the keys and values of the source at the first call; the same source again is ignored.
 
-        UsageError: no ids, an id outside the vocabulary, more tokens than positions or cache hold, a source
-        that is missing, another than before, or given to a model without an encoder.
+        UsageError: no ids, an id outside the vocabulary, more tokens than the positions or the cache can hold, a source
+        that is missing, differs from the first one, or is given to a model without an encoder.
         """
         held = self._own(cache)
         with self.ops.running():
@@ -157,10 +164,8 @@ class Model:
             return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
-        """Logits of several sequences fed in one step, laid end to end: no padding, any lengths.
-
-        Those of an encoder-decoder come with caches that have read their source.
-        """
+        """Logits of several sequences fed in one step, concatenated without padding, of any lengths. Sequences of an
+        encoder-decoder need caches that have read their source."""
         held = [(ids, self._own(cache)) for ids, cache in sequences]
         with self.ops.running():
             return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
@@ -192,7 +197,7 @@ class Model:
             return encode(self.ops, config, weights, source, layers)
 
     def _source(self, cache: Cache, ids: Any, features: Any, states: Any) -> Array | None:
-        """What the encoder made of the source, or None where the cache holds what is made of that."""
+        """The encoder's output for the source, or None if the cache already holds its keys and values."""
         given = [x for x in (ids, features, states) if x is not None]
         if self.config.encoder is None:
             if given:
@@ -219,13 +224,13 @@ class Model:
         return made
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Array | None]], logits: Logits) -> list[Array]:
-        """One step of all sequences; caches are committed when every layer is through."""
+        """One step of all sequences. Caches are committed after the last layer."""
         if logits not in ("all", "last"):
             raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         ids: list[int] = []
-        steps: list[tuple[Cache, Span, int, Array | None]] = []  # and where a sequence's tokens begin in `ids`
+        steps: list[tuple[Cache, Span, int, Array | None]] = []  # the int: where its tokens begin in `ids`
         for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
@@ -261,17 +266,17 @@ class Model:
         )
 
     def _own(self, cache: Cache | None) -> Cache:
-        """The cache itself, or a fresh one that keeps nothing; refused if made for another model."""
+        """The cache itself, or a new one that keeps nothing for None. UsageError: a cache of another model."""
         if cache is None:
             return self.new_cache("none")
         if not isinstance(cache, Cache):
             raise UsageError("expected a cache made by new_cache, got {got}", got=shortened(cache))
-        if cache.ops is not self.ops:
+        if self.ops not in (cache.ops, cache.ops.copy_of):
             raise UsageError(
                 "this cache was made for another model than {model}: use this model's new_cache", model=self.name
             )
         return cache
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:
-        """Ids as Python ints, all inside the vocabulary. UsageError: none, or others."""
+        """Ids as Python ints, all inside the vocabulary. UsageError: no ids, or an id outside."""
         return check_ids(ids, self.config.vocab_size, self.name)

@@ -1,56 +1,27 @@
 """The operations that models are made of, on any array library.
 
-`Ops` is an object that the model hands down: the namespace, the open ledgers, the watchers and the
-scope. `Ops.matmul` is the only matrix product of the package. Shapes below use the letters of
-`kvsim.transformer`.
+A model passes one `Ops` object to all its parts: the array namespace and, for each thread, the open ledgers, the
+watchers and the scope. `Ops.matmul` is the only matrix product of the package. Shapes use the letters of
+`kvsim.transformer`. "May overwrite x" means that a faster implementation computes in place: the caller must not read
+x again.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from typing import Any
 
 from kvsim.arrays import Array, Backend
 from kvsim.arrays.erf import erf
 from kvsim.config import Pairs
-from kvsim.counting.events import KINDS, MatMul
-from kvsim.counting.ledger import Ledger
-from kvsim.counting.seen import Seen
+from kvsim.counting.events import KINDS
+from kvsim.counting.records import Counting, Place, Record, Records, Running, Scope, Watching
 from kvsim.weights import Linear, Norm
 
 
-class Scope:
-    """`with ops.at("layers", 3):`, without a generator: a step enters dozens."""
-
-    __slots__ = ("before", "names", "ops")
-
-    def __init__(self, ops: "Ops", names: tuple[object, ...]) -> None:
-        self.ops, self.names = ops, names
-
-    def __enter__(self) -> None:
-        ops = self.ops
-        self.before = ops._scope, ops._sites
-        ops._scope += "".join(f"{name}." for name in self.names)
-        ops._sites = ops._sites_of.setdefault(ops._scope, {})
-
-    def __exit__(self, *_: object) -> None:
-        self.ops._scope, self.ops._sites = self.before
-
-
-class Counting:
-    """`with ops.count() as ledger:`, without a generator: counting may cost a step one part in twenty."""
-
-    __slots__ = ("ledger", "ops")
-
-    def __init__(self, ops: "Ops") -> None:
-        self.ops, self.ledger = ops, Ledger()
-
-    def __enter__(self) -> Ledger:
-        self.ops.ledgers.append(self.ledger)
-        return self.ledger
-
-    def __exit__(self, *_: object) -> None:
-        self.ops.ledgers = [other for other in self.ops.ledgers if other is not self.ledger]
+def _itself(ops: "Ops") -> "Ops":
+    """The argument: a copy is pickled as the operations that it is a copy of."""
+    return ops
 
 
 class Ops:
@@ -62,78 +33,106 @@ class Ops:
         self.device = backend.device
         self.dtype = backend.dtype(dtype)
         self.dtype_name = dtype
-        # Statistics of 16-bit numbers (norms, softmax) are computed in 32, as engines do.
+        # Norms and softmax of 16-bit numbers are computed in 32 bits, as engines do.
         self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
         self.query_block: int | None = None  # queries that attention computes at a time; None: all, full squares
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
-        self.ledgers: list[Ledger] = []
-        self.watchers: list[Seen] = []
-        self._scope = ""
-        self._sites: dict[str, str] = {}  # kind -> full name, within the present scope
-        self._sites_of = {"": self._sites}
+        self.copy_of: Ops | None = None  # the model's operations, if this is the copy held by a copied cache
+        self.root = Place()
+        self._records = Records(self.root, [])
 
-    def running(self) -> AbstractContextManager[Any]:
-        """Entered around all that computes: the device, and what its errors mean."""
-        return self.backend.running()
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Ops":
+        """A copy without open ledgers or watchers. A cache that is copied alone holds such a copy and still belongs
+        to its model; a copied model owns its copy (`Model.__setstate__`), as do the caches copied together with it."""
+        if self.copy_of is not None:
+            return deepcopy(self.copy_of, memo)
+        made: Ops = copy(self)
+        made.copy_of = self
+        return made
 
-    # Where we are, and who is told
+    def __reduce__(self) -> Any:
+        """Backend, dtype and options; the state of threads (open ledgers, watchers, scopes) is not pickled."""
+        if self.copy_of is not None:
+            return _itself, (self.copy_of,)
+        options = {"query_block": self.query_block, "wide_dtype": self.wide_dtype}
+        return type(self), (self.backend, self.dtype_name), options
 
-    def at(self, *names: object) -> "Scope":
-        """Within this scope, sites and watched names begin with `names` joined by dots."""
-        return Scope(self, names)
+    def running(self) -> Running:
+        """A context for every computation: selects the device, translates its errors, and restores the scope at the
+        end."""
+        return Running(self._records.here, self.backend.running())
 
-    def count(self) -> "Counting":
-        """A ledger of every product until the block ends. Ledgers nest: each sees all of its own."""
-        return Counting(self)
+    # Scopes, ledgers, watchers
 
-    @contextmanager
-    def watch(self, *patterns: str) -> Iterator[Seen]:
-        """The arrays shown under names that match a pattern ("layers.*.probs")."""
-        seen = Seen(patterns)
-        self.watchers.append(seen)
-        try:
-            yield seen
-        finally:
-            self.watchers = [other for other in self.watchers if other is not seen]
+    @property
+    def here(self) -> Record:
+        """The record of the calling thread."""
+        return self._records.here
+
+    def at(self, *names: object) -> Scope:
+        """A scope in which sites and watched names begin with `names`, joined by dots."""
+        return Scope(self._records.here, names)
+
+    def count(self, *, warns: bool = False) -> Counting:
+        """A context with a ledger of every product that this thread runs in it. Ledgers nest: each records all products
+        of its block. `warns`: reading it warns of products of other threads (`Ledger.left_out`)."""
+        return Counting(self._records, warns)
+
+    def watch(self, *patterns: str) -> Watching:
+        """A context that keeps the arrays of this thread at places whose names match a pattern ("layers.*.probs"). It
+        changes what runs in one case: blocked attention computes full squares in layers where a pattern matches
+        `scores`, `capped`, `masked` or `probs`."""
+        return Watching(self._records, patterns)
 
     def see(self, name: str, x: Array) -> None:
-        """Show `x` to whoever watches this place."""
-        for seen in self.watchers:
-            seen.show(self._scope + name, x)
+        """Show `x` to every watcher of the place `name`."""
+        here = self._records.here
+        for seen in here.watchers:
+            seen.show(here.place.prefix + name, x)
+
+    def is_watched(self, *names: str) -> bool:
+        """Does a watcher of this thread match one of these places?"""
+        here = self._records.here
+        if not here.watchers:
+            return False
+        return any(seen.wants(here.place.prefix + name) for seen in here.watchers for name in names)
+
+    def was_shown(self, x: Array) -> bool:
+        """Has this array been shown to a watcher of this thread?"""
+        watchers = self._records.here.watchers
+        return bool(watchers) and any(seen.has(x) for seen in watchers)
 
     def _site(self, kind: str) -> str:
-        """The full name of a site, made once: a step visits hundreds."""
+        """The full name of a site, cached: a step visits hundreds."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of product {kind!r}: expected one of {', '.join(KINDS)}")
-        return self._sites.setdefault(kind, self._scope + kind)
+        place = self._records.here.place
+        return place.sites.setdefault(kind, place.prefix + kind)
 
     # Products
 
     def matmul(self, kind: str, a: Array, b: Array, admitted: tuple[int, int] | None = None) -> Array:
-        """a [..., m, k] times b [..., k, n]: the one matrix product, and its event.
+        """The product of a [..., m, k] and b [..., k, n], recorded as one event. The only matrix product of the
+        package.
 
-        `admitted`: of how many (query, key) pairs, and of how many in all, when a mask decides.
+        `admitted`: under a mask, the number of (query, key) pairs that it admits and the number of all pairs.
         """
         product = self.xp.matmul(a, b)
-        if self.ledgers:
-            *batch, m, n = product.shape
-            count, k = math.prod(batch), a.shape[-1]
-            macs = useful = count * m * k * n
-            if admitted is not None:
-                useful = macs // admitted[1] * admitted[0]  # of as many matrices as there are
-            site = self._sites.get(kind) or self._site(kind)
-            # What MatMul(...) does, without its call: counting may cost a step one part in fifty.
-            event = tuple.__new__(MatMul, (site, count, m, k, n, useful))
-            for ledger in self.ledgers:
-                ledger.events.append(event)
+        here = self._records.here
+        log = here.tally[0]
+        if log is None:
+            here.uncounted += 1
+        else:
+            # Only what `make_event` needs: counting is on the path of every step.
+            log.append((here.place.sites.get(kind) or self._site(kind), product.shape, a.shape, admitted))
         return product
 
     def linear(self, kind: str, x: Array, w: Linear) -> Array:
-        """x [T, in] through a weight [out, in] and its bias: [T, out]."""
+        """x [T, in] times the transpose of a weight [out, in], plus its bias: [T, out]."""
         y = self.matmul(kind, x, self.xp.matrix_transpose(w.weight))
         return y if w.bias is None else y + w.bias
 
-    # Everything else
+    # Arrays and elementwise operations
 
     def to_device(self, array: Any) -> Array:
         """A host array on the device, in the model's dtype."""
@@ -148,26 +147,27 @@ class Ops:
         return self.xp.arange(start, stop, dtype=self.xp.int64, device=self.device)
 
     def constants(self, count: int, make: Callable[[], Sequence[float]]) -> Array:
-        """`count` host numbers as float64, made only where arrays hold data: some depend on the context's length."""
+        """`count` host numbers as float64. `make` is called only if arrays hold data, since it may need concrete
+        sizes."""
         if not self.backend.holds_data:
             return self.xp.empty((count,), dtype=self.xp.float64, device=self.device)
         return self.xp.asarray(make(), dtype=self.xp.float64, device=self.device)
 
-    def plus(self, x: Array, y: Array) -> Array:
-        """x + y, where nobody needs y any more."""
+    def add(self, x: Array, y: Array) -> Array:
+        """x + y; may overwrite y."""
         return x + y
 
-    def times(self, x: Array, factor: float) -> Array:
-        """factor · x, where nobody needs x any more."""
+    def scale(self, x: Array, factor: float) -> Array:
+        """factor · x; may overwrite x."""
         return x * factor
 
-    def masked(self, scores: Array, allowed: Array, first: int) -> Array:
-        """scores [..., T, S], -inf where not `allowed` [T, S], which all is in the columns before `first`. Nobody
-        needs the scores any more."""
+    def mask(self, scores: Array, allowed: Array, first: int) -> Array:
+        """scores [..., T, S] with -inf where not `allowed` [T, S]; may overwrite them. Columns before `first` are all
+        allowed."""
         return self.xp.where(allowed, scores, -math.inf)
 
-    def turn(self, pairs: Pairs, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
-        """x [..., T, 2J] with each of its J pairs turned: (element j, element J + j) for "halves", (2j, 2j + 1) for
+    def rotate(self, pairs: Pairs, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
+        """x [..., T, 2J] with each of its J pairs rotated: (element j, element J + j) for "halves", (2j, 2j + 1) for
         "adjacent" (arXiv:2104.09864)."""
         xp = self.xp
         halves = pairs == "halves"
@@ -188,14 +188,14 @@ class Ops:
         return y if w.bias is None else y + w.bias
 
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
-        """Softmax over the last axis, where nobody needs the scores any more; -inf becomes an exact zero.
+        """Softmax over the last axis; -inf becomes an exact zero. May overwrite the scores.
 
-        `sinks` [..., 1]: a score that takes part and whose share is dropped (gpt-oss).
+        `sinks` [..., 1]: an extra score that enters the sum and is then dropped (gpt-oss).
         """
         return self.xp.astype(self.wide_softmax(scores, sinks), self.dtype, copy=False)
 
     def wide_softmax(self, scores: Array, sinks: Array | None = None) -> Array:
-        """The same, in the type that statistics are computed in."""
+        """The same, returned in `wide_dtype`."""
         xp = self.xp
         wide = xp.astype(scores, self.wide_dtype, copy=False)
         largest = xp.max(wide, axis=-1, keepdims=True)
@@ -208,7 +208,7 @@ class Ops:
         return weights / (xp.sum(weights, axis=-1, keepdims=True) + xp.exp(sinks - largest))
 
     def clamp(self, x: Array, limit: float) -> Array:
-        """x, held between -limit and limit. (CuPy's `clip`, by way of array-api-compat, waits for the device.)"""
+        """x limited to [-limit, limit]. Not `clip`: CuPy's, through array-api-compat, synchronises with the device."""
         x = self.xp.where(x > limit, limit, x)
         return self.xp.where(x < -limit, -limit, x)
 
@@ -217,32 +217,32 @@ class Ops:
         return cap * self.xp.tanh(x / cap)
 
     def sigmoid(self, x: Array) -> Array:
-        """1 / (1 + exp(-x)), by an exponential that cannot overflow."""
+        """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
         xp = self.xp
         small = xp.exp(-xp.abs(x))
         return xp.where(x < 0.0, small, 1.0) / (1.0 + small)
 
     def argmax(self, logits: Array) -> int:
-        """Where the largest of logits [V] stands, the first of equals; -1 where NaN would make that a lie. One number
-        leaves the device."""
+        """The index of the largest of logits [V], the first among equals; -1 if any is NaN. Copies one number to the
+        host."""
         xp = self.xp
         return int(xp.where(xp.any(xp.isnan(logits)), -1, xp.argmax(logits)))
 
     def round_bfloat16(self, x: Array) -> Array:
-        """x rounded to the eight significant bits of bfloat16, ties to even, in x's own dtype.
+        """x rounded to bfloat16 (eight significant bits, ties to even), in x's own dtype.
 
-        Adding and taking away a multiple of x leaves the leading bits (Dekker's splitting).
+        Adding and subtracting a multiple of x keeps the leading bits (Dekker's splitting).
         """
         wide = self.xp.astype(x, self.xp.float64)
         big = wide * (2.0**45 + 1.0)
         return self.xp.astype(big - (big - wide), x.dtype)
 
     def gated(self, kind: str, gate: Array, up: Array) -> Array:
-        """act(gate) · up (arXiv:2002.05202), where nobody needs the gate any more."""
+        """act(gate) · up (arXiv:2002.05202); may overwrite gate."""
         return self.activate(kind, gate) * up
 
     def activate(self, kind: str, x: Array) -> Array:
-        """The activation `kind` of `kvsim.config.Activation`, elementwise, where nobody needs x any more."""
+        """The activation `kind` of `kvsim.config.Activation`, elementwise; may overwrite x."""
         wide = self.xp.astype(x, self.wide_dtype, copy=False)
         return self.xp.astype(getattr(self, f"_{kind}")(wide), self.dtype, copy=False)
 
@@ -255,14 +255,14 @@ class Ops:
         return x * self.sigmoid(1.702 * x)
 
     def _bloom_gelu(self, x: Array) -> Array:
-        """BLOOM's own constant has eight digits: visible in float64."""
+        """gelu_tanh with BLOOM's constant, whose eight digits make a difference in float64."""
         return x * 0.5 * (1.0 + self.xp.tanh(0.79788456 * x * (1.0 + 0.044715 * x * x)))
 
     def _tanh(self, x: Array) -> Array:
         return self.xp.tanh(x)
 
     def clipped_swiglu(self, gate: Array, up: Array) -> Array:
-        """gpt-oss: (up + 1) · gate · sigmoid(1.702 gate), both held to at most 7."""
+        """(up + 1) · gate · sigmoid(1.702 gate), with gate at most 7 and up in [-7, 7] (gpt-oss)."""
         gate = self.xp.where(gate > 7.0, 7.0, gate)
         return (self.clamp(up, 7) + 1.0) * self.activate("quick_gelu", gate)
 
@@ -278,6 +278,6 @@ class Ops:
         return self.xp.where(x > 0.0, x, 0.0)
 
     def erf(self, x: Array) -> Array:
-        """The error function: the library's own, or a rational form where it has none."""
+        """The error function: the library's, or `kvsim.arrays.erf` if it has none."""
         own = getattr(self.xp, "erf", None)
         return own(x) if own is not None else erf(self.xp, x)

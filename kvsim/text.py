@@ -1,24 +1,24 @@
-"""Text as a model sees it: pieces, and what a tokenizer must offer."""
+"""Text as a sequence of tokens, and the interface of a tokenizer."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 
 class Piece(NamedTuple):
-    """One token of a text: its id, and the text that it stands for."""
+    """One token of a text: its id and its part of the text."""
 
     id: int
     text: str
-    known: bool = True  # False: fed as the unknown token
+    known: bool = True  # False: outside the vocabulary, so the unknown token is fed
 
 
 def find_unknown(pieces: Iterable[Piece]) -> list[str]:
-    """Those that the model has never seen, each once."""
+    """The texts of unknown pieces, each once."""
     return list(dict.fromkeys(piece.text for piece in pieces if not piece.known))
 
 
 class Tokenizer(Protocol):
-    """What a model asks of a tokenizer."""
+    """The methods that kvsim needs of a tokenizer."""
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, as Hugging Face's `tokenizer(text)`."""

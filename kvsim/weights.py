@@ -9,7 +9,7 @@ from typing import Any
 
 from kvsim.errors import UsageError
 
-Array = Any  # of whichever library runs
+Array = Any  # an array of any library
 
 # eq=False, repr=False: records of arrays are never compared or printed, and generating the methods costs import time.
 
@@ -39,7 +39,7 @@ class Attention:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LatentAttention:
-    """With L the rank of the latent, C of the queries' own, B elements without position, P rotary."""
+    """Letters: L rank of the latent, C rank of the queries' latent, B elements without position, P rotary ones."""
 
     query_down: Linear | None  # [C, D]
     query_norm: Norm | None  # [C]
@@ -67,7 +67,7 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Half:
-    """The norms around one half of a layer: before it, of what it gives, of the sum."""
+    """The norms of one half of a layer: of its input, of its output, of the sum with the residual."""
 
     before: Norm | None = None
     branch: Norm | None = None
@@ -92,9 +92,9 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Weights:
-    """One stack of layers, and what stands before and after it."""
+    """A stack of layers with its embeddings and head."""
 
-    tokens: Array | None  # [V, D]; None for an encoder of sound
+    tokens: Array | None  # [V, D]; None for an audio encoder
     positions: Array | None  # [max_context, D], learned positions only
     project_in: Linear | None
     embedding_norm: Norm | None
@@ -103,7 +103,7 @@ class Weights:
     layers: tuple[Layer, ...]
     final_norm: Norm | None
     project_out: Linear | None
-    head: Linear | None  # [V, D]; the very array `tokens` where the head is tied; None for an encoder
+    head: Linear | None  # [V, D]; the same array as `tokens` if the head is tied; None for an encoder
     encoder: "Weights | None" = None
 
 

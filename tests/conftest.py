@@ -1,13 +1,33 @@
-"""What all tests share: a hypothesis profile, and the marks of tests that need more than the extra `test`."""
+"""What all tests share: threads, a hypothesis profile, and the marks of tests that need more than the extra `test`."""
 
 import os
+import sys
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("kvsim", deadline=None, print_blob=True)
+# One worker a processor, one thread of the matrix library a worker: read when NumPy is loaded, which is later.
+assert "numpy" not in sys.modules, "NumPy is loaded before the number of its threads is set"
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+MOST_WORKERS = 8  # each takes a few seconds, and some hundred megabytes, to load and collect everything
+
+# The same examples in every run, on every machine, however slow. To look for others: --hypothesis-profile=random
+settings.register_profile(
+    "kvsim", deadline=None, print_blob=True, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("random", settings.get_profile("kvsim"), derandomize=False)
 settings.load_profile("kvsim")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """What `-n auto` is: the processors that this process may use; None: as the environment says."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, allowed)
 
 
 def _missing() -> dict[str, tuple[str, ...]]:

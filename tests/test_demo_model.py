@@ -52,10 +52,11 @@ def test_the_tutorials_prompts(prompt, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_it_knows_its_text(dtype):
-    """Nine lines in ten come back whole from their first six characters: it was really trained."""
-    model = demo(dtype)
-    whole = sum(kvsim.generate(model, line[:6], 100, stop="\n", count=False).text == line + "\n" for line in LINES)
-    assert whole >= 0.9 * len(LINES)
+    """Nine lines in ten come back whole from their first six characters: it was really trained. The same weights in
+    float64: every eighth line."""
+    model, lines = demo(dtype), LINES if dtype == "float32" else LINES[::8]
+    whole = sum(kvsim.generate(model, line[:6], 100, stop="\n", count=False).text == line + "\n" for line in lines)
+    assert whole >= 0.9 * len(lines)
 
 
 def test_it_runs_to_the_end_of_its_context():

@@ -14,30 +14,33 @@ import kvsim
 
 PACKAGE = Path(kvsim.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-
-FLOORS = {
-    1: (
-        "arrays",
-        "blueprint",
-        "checks",
-        "config",
-        "counting",
-        "errors",
-        "fast",
-        "files",
-        "ops",
-        "schemas",
-        "spans",
-        "text",
-        "weights",
-    ),
-    2: ("caches", "transformer"),
-    3: ("generation", "loading", "model"),
-    4: ("benchmark", "comparisons", "costs", "doctor"),
-    5: ("i18n", "testing", "views"),
-    6: ("__main__", "cli", "pytest_plugin"),
+MODULES = {
+    ".".join(("kvsim", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in FILES
 }
-FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+
+# From the ground up. A room may import from the floors below its own, never from above, nor from another room of its
+# own floor.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("config", "errors", "schemas", "spans", "text"),
+    ("checks", "counting", "files", "i18n", "weights"),
+    ("arrays", "blueprint"),
+    ("ops",),
+    ("caches", "fast", "transformer"),
+    ("model",),
+    ("generation", "loading", "testing"),
+    ("comparisons", "doctor", "pytest_plugin"),
+    ("costs",),
+    ("benchmark",),
+    ("views",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
+# The rooms inside a room, from the ground up; "." is the files beside them.
+INNER_FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "costs": (("public",), ("bytes",), ("work",), ("plans",), ("claims",), (".",)),
+}
 STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}
 OTHER_PRODUCTS = {
     "einsum",
@@ -109,17 +112,95 @@ def test_the_search_for_products_finds_them() -> None:
     assert products_in(ast.parse("ops.matmul('scores', a, b)")) == []
 
 
+def modules_of(tree: ast.AST) -> set[str]:
+    """The modules of the package that a file imports; `from kvsim.a import b` is `kvsim.a.b` where that is a module."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in names}
+    return found & MODULES.keys()
+
+
+def upward(room: str, imported: str, floors: dict[str, int]) -> bool:
+    """Is this an import from the same floor or a higher one?"""
+    return room != imported and floors[imported] >= floors[room]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_imports_flow_downwards(file: Path) -> None:
     room = room_of(file)
     if room == "__init__":
         return  # names every floor, imports none: test_import_loads_nothing
-    for module in imports_of(parse(file)):
-        parts = module.split(".")
-        if parts[0] != "kvsim" or len(parts) == 1:
+    for module in modules_of(parse(file)):
+        if module == "kvsim":
+            assert room in ("cli", "schemas"), f"{file.name} imports kvsim itself: only these may, for the version"
             continue
-        assert FLOOR[parts[1]] <= FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {module}"
-        assert (room, parts[1]) not in STRANGERS, f"{room} must not know {parts[1]}"
+        imported = module.split(".")[1]
+        assert not upward(room, imported, FLOOR), f"{room} (floor {FLOOR[room]}) imports {module}"
+        assert (room, imported) not in STRANGERS, f"{room} must not know {imported}"
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_inner_imports_flow_downwards(room: str) -> None:
+    floor = {inner: number for number, inners in enumerate(INNER_FLOORS[room], start=1) for inner in inners}
+    for module, file in MODULES.items():
+        if module.split(".")[1:2] != [room]:
+            continue
+        inner = inner_room(module)
+        for imported in modules_of(parse(file)):
+            if imported.split(".")[1:2] == [room]:
+                assert not upward(inner, inner_room(imported), floor), f"{module} imports {imported}"
+
+
+def inner_room(module: str) -> str:
+    """The room inside a room that a module belongs to, or "." for a file beside them."""
+    parts = module.split(".")
+    path = PACKAGE.joinpath(*parts[1:3])
+    return parts[2] if len(parts) > 2 and path.is_dir() else "."
+
+
+def find_circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected components of more than one node (Tarjan, SIAM J. Comput. 1(2), 1972)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for other in sorted(graph[node]):
+            if other not in number:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == number[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                circles.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for node in sorted(graph):
+        if node not in number:
+            visit(node)
+    return circles
+
+
+def test_no_circle() -> None:
+    graph = {module: modules_of(parse(file)) - {module} for module, file in MODULES.items() if module != "kvsim"}
+    known = {module: {other for other in others if other in graph} for module, others in graph.items()}
+    assert find_circles(known) == []
+
+
+def test_the_search_for_circles_finds_them() -> None:
+    assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert find_circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert upward("arrays", "costs", FLOOR)
+    assert upward("caches", "transformer", FLOOR)
+    assert not upward("costs", "arrays", FLOOR)
 
 
 def file_of(module: str) -> Path | None:
@@ -157,6 +238,30 @@ def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
 
 def test_every_room_has_a_floor() -> None:
     assert {room_of(file) for file in FILES} - {"__init__"} == set(FLOOR)
+    assert sorted(room for rooms in FLOORS for room in rooms) == sorted(FLOOR), "a room stands on two floors"
+
+
+# Folders with a file an entry: a policy, a family, a command, a view.
+TABLES = {"loading/families", "cli", "views/terminal", "caches"}
+
+
+def test_folders_are_small() -> None:
+    """At most 13 files at the top level, and about a dozen in a folder that is no table with a file an entry."""
+    assert len(list(PACKAGE.glob("*.py"))) <= 13
+    folders = {file.parent for file in FILES} - {PACKAGE}
+    counts = {folder.relative_to(PACKAGE).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: count for name, count in counts.items() if count > 14 and name not in TABLES} == {}
+
+
+def test_functions_are_short() -> None:
+    """At most 60 lines; at most 8 parameters, keyword-only options and a command's own options aside."""
+    for file in FILES:
+        for node in ast.walk(parse(file)):
+            if isinstance(node, ast.FunctionDef):
+                where = f"{file.relative_to(PACKAGE)}:{node.lineno} {node.name}"
+                assert node.end_lineno - node.lineno < 60, f"{where} is too long"
+                is_command = room_of(file) == "cli" and node.decorator_list
+                assert is_command or len(node.args.args) <= 8, f"{where} has {len(node.args.args)} parameters"
 
 
 @pytest.mark.parametrize("room", ["transformer", "caches", "counting"])
@@ -195,7 +300,7 @@ def test_no_public_name_is_shadowed_by_a_module() -> None:
         assert not isinstance(value, type(kvsim)), f"kvsim.{name} is a module"
     assert callable(kvsim.trace)
     assert callable(kvsim.load)
-    assert set(kvsim.__all__) <= set(dir(kvsim))
+    assert set(kvsim.__all__) < set(dir(kvsim))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = kvsim.nothing
 
@@ -225,3 +330,11 @@ def test_trace_loads_no_foreign_array_library() -> None:
         "array_api_strict",
         "tokenizers",
     }
+
+
+def test_rooms_are_attributes() -> None:
+    """`import kvsim; kvsim.testing.attention` works, and `dir(kvsim)` lists every public name and every room."""
+    rooms = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert set(dir(kvsim)) == {*kvsim.__all__, *rooms}
+    loaded = loaded_by("import kvsim; assert callable(kvsim.testing.attention); kvsim.costs, kvsim.generation")
+    assert "kvsim.testing" in loaded

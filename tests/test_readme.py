@@ -210,15 +210,13 @@ def test_how_many_there_are():
     from kvsim.costs.claims.claim import list_claims
     from kvsim.costs.public.devices import read_devices
     from kvsim.costs.public.models import read_catalogue
-    from kvsim.costs.vectors import list_vectors
     from kvsim.loading.families import FAMILIES
     from kvsim.testing.bank import BANK
 
-    claims, vectors = len(list(list_claims())), len(list(list_vectors()))
+    claims = len(list(list_claims()))
     english, chinese = read_all("en"), read_all("zh")
     for count, one, other in (
         (claims, "claims", "条说法"),
-        (vectors, "questions", "道题"),
         (len(BANK), "named mistakes", "种有名字的错误"),
         (len(read_catalogue()), "public models", "个公开模型"),
         (len(read_devices()), "devices", "种设备"),

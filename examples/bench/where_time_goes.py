@@ -20,8 +20,8 @@ from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 
 ATTENTION = ("scores", "context")
-OPERATIONS = ("matmul", "norm", "softmax", "activate", "plus", "times", "masked", "linear", "turn")
-NAMES = {"linear": "biases", "plus": "residual sums", "update": "writing the cache"}
+OPERATIONS = ("matmul", "norm", "softmax", "activate", "add", "scale", "mask", "linear", "rotate")
+NAMES = {"linear": "biases", "add": "residual sums", "update": "writing the cache"}
 
 
 class Stopwatch:

@@ -1,7 +1,7 @@
-"""Which array library runs. A backend is a module of this room and one line in `_MODULES`.
+"""The array libraries that a model can run on. A backend is a module in this folder and one line in `_MODULES`.
 
-The mathematics calls the Python array API standard (https://data-apis.org/array-api) on the
-backend's namespace `xp`, and of that only what `kvsim.arrays.contract` lists.
+The model calls functions of the Python array API standard (https://data-apis.org/array-api) on the backend's namespace
+`xp`, only those that `kvsim.arrays.contract` lists.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kvsim.errors import UsageError, shortened
 
-Array = Any  # an array of whichever library runs
+Array = Any  # an array of the backend's library
 
 _MODULES = {
     "numpy": "kvsim.arrays.host",
@@ -24,21 +24,44 @@ _MODULES = {
 BACKENDS = tuple(_MODULES)
 
 
-class Backend(NamedTuple):
-    """One array library on one device."""
+class Opened(NamedTuple):
+    """The name and device given to `get_backend`, and the backend that it returned."""
 
     name: str
-    xp: Any  # the namespace
-    device: Any  # what creation functions take as device=; None is the library's own choice
-    dtypes: tuple[str, ...]  # what it can compute in
-    to_host: Callable[[Array], Any]  # a copy as a NumPy array
+    device: str | None
+    backend: "Backend"
+
+
+class Backend(NamedTuple):
+    """One array library on one device. A pickle holds its name and device, and loading it opens the library
+    again. A copy is the same object."""
+
+    name: str
+    xp: Any  # the array namespace
+    device: Any  # the device= of creation functions; None: the library's default
+    dtypes: tuple[str, ...]  # names of the dtypes that it computes in
+    to_host: Callable[[Array], Any]  # copies an array to a NumPy array
     holds_data: bool = True  # False: shapes and dtypes only
     in_place: bool = False  # True: NumPy's own arrays, for `kvsim.fast.numpy_ops`
-    fixed_order: bool = False  # True: every sum adds in one order, so that equal sums are equal bit for bit
-    running: Callable[[], AbstractContextManager[Any]] = nullcontext  # entered around all that computes
+    fixed_order: bool = False  # True: every sum is added in one fixed order
+    running: Callable[[], AbstractContextManager[Any]] = nullcontext  # a context entered around every computation
+    opened: Opened | None = None  # by `get_backend`
+
+    def __copy__(self) -> "Backend":
+        return self
+
+    def __deepcopy__(self, _: Any) -> "Backend":
+        return self
+
+    def __reduce__(self) -> Any:
+        """TypeError: a backend not made by `get_backend`, or with replaced functions, cannot be reopened by name."""
+        opened, own = self.opened, ("name", "xp", "device", "to_host", "running")
+        if opened is None or any(getattr(self, field) is not getattr(opened.backend, field) for field in own):
+            raise TypeError(f"cannot pickle the backend {self.name}: it was not made by get_backend")
+        return _reopen, (opened.name, opened.device, {field: getattr(self, field) for field in PLAIN})
 
     def dtype(self, name: str) -> Any:
-        """The library's dtype of that name; UsageError for one it cannot compute in."""
+        """The library's dtype called `name`. UsageError: the backend does not compute in it."""
         if name not in self.dtypes:
             raise UsageError(
                 "unknown dtype {name}: the backend {backend} computes in {known}",
@@ -49,10 +72,18 @@ class Backend(NamedTuple):
         return getattr(self.xp, name)
 
 
-def get_backend(name: str | Backend | None = None, device: str | None = None) -> Backend:
-    """The backend `name` on `device`, or the one you made yourself; None: KVSIM_BACKEND, or numpy.
+PLAIN = ("dtypes", "holds_data", "in_place", "fixed_order")  # fields that are plain data
 
-    UsageError: no such name, or no such device. BackendError: not to be had.
+
+def _reopen(name: str, device: str | None, plain: dict[str, Any]) -> Backend:
+    """The backend of a pickle. BackendError: the library is not installed or the device does not exist."""
+    return get_backend(name, device)._replace(**plain)
+
+
+def get_backend(name: str | Backend | None = None, device: str | None = None) -> Backend:
+    """The backend `name` on `device`; a `Backend` is returned as it is; None: KVSIM_BACKEND, or numpy.
+
+    UsageError: unknown name or device. BackendError: the library is missing or does not work.
     """
     if isinstance(name, Backend):
         return name
@@ -62,4 +93,4 @@ def get_backend(name: str | Backend | None = None, device: str | None = None) ->
             "unknown backend {name}: use one of {known}", name=shortened(chosen), known=", ".join(BACKENDS)
         )
     backend: Backend = import_module(_MODULES[chosen]).open_backend(device)
-    return backend
+    return backend._replace(opened=Opened(chosen, device, backend))

@@ -1,8 +1,8 @@
-"""All that kvsim asks of an array library: the contract for a new backend.
+"""The functions that kvsim needs of an array library: the contract for a new backend.
 
-A namespace is narrowed to these names before the model sees it, so that a call of anything else fails
-at once, on every library, and not only on the one that lacks it. Arrays need the attributes and operators
-below; `meta` has those and no others. Meanings are those of the Python array API standard
+A namespace is narrowed to these names before the model sees it, so that any other call fails at once on every library,
+not only on the one that lacks the function. Arrays need the attributes and operators below; `meta` has only those.
+Semantics are those of the Python array API standard
 (https://data-apis.org/array-api/2024.12).
 """
 
@@ -16,7 +16,7 @@ FUNCTIONS = frozenset({
     "take", "tanh", "where", "zeros_like",
 })  # fmt: skip
 DTYPES = frozenset({"float32", "float64", "int64", "int8", "uint8"})
-# Each where the library has it: float8_e4m3fn to keep numbers in, never to compute; erf, its own.
+# Optional: float8_e4m3fn, for storage only; erf.
 OPTIONAL = frozenset({"float16", "bfloat16", "float8_e4m3fn", "erf"})
 ATTRIBUTES = frozenset({"dtype", "ndim", "shape"})
 OPERATORS = frozenset({
@@ -26,7 +26,7 @@ OPERATORS = frozenset({
 
 
 def narrow(library: Any, **own: Any) -> SimpleNamespace:
-    """The namespace `library`, no more of it than the contract; functions given as `own` replace its own.
+    """The namespace `library` restricted to the contract; functions given as `own` replace the library's.
 
     AttributeError: the library lacks one.
     """

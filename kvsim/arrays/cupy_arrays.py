@@ -1,7 +1,7 @@
 """CuPy, through array-api-compat: one GPU. (Not yet run on one: see docs/en/backends.md.)
 
-An import proves nothing: CuPy loads the driver, the compiler and cuBLAS when each is first used. So opening
-the backend runs a small product and says which of them is missing.
+A successful import proves nothing, because CuPy loads the driver, the compiler and cuBLAS at first use. Opening the
+backend therefore runs a small product and reports which of them is missing.
 """
 
 import re
@@ -35,10 +35,10 @@ def _import() -> tuple[Any, Any]:
 
 
 def count_devices(cupy: Any) -> int:
-    """How many GPUs there are. BackendError: no driver, or none."""
+    """The number of GPUs. BackendError: no driver, or no GPU."""
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
-    except Exception as error:  # CuPy's own kinds of error cannot be named before the driver is there
+    except Exception as error:  # CuPy's error classes cannot be imported without a driver
         if "NoDevice" in str(error):
             raise BackendError("the backend cupy finds no GPU: use --backend numpy") from error
         raise BackendError(
@@ -51,7 +51,7 @@ def count_devices(cupy: Any) -> int:
 
 
 def find_device(name: str | None, count: int) -> int:
-    """The number of "cuda:N". UsageError: another name, or no such GPU."""
+    """The number N of "cuda:N". UsageError: another name, or no such GPU."""
     found = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", "cuda" if name is None else name)
     if found is None:
         raise UsageError("unknown device {device} of cupy: use cuda or cuda:N", device=shortened(name))
@@ -64,7 +64,7 @@ def find_device(name: str | None, count: int) -> int:
 
 
 def try_product(load_product: Callable[[], Callable[[Any, Any], Any]], cupy: Any) -> Callable[[Any, Any], Any]:
-    """The batched product, having multiplied. BackendError: the compiler or cuBLAS is missing or broken."""
+    """The batched product, after a test product. BackendError: the compiler or cuBLAS is missing or broken."""
     try:
         x = cupy.arange(6.0).reshape(2, 3) + 1.0  # the compiler
     except Exception as error:
@@ -93,7 +93,7 @@ def load_product() -> Callable[[Any, Any], Any]:
 
 
 def explain_memory(cupy: Any, error: Exception) -> BackendError:
-    """Out of memory, in numbers: what was asked, what this process holds, what the device has free."""
+    """The error for exhausted device memory: bytes requested, held by this process, and free on the device."""
     asked = re.search(r"allocating ([\d,]+) bytes", str(error))
     free, total = cupy.cuda.runtime.memGetInfo()
     pool = cupy.get_default_memory_pool()
@@ -108,7 +108,7 @@ def explain_memory(cupy: Any, error: Exception) -> BackendError:
 
 
 def describe(backend: Backend) -> dict[str, str]:
-    """The device and the libraries that run on it, by their own account."""
+    """The names and versions of the device and its libraries."""
     cupy, _ = _import()
     runtime = cupy.cuda.runtime
     name = runtime.getDeviceProperties(backend.device.id)["name"]

@@ -1,8 +1,8 @@
-"""The batched matrix product of CuPy without its copies.
+"""CuPy's batched matrix product without copies of its operands.
 
-`cupy.matmul` copies every stacked operand that is not contiguous, so that a decode step would copy the whole
-cache: keys are a transposed view, and both are the filled part of a longer array. BLAS itself reads such views:
-one stride between the matrices of the stack, one between their rows or columns.
+`cupy.matmul` copies every stacked operand that is not contiguous. A decode step would thus copy the whole cache, whose
+keys are a transposed view and whose arrays are longer than their filled part. BLAS itself reads such views: it takes
+one stride between the matrices of a stack and one between their rows or columns.
 (https://docs.nvidia.com/cuda/cublas/#cublas-t-gemmstridedbatched)
 """
 
@@ -16,21 +16,21 @@ Array = Any
 
 
 class Operand(NamedTuple):
-    """A stack of row-major matrices as BLAS, which is column-major, reads it."""
+    """A stack of row-major matrices, described for column-major BLAS."""
 
-    array: Array  # kept, so that its memory stays until BLAS has been given it
+    array: Array  # keeps the memory alive until the call
     operation: int
     leading: int  # elements from one row (or column) to the next
     stride: int  # elements from one matrix to the next; 0: the same for all
 
 
 def as_stack(x: Array) -> Array:
-    """[..., m, n] as [B, m, n]; no copy where the leading strides allow it."""
+    """[..., m, n] as [B, m, n], without a copy if the leading strides allow it."""
     return x if x.ndim == 3 else x.reshape(-1, *x.shape[-2:])
 
 
 def as_operand(x: Array) -> Operand:
-    """x [B, m, n] as it lies in memory; a copy only where neither rows nor columns are contiguous."""
+    """x [B, m, n] as an operand; copied only if neither rows nor columns are contiguous."""
     item, (count, m, n) = x.itemsize, x.shape
     stride = 0 if count == 1 else x.strides[0] // item
     rows, columns = x.strides[1] // item, x.strides[2] // item
@@ -72,12 +72,12 @@ def multiply(left: Operand, right: Operand, out: Array, k: int) -> None:
 def matmul(a: Array, b: Array) -> Array:
     """a [..., m, k] times b [..., k, n] of one floating dtype."""
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    half = a.dtype == np.float16 and cupy.cuda.runtime.is_hip  # whose BLAS CuPy gives no float16
+    half = a.dtype == np.float16 and cupy.cuda.runtime.is_hip  # CuPy does not expose hipBLAS in float16
     plain = max(a.ndim, b.ndim) == 2 or a.dtype != b.dtype or a.dtype.kind != "f" or half
     if plain or a.shape[-1] != b.shape[-2] or 0 in a.shape or 0 in b.shape:
-        return cupy.matmul(a, b)  # two-dimensional: without copies, too
+        return cupy.matmul(a, b)  # two-dimensional products make no copies
     a, b = fold(a, b)
-    if a.shape[:-2] != b.shape[:-2]:  # no product of kvsim's own: stretched, at the price of a copy
+    if a.shape[:-2] != b.shape[:-2]:  # kvsim makes no such product: broadcast, with a copy
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         a, b = (cupy.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
     a, b = as_stack(a), as_stack(b)

@@ -1,5 +1,4 @@
-"""The error function, for libraries that have none: within 2 ulp in float64, correctly rounded in
-most cases in float32.
+"""The error function, for libraries without one: within 2 ulp in float64, mostly correctly rounded in float32.
 
 Rational approximations on four intervals, with the coefficients of FreeBSD's msun
 (lib/msun/src/s_erf.c, Sun Microsystems 1993, "freely granted"), evaluated on whole arrays: every
@@ -55,7 +54,7 @@ def erf(xp: Any, x: Any) -> Any:
     """erf(x) elementwise for a floating array, in x's dtype; computed in float64 throughout."""
     dtype, x = x.dtype, xp.astype(x, xp.float64)
     size = xp.abs(x)
-    # Each interval sees only arguments that it is made for: no overflow on the others' account.
+    # Arguments are clamped to each interval, so that values outside cannot overflow.
     small = xp.where(size < 0.84375, x, 0.0)
     tiny = small + small * _ratio(small * small, _TINY)
     near = _ERX + _ratio(xp.where(size < 1.25, size, 1.0) - 1.0, _NEAR)

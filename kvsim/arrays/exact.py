@@ -1,14 +1,13 @@
 """NumPy with a fixed order of summation: cached and uncached runs agree bit for bit.
 
-A BLAS adds the products of one row in another order than those of several rows, so the same sum rounds
-differently with and without a cache. Here every sum starts at 0 and adds from left to right: masked
-products, which are zeros, change nothing wherever they stand. (A fixed tree would not do: zeros in front
-move the rest to other places of it.) Sums of float16 are kept in float32 and rounded once, as NumPy's own
-product does.
+BLAS adds the products of one row in a different order than those of several rows, so the same sum rounds differently
+with and without a cache. Here every sum starts at 0 and is added from left to right: masked products, which are zeros,
+change nothing at any place. (A fixed tree would not work: leading zeros shift the other terms.) Sums of float16 are
+accumulated in float32 and rounded once, as in NumPy's own product.
 
 NumPy's vector code computes exp, tanh, sin and cos differently for some strides and for arrays without
-dimensions; here they always get contiguous arrays of at least one. What is left of arithmetic (+ - * / sqrt)
-IEEE 754 rounds correctly whatever the layout.
+dimensions; here they always get contiguous arrays of at least one dimension. The remaining operations
+(+ - * / sqrt) are correctly rounded by IEEE 754 for every layout.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from kvsim.arrays.host import DTYPES, HostNamespace, refuse_device
 
 
 def _wide(x: np.ndarray) -> Any:
-    """The type that sums of x's are kept in."""
+    """The dtype in which sums over x are accumulated."""
     return np.float32 if x.dtype == np.float16 else x.dtype
 
 
@@ -41,7 +40,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def add_up(x: np.ndarray, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> np.ndarray:
-    """The sum over `axis` from left to right, starting at 0; several axes are read as one, in order."""
+    """The sum over `axis` from left to right, starting at 0. Several axes count as one, in order."""
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
     axes = tuple(a % x.ndim for a in axes)
     kept = tuple(size for a, size in enumerate(x.shape) if a not in axes)
@@ -54,13 +53,13 @@ def add_up(x: np.ndarray, axis: int | tuple[int, ...] | None = None, keepdims: b
 
 
 def mean(x: np.ndarray, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> np.ndarray:
-    """The sum of `add_up`, divided once."""
+    """The mean: the sum of `add_up`, divided once."""
     total = add_up(x, axis, keepdims)
     return total / (x.size // max(total.size, 1))
 
 
 def in_order(function: Callable[..., Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """An elementwise function that sees contiguous arrays of at least one dimension."""
+    """`function`, always called on contiguous arrays of at least one dimension."""
 
     def apply(x: np.ndarray) -> np.ndarray:
         return np.asarray(function(np.ascontiguousarray(x))).reshape(x.shape)

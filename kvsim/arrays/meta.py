@@ -1,8 +1,7 @@
-"""Arrays with a shape and a dtype and no data: what a model does, counted without doing it.
+"""Arrays with a shape and a dtype but no data: they count what a model does without computing it.
 
-Dimensions are ints or symbols (`kvsim.counting.symbolic.Poly`). Functions and operators are those of the
-contract and no others; what they are given is checked as a real library would. A value asked of such an array
-raises.
+Dimensions are ints or symbols (`kvsim.counting.symbolic.Poly`). It has exactly the functions and
+operators of the contract, which check their arguments as a real library does. Reading a value of such an array raises.
 """
 
 import math
@@ -23,7 +22,7 @@ EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64":
 
 
 def refuse_value(*_: object, **__: object) -> NoReturn:
-    """There is no data."""
+    """Raise the UsageError for reading a value."""
     raise UsageError(
         "the backend meta has shapes and no values: nothing can be read or chosen from them;"
         " use kvsim.count, or another backend"
@@ -31,14 +30,14 @@ def refuse_value(*_: object, **__: object) -> NoReturn:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Are two dimensions the same, for every t?"""
+    """Are two dimensions equal for every t?"""
     if type(a) is int and type(b) is int:
         return a == b
     return type(a) is type(b) and bool(a.coefficients == b.coefficients)
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """The shape of an operation on both."""
+    """The broadcast shape of both."""
     if a is b:
         return a
     if len(a) < len(b):
@@ -56,7 +55,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def promote(a: str, b: str) -> str:
-    """The dtype of an operation on both."""
+    """The result dtype of both."""
     if a == b:
         return a
     if a not in EPS or b not in EPS or BITS[a] == BITS[b]:
@@ -135,7 +134,7 @@ def check_index(size: Any, key: int) -> None:
 
 
 def sliced(size: Any, key: slice) -> Any:
-    """What a slice leaves of a dimension."""
+    """The size of a dimension after a slice."""
     start, stop = key.start, key.stop
     if key.step not in (None, 1):
         if type(size) is not int:

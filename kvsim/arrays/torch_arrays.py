@@ -1,4 +1,4 @@
-"""PyTorch, through array-api-compat: the processor, or whatever device torch knows ("cuda", "cuda:1", "mps")."""
+"""PyTorch, through array-api-compat, on the processor or any device of torch ("cuda", "cuda:1", "mps")."""
 
 import warnings
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ def _import() -> tuple[Any, Any]:
 
 
 def _find_device(torch: Any, name: str | None) -> Any:
-    """The device of that name, tried. UsageError: torch knows no such; BackendError: not on this machine."""
+    """The torch device called `name`, after a trial allocation. UsageError: unknown to torch. BackendError: not on
+    this machine."""
     try:
         device = torch.device("cpu" if name is None else name)
     except RuntimeError as error:
@@ -56,7 +57,7 @@ def open_backend(device: str | None) -> Backend:
 
     def asarray(x: Any, dtype: Any = None, device: Any = None) -> Any:
         with warnings.catch_warnings():
-            # Weights are only read; torch warns that NumPy's array could not be written to.
+            # Weights are only read, so torch's warning about a read-only NumPy array does not apply.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return namespace.asarray(x, dtype=dtype, device=device)
 

@@ -13,7 +13,11 @@ from kvsim.spans import Span
 
 class Cache:
     """`seen` counts the tokens that the model has fed, `ids` has them. Whatever the policy, `crop`, `fork` and `clear`
-    leave what a fresh run would have left, or refuse with the reason."""
+    leave what a fresh run would have left, or refuse with the reason.
+
+    `copy.deepcopy` gives another cache of the same model. Pickle the model with it: `pickle.dumps((model, cache))`; a
+    cache that is pickled alone belongs to no model after it is loaded (`Model.save_cache` writes one for later).
+    """
 
     pool: Any = None  # where its rows stand beside those of other caches, if they do
 
@@ -33,6 +37,9 @@ class Cache:
         self.source: object = None  # what the cross layers were made of
         self.seen = 0
         self.ids: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "fitted"}
 
     # What the model calls
 

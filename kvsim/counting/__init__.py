@@ -1,1 +1,1 @@
-"""What ran: one event for every matrix product, and ledgers that add them up."""
+"""Counting: one event for every matrix product that ran, ledgers that sum events, and watchers of arrays."""

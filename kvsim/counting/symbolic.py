@@ -1,8 +1,8 @@
-"""Sizes that are not known yet: exact polynomials in the context length t, over an interval of it.
+"""Symbolic sizes: exact polynomials in the context length t, over an interval of t.
 
-Arithmetic gives polynomials, a comparison gives a bool: the same over the whole interval, or `Split` is raised,
-with the first t for which it is another. `pieces` catches that and starts again on both parts, which is where the
-pieces of a closed form come from.
+Arithmetic gives polynomials. A comparison gives a bool if it has one result over the whole interval; otherwise it
+raises `Split` with the first t of another result. `pieces` catches that and runs again on both parts, which become
+the pieces of a closed form.
 
     >>> [(piece.lo, piece.hi, str(piece.value)) for piece in pieces(1, 9, lambda t: min(t, 4) * t)]
     [(1, 4, 't^2'), (5, 9, '4*t')]
@@ -17,8 +17,8 @@ Number = int | Fraction
 T = TypeVar("T")
 
 
-class Split(Exception):  # noqa: N818 (control flow, no error)
-    """A comparison comes out differently from `at` on."""
+class Split(Exception):  # noqa: N818 (control flow, not an error)
+    """Raised when a comparison has another result from t = `at` on."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -34,7 +34,7 @@ def evaluate(coefficients: tuple[Number, ...], t: int) -> Number:
 
 
 def forward_difference(coefficients: tuple[Number, ...]) -> tuple[Number, ...]:
-    """Of p: the polynomial p(t + 1) - p(t)."""
+    """The polynomial p(t + 1) - p(t)."""
     return tuple(
         sum((c * comb(j, i) for j, c in enumerate(coefficients) if j > i), 0) for i in range(len(coefficients) - 1)
     )
@@ -45,9 +45,10 @@ def _sign(value: Number) -> int:
 
 
 def sign_changes(coefficients: tuple[Number, ...], lo: int, hi: int) -> list[int]:
-    """Every t in lo+1 .. hi for which the polynomial has another sign (-1, 0, 1) than at t - 1.
+    """Every t in lo+1 .. hi at which the polynomial has another sign (-1, 0, 1) than at t - 1.
 
-    Between the sign changes of its forward difference it is monotone on the integers: bisection finds the rest.
+    Between the sign changes of its forward difference it is monotone on the integers: bisection finds its sign
+    changes there.
     """
     if len(coefficients) < 2 or lo >= hi:
         return []
@@ -56,7 +57,7 @@ def sign_changes(coefficients: tuple[Number, ...], lo: int, hi: int) -> list[int
     for first, last in zip([lo, *turns], [*turns, hi], strict=True):
         t = first
         while (sign := _sign(evaluate(coefficients, t))) != _sign(evaluate(coefficients, last)):
-            low, high = t, last  # the sign is still `sign` at low, and no more at high
+            low, high = t, last  # the sign equals `sign` at low and differs at high
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if _sign(evaluate(coefficients, middle)) == sign else (low, middle)
@@ -66,7 +67,7 @@ def sign_changes(coefficients: tuple[Number, ...], lo: int, hi: int) -> list[int
 
 
 class Poly:
-    """A polynomial in t for the integers lo <= t <= hi; never a constant, which is a plain number."""
+    """A polynomial in t for the integers lo <= t <= hi. Constants are plain numbers, never Poly."""
 
     __slots__ = ("coefficients", "hi", "lo")
 
@@ -80,7 +81,7 @@ class Poly:
         return whole[0] if len(whole) == 1 else Poly(tuple(whole), self.lo, self.hi)
 
     def _of(self, other: Any) -> tuple[Number, ...] | None:
-        """The coefficients of what stands beside it; None for what cannot."""
+        """The coefficients of the other operand; None if it is not a number or a Poly."""
         if type(other) is int:
             return (other,)
         if type(other) is Poly and (other.lo, other.hi) == (self.lo, self.hi):
@@ -88,7 +89,7 @@ class Poly:
         return None
 
     def __call__(self, t: int) -> int:
-        """The value at t. ValueError: outside the interval, or not whole."""
+        """The value at t. ValueError: t is outside the interval, or the value is not an integer."""
         value = evaluate(self.coefficients, t)
         if not self.lo <= t <= self.hi or value != int(value):
             raise ValueError(f"{self} at t = {t}: expected a t of {self.lo} .. {self.hi} and a whole value")
@@ -129,7 +130,7 @@ class Poly:
     def __floordiv__(self, other: Any) -> Any:
         """Exact division: by a polynomial that divides it, or by a number that divides all its values.
 
-        ValueError: there is a remainder, so that the quotient would be no polynomial.
+        ValueError: a remainder is left, so the quotient is not a polynomial.
         """
         if (divisor := self._of(other)) is None:
             return NotImplemented
@@ -144,7 +145,8 @@ class Poly:
             for i, c in enumerate(divisor):
                 rest[place + i] -= quotient[place] * c
             rest.pop()
-        # Whole at as many points in a row as it has coefficients: whole everywhere.
+        # A polynomial with integer values at as many consecutive points as it has coefficients has integer values
+        # everywhere.
         whole = all(evaluate(tuple(quotient), t).denominator == 1 for t in range(len(quotient)))
         if any(rest) or not whole:
             raise ValueError(f"({self}) // ({other}) has a remainder")
@@ -156,8 +158,8 @@ class Poly:
         return NotImplemented
 
     def _decided(self, other: Any, holds: Callable[[Number], bool], line: bool = True) -> bool:
-        """Does `holds` of self - other, everywhere or nowhere? Else Split. `line`: what holds at both
-        ends of a straight line holds between them."""
+        """Whether `holds` is true of self - other over the whole interval or nowhere. Split: neither. `line`: what
+        holds at both ends of a straight line holds between them."""
         difference = self - other
         if type(difference) is not Poly:
             return holds(difference)
@@ -197,7 +199,7 @@ class Poly:
         raise TypeError(f"{self} is not known yet: t is anything of {self.lo} .. {self.hi}")
 
     def bit_length(self) -> int:
-        """As of an int; the interval is split where it grows."""
+        """As int.bit_length; the interval is split where it grows."""
         bits = abs(self(self.lo)).bit_length()
         if self < 1 << bits and (not bits or self >= 1 << (bits - 1)):
             return bits
@@ -215,7 +217,7 @@ class Poly:
 
 
 class Piece(NamedTuple, Generic[T]):
-    """What was made for every t of lo .. hi."""
+    """One part of the result: the value for every t of lo .. hi."""
 
     lo: int
     hi: int
@@ -223,9 +225,9 @@ class Piece(NamedTuple, Generic[T]):
 
 
 def pieces(lo: int, hi: int, make: Callable[[Any], T]) -> Iterator[Piece[T]]:
-    """`make(t)` for every t of lo .. hi, in order: for a symbol wherever that decides, else in parts.
+    """`make(t)` for every t of lo .. hi, in order: called with a symbolic t, on as few parts as comparisons require.
 
-    Where one t is left, it is a plain int.
+    A part with a single t is called with a plain int.
     """
     left = [(lo, hi)]
     while left:
@@ -241,7 +243,7 @@ def pieces(lo: int, hi: int, make: Callable[[Any], T]) -> Iterator[Piece[T]]:
 
 
 def value_at(form: Any, t: int) -> int:
-    """What a form, which may be a plain number, is for t."""
+    """The value at t of a Poly or a plain number."""
     return form(t) if type(form) is Poly else int(form)
 
 

@@ -63,7 +63,7 @@ def source_of(config: Config) -> dict[str, Any]:
 def feed(model: Model) -> tuple[Any, list[Any], list[MatMul]]:
     """Logits of IDS at once, in chunks through a cache, and the products of both."""
     source = source_of(model.config)
-    with model.count() as ledger:
+    with model.ops.count() as ledger:
         full = model(IDS, **source)
         cache, parts, start = model.new_cache("dynamic"), [], 0
         for size in CUTS:

@@ -1,7 +1,8 @@
-"""The same operations for NumPy on the processor, made fast: results are written over what is used up, and large
-arrays are worked on in blocks of rows that stay in the processor's cache, on several threads where that pays.
+"""The operations of `kvsim.ops`, faster for NumPy: results are written in place into arguments that the transformer
+does not read again, and large arrays are processed in blocks of rows that fit into the processor's cache, on several
+threads if they are large enough.
 
-Results are those of `kvsim.ops` up to rounding. While somebody watches, nothing that was shown is overwritten.
+Results equal those of `kvsim.ops` up to rounding. An array that a watcher has been shown is never overwritten.
 """
 
 import math
@@ -17,32 +18,32 @@ from kvsim.arrays.host import usable_processors
 from kvsim.ops import Ops
 from kvsim.weights import Linear, Norm
 
-BLOCK_BYTES = 1 << 18  # of one array in one block: two or three such fit into a core's own cache
-LARGEST = {char: math.log(float(np.finfo(char).max)) - 1.0 for char in "fd"}  # whose exp is finite
-add_up, largest_of = np.add.reduce, np.maximum.reduce  # the methods, without the functions' detours
-THREAD_BYTES = 1 << 21  # below this, handing work to a thread costs more than it saves
+BLOCK_BYTES = 1 << 18  # of one array in one block: two or three fit into a core's L2 cache
+EXP_LIMIT = {char: math.log(float(np.finfo(char).max)) - 1.0 for char in "fd"}  # exp of it is finite
+reduce_sum, reduce_max = np.add.reduce, np.maximum.reduce  # skips the dispatch of np.sum and np.max
+THREAD_BYTES = 1 << 21  # below this, submitting work to a thread costs more than it saves
 
 
 @cache
 def count_threads() -> int:
-    """As many as the product uses: OMP_NUM_THREADS and its like, at most the processors this process may use."""
+    """The number of threads that BLAS uses: OMP_NUM_THREADS and the like, at most the usable processors."""
     asked = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     return min([usable_processors(), *(int(text) for text in asked if text.isdigit() and int(text) > 0)])
 
 
 @cache
 def pool() -> Any:
-    from concurrent.futures import ThreadPoolExecutor  # takes longer to import than most runs need it for
+    from concurrent.futures import ThreadPoolExecutor  # imported late: most runs never need it
 
     return ThreadPoolExecutor(count_threads(), thread_name_prefix="kvsim")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.cache_clear)  # a child has the pool, but none of its threads
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a forked child inherits the pool without its threads
 
 
 def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> None:
-    """`work(start, stop)` for blocks of all rows, in any order: each row is one block's alone."""
+    """Call `work(start, stop)` for disjoint blocks that cover all rows, in any order."""
     size = max(1, BLOCK_BYTES // max(row_bytes, 1))
     if rows <= size:
         work(0, rows)
@@ -57,9 +58,9 @@ def in_blocks(work: Callable[[int, int], None], rows: int, row_bytes: int) -> No
 
 
 def _softmax(scores: Array, out: Array) -> None:
-    np.subtract(scores, largest_of(scores, axis=-1, keepdims=True), out=out)
+    np.subtract(scores, reduce_max(scores, axis=-1, keepdims=True), out=out)
     np.exp(out, out=out)
-    out /= add_up(out, axis=-1, keepdims=True)
+    out /= reduce_sum(out, axis=-1, keepdims=True)
 
 
 class FastOps(Ops):
@@ -71,31 +72,31 @@ class FastOps(Ops):
             y += w.bias
         return y
 
-    def plus(self, x: Array, y: Array) -> Array:
+    def add(self, x: Array, y: Array) -> Array:
         if x.shape != y.shape:
             return x + y
         y += x
         return y
 
-    def times(self, x: Array, factor: float) -> Array:
+    def scale(self, x: Array, factor: float) -> Array:
         x *= factor
         return x
 
-    def masked(self, scores: Array, allowed: Array, first: int) -> Array:
-        if self.watchers:
-            return super().masked(scores, allowed, first)
+    def mask(self, scores: Array, allowed: Array, first: int) -> Array:
+        if self.was_shown(scores):
+            return super().mask(scores, allowed, first)
         part = scores[..., first:]
         np.copyto(part, -math.inf, where=~allowed[..., first:])
         return scores
 
     def norm(self, kind: str, x: Array, w: Norm, eps: float) -> Array:
-        """Of one row by numbers and not arrays: half of the calls, of which a step makes many."""
+        """One row is normalised with Python floats, which halves the number of NumPy calls."""
         if self.wide_dtype != self.dtype or x.ndim != 2 or x.shape[0] != 1:
             return super().norm(kind, x, w, eps)
         size = x.shape[1]
         if kind == "layer":
-            x = x - float(add_up(x[0])) / size
-        y = x / math.sqrt(float(add_up((x * x)[0])) / size + eps)
+            x = x - float(reduce_sum(x[0])) / size
+        y = x / math.sqrt(float(reduce_sum((x * x)[0])) / size + eps)
         if w.gain is not None:
             y *= w.gain
         if w.bias is not None:
@@ -105,7 +106,7 @@ class FastOps(Ops):
     def softmax(self, scores: Array, sinks: Array | None = None) -> Array:
         if self.wide_dtype != self.dtype or sinks is not None or not scores.flags.c_contiguous:
             return super().softmax(scores, sinks)
-        out = np.empty_like(scores) if self.watchers else scores
+        out = np.empty_like(scores) if self.was_shown(scores) else scores
         if scores.nbytes <= BLOCK_BYTES:
             _softmax(scores, out)
             return out
@@ -137,7 +138,7 @@ class FastOps(Ops):
         gate *= up
         return gate
 
-    # Activations, each over what it was given
+    # Activations, in place
 
     @staticmethod
     def _fast_gelu_tanh(x: Array) -> None:
@@ -153,7 +154,7 @@ class FastOps(Ops):
     @staticmethod
     def _fast_silu(x: Array) -> None:
         t = np.negative(x)
-        np.minimum(t, LARGEST[x.dtype.char], out=t)  # beyond it the result is 0 to more digits than there are
+        np.minimum(t, EXP_LIMIT[x.dtype.char], out=t)  # beyond the limit silu(x) rounds to 0
         np.exp(t, out=t)
         t += 1.0
         x /= t

@@ -53,7 +53,7 @@ def generate_together(
         check_room(model, [cache], len(ids), max_new_tokens)
         sequences.append(Sequence(prompt, list(ids), cache, plan_stops(len(ids), max_new_tokens, feed), len(ids)))
     while active := [s for s in sequences if not s.done][:at_once]:
-        with model.count() if count else nullcontext(Ledger()) as ledger:
+        with model.ops.count() if count else nullcontext(Ledger()) as ledger:
             out = model.batch([(s.ids[s.cache.seen : s.next_stop], s.cache) for s in active], logits=logits)
         for s, logits_TV in zip(active, out, strict=True):
             last, stop = logits_TV[-1, :], s.next_stop

@@ -68,7 +68,7 @@ def search_beams(
     ledger = Ledger()
     fed = 0
     for stop in plan_stops(len(ids), max_new_tokens, feed):
-        with model.count() if count else nullcontext(Ledger()) as counted:
+        with model.ops.count() if count else nullcontext(Ledger()) as counted:
             if fed == 0 and source is not None:
                 out = [model(texts[0][:stop], caches[0], logits=logits, encoder_states=source)]
             else:

@@ -57,7 +57,7 @@ def run_lockstep(
     for number, stop in enumerate(stops, start=1):
         passes: list[Pass] = []
         for cache in caches:
-            with model.count() if count else nullcontext(Ledger()) as ledger:
+            with model.ops.count() if count else nullcontext(Ledger()) as ledger:
                 new = ids[cache.seen : stop]
                 made = model(new, cache, logits=logits, encoder_states=source)
             passes.append(Pass(made if keep is None or not passes else keep(passes[0].logits, made), ledger))

@@ -129,7 +129,7 @@ def start_run(model: Model, prompt: Prompt, count: bool) -> Start:
     """The prompt read: by the tokenizer, and by the encoder where there is one."""
     if model.config.encoder is None:
         return Start(encode_prompt(model, prompt), None, ())
-    with model.count() if count else nullcontext(Ledger()) as encoding:
+    with model.ops.count() if count else nullcontext(Ledger()) as encoding:
         source = encode_source(model, prompt)
     return Start([start_id(model)], source, tuple(encoding.events))
 

@@ -108,7 +108,7 @@ def speculate(
         else:
             stop, guesses = len(text), drafter.guess(text, min(size, end - len(text) - 1))
         fed = [*text[done:stop], *guesses]
-        with model.count() if count else nullcontext(Ledger()) as counted:
+        with model.ops.count() if count else nullcontext(Ledger()) as counted:
             out = model([*text[cache.seen : stop], *guesses], cache, encoder_states=source)
         kept = _accept(model, out, text[:stop], guesses, sampler)
         new = kept if stop == len(text) else []

@@ -1,1 +1,1 @@
-"""Files on disk to Config, Weights and Tokenizer: `loader` reads a model, `config_file` its facts alone."""
+"""Reads files into Config, Weights and Tokenizer: `loader` a whole model, `config_file` a config.json alone."""

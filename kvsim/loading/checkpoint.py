@@ -46,7 +46,7 @@ class Shard:
         self.header.pop("__metadata__", None)
 
     def stored(self, key: str) -> tuple[str, Any]:
-        """The dtype's name and the bytes as stored, of one tensor, without a copy."""
+        """The dtype's name and the stored bytes of one tensor, without a copy."""
         entry = self.header[key]
         name = entry["dtype"]
         if name not in _DTYPES:
@@ -78,7 +78,8 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 class Checkpoint:
-    """All tensors of a folder. `prefix`: what a checkpoint of the bare model leaves out of its names."""
+    """All tensors of a folder. `prefix`: the part of each name that checkpoints of the model without its head leave
+    out."""
 
     owned = False
 
@@ -87,7 +88,7 @@ class Checkpoint:
         self.shards = [Shard(path) for path in find_shards(folder)]
         self.path = self.shards[0].path if len(self.shards) == 1 else folder
         self._home = {key: shard for shard in self.shards for key in shard.header}
-        self.unused = set(self._home)  # what nobody has asked for yet
+        self.unused = set(self._home)  # tensors not read yet
 
     def __contains__(self, key: str) -> bool:
         return key in self._home or key.removeprefix(self.prefix) in self._home
@@ -101,16 +102,17 @@ class Checkpoint:
         return self._home[key].stored(key)
 
 
-_ROWS = 2**20  # numbers converted at a time: what a conversion needs beside the tensor itself
+_ROWS = 2**20  # numbers converted at a time: bounds the extra memory of a conversion
 
 
 def from_bfloat16(bits: Any) -> Any:
-    """bfloat16 given by its 16 bits, as float32: the same number, exactly."""
+    """float32 numbers from the 16 bits of bfloat16: exactly the same numbers."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def convert(part: Any, bfloat16: bool, dtype: str) -> Any:
-    """A copy of `part` in `dtype`, contiguous, some rows at a time: no second copy of a whole tensor."""
+    """A contiguous copy of `part` in `dtype`, converted a few rows at a time, so that no second copy of a whole tensor
+    exists."""
     if not bfloat16:
         return np.array(part, dtype=dtype, order="C")
     array = np.empty(part.shape, dtype)
@@ -121,16 +123,16 @@ def convert(part: Any, bfloat16: bool, dtype: str) -> Any:
 
 
 class Stored(Protocol):
-    """Whatever tensors come from."""
+    """A source of stored tensors: a folder of safetensors files, or a GGUF file."""
 
     path: Path
-    owned: bool  # is what `stored` gives ours to keep, or the file's?
+    owned: bool  # does `stored` return a fresh array (True), or a view of the file (False)?
 
     def stored(self, key: str) -> tuple[str, Any]: ...
 
 
 def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
-    """A copy of the array at `source` in `dtype`, contiguous. FileError: not of `shape`."""
+    """A contiguous copy of the array at `source` in `dtype`. FileError: its shape is not `shape`."""
     name, stored = checkpoint.stored(source.key)
     expected = source.stored or shape
     if stored.shape != expected:
@@ -144,10 +146,10 @@ def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtyp
     part = stored if source.take is None else source.take(stored)
     if part.shape != shape:
         raise ValueError(f"{source.key}: the family makes {part.shape} of it, the model has {shape}")
-    with np.errstate(over="ignore"):  # what is too large for float16 becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # a number too large for float16 becomes infinite, which `finite` refuses
         if checkpoint.owned and source.take is None:
             array = np.ascontiguousarray(part, dtype=dtype)
-        else:  # a copy even where nothing changes: the file may be rewritten after it was checked
+        else:  # copied even if nothing changes: the file may be rewritten after the check
             array = convert(part, name == "BF16", dtype)
     if source.plus:
         array += np.asarray(source.plus, dtype)
@@ -155,9 +157,9 @@ def read_tensor(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtyp
 
 
 def finite(checkpoint: Stored, source: Source, shape: tuple[int, ...], dtype: str) -> Any:
-    """`read_tensor`, refused if a number in it is NaN or infinite in `dtype`."""
+    """As `read_tensor`. FileError: a number in it is NaN or infinite in `dtype`."""
     array = read_tensor(checkpoint, source, shape, dtype)
-    # NaN passes through min and max, and an infinity is one of the two: no copy of the tensor is made.
+    # min and max propagate NaN, and an infinity is one of the two: this needs no copy of the tensor.
     if not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise FileError(
             "{path}: the tensor {key} holds NaN or infinite numbers in {dtype}",

@@ -16,7 +16,7 @@ LATENT_FORMS = ("reexpanded", "absorbed", "cached_expanded")
 
 
 def choose_latent(config: Config, form: str | None) -> Config:
-    """The config with its latent attention computed in `form`. UsageError: no such form, or no latents."""
+    """The config with its latent attention computed in `form`. UsageError: unknown form, or no latent attention."""
     if form is None:
         return config
     if form not in LATENT_FORMS:
@@ -29,18 +29,20 @@ def choose_latent(config: Config, form: str | None) -> Config:
 
 
 def read_config(path: Path) -> Config:
-    """The facts in a config.json. FileError: unknown family, a field that lacks or contradicts."""
+    """The `Config` in a config.json. FileError: unknown family; a field that is missing or contradicts another."""
     return read_config_facts(path)[0]
 
 
 def read_config_facts(path: Path) -> tuple[Config, dict[str, Any]]:
-    """The same, and the fields that the file leaves out: what transformers' class, or the family, has for them."""
+    """The same, with the fields that the file leaves out and the values assumed for them (defaults of transformers'
+    class or of the family)."""
     facts = Facts(path, read_json(path))
     return make_config(facts), facts.assumed
 
 
 def make_config(facts: Facts) -> Config:
-    """The same for facts from anywhere; what they leave out is the class's default, told in `facts.assumed`."""
+    """The same for facts from any source; fields they leave out take the class's default and are listed in
+    `facts.assumed`."""
     path, family = facts.path, facts.fields.get("model_type")
     if family in ENCODERS_ONLY:
         raise FileError(
@@ -62,7 +64,7 @@ def make_config(facts: Facts) -> Config:
 
 
 def read_start(path: Path, config: Config, assumed: Mapping[str, Any]) -> Config:
-    """The config with `decoder_start_token_id` from a generation_config.json, where its own file has none."""
+    """The config with `decoder_start_token_id` from a generation_config.json, if config.json has none."""
     written = config.start_id is not None and "decoder_start_token_id" not in assumed
     if config.encoder is None or written or not path.is_file():
         return config

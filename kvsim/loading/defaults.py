@@ -1,7 +1,7 @@
-"""What transformers takes for the fields that a config.json leaves out: the defaults of its config classes.
+"""Defaults of transformers' config classes, for fields that a config.json leaves out.
 
-They stand in defaults.json, which `python -m tests.loading.defaults` writes from the classes themselves. A
-default that follows from other fields is null there, and the families derive it.
+They are in defaults.json, which `python -m tests.loading.defaults` writes from the classes themselves. A
+default that follows from other fields is null there; the families derive it.
 """
 
 import json
@@ -16,15 +16,15 @@ FILE = Path(__file__).resolve().parent / "defaults.json"
 
 @dataclass(frozen=True)
 class Defaults:
-    """What stands behind the fields of one model_type."""
+    """Defaults of the fields of one model_type."""
 
     values: Mapping[str, Any] = field(default_factory=dict)  # field -> default; null: none, or one that is derived
-    optional: frozenset[str] = frozenset()  # those of `values` that may be written as null; the others may not
+    optional: frozenset[str] = frozenset()  # fields that may be written as null
     aliases: Mapping[str, str] = field(default_factory=dict)  # another name of a field -> the field
     inside: Mapping[str, "Defaults"] = field(default_factory=dict)  # the same for a field that is an object
 
     def without(self, *names: str) -> "Defaults":
-        """The same, but nothing stands behind `names`."""
+        """The same, without defaults for `names`."""
         return replace(self, values={key: value for key, value in self.values.items() if key not in names})
 
 

@@ -1,8 +1,8 @@
-"""A config.json read field by field: every field that is used is checked, none is guessed.
+"""Reads a config.json field by field: every field that is used is checked, none is guessed.
 
 A field that is left out takes the default of transformers' config class where it has one (`Defaults`), or
-what the family derives from other fields; `assumed` tells which were taken. A null is a value of its own: it
-is refused where the class refuses it, and never takes the class's default.
+what the family derives from other fields; `assumed` lists these. A null is a value of its own: it is refused
+where the class refuses it, and never takes the class's default.
 """
 
 from pathlib import Path
@@ -17,30 +17,30 @@ _REQUIRED = object()
 class Facts:
     """The fields of one config.json. Every reader raises FileError, naming the file and the field."""
 
-    required = _REQUIRED  # the default of a field that must be there
+    required = _REQUIRED  # the default of a required field
 
     def __init__(self, path: Path, fields: dict[str, Any], defaults: Defaults | None = None) -> None:
         self.path, self.fields, self.defaults = path, fields, defaults
-        self.place = ""  # what stands before a field's name in `assumed`: "attn_config."
-        self.assumed: dict[str, Any] = {}  # fields that were read and are left out -> what was taken
+        self.place = ""  # prefix of a field's name in `assumed`: "attn_config."
+        self.assumed: dict[str, Any] = {}  # fields that were read and are left out -> the value taken
         self.asked: set[str] = set()  # all fields that were read, given or not
 
     @property
     def family(self) -> str:
-        """The model_type, once it is known to be one."""
+        """The model_type. FileError: missing or not one of `FAMILIES`."""
         return str(self.fields["model_type"])
 
     @property
     def behind(self) -> Defaults:
-        """What stands behind the fields."""
+        """The defaults of the fields."""
         return NOTHING if self.defaults is None else self.defaults
 
     def changed(self, **fields: Any) -> "Facts":
-        """The same with other fields; what is read there is on record here."""
+        """The same with other fields; reads of these are recorded in this object's `assumed` and `asked`."""
         return self._part({**self.fields, **fields}, self.behind, self.place)
 
     def inside(self, key: str, fields: dict[str, Any] | None = None) -> "Facts":
-        """A nested object, or `fields` in its place; what is read there is on record here."""
+        """A nested object, or `fields` in its place; reads are recorded in this object's `assumed` and `asked`."""
         table = self.table(key) if fields is None else fields
         return self._part(table, self.behind.inside.get(key, NOTHING), f"{self.place}{key}.")
 
@@ -50,7 +50,7 @@ class Facts:
         return part
 
     def _written(self, key: str) -> str | None:
-        """The name under which the file has the field. FileError: two names, and two values."""
+        """The name under which the file has the field. FileError: two names of it with different values."""
         others = [alias for alias, name in self.behind.aliases.items() if name == key]
         ignored = [name for name in others if name in self.behind.optional and self.fields.get(name) is None]
         names = [name for name in (key, *others) if name in self.fields and name not in ignored]
@@ -67,7 +67,7 @@ class Facts:
         return names[0] if names else None
 
     def _get(self, key: str, default: object) -> Any:
-        """What is written; else the class's default; else `default`, which also stands for null."""
+        """The written value; else the class's default; else `default`, which also replaces null."""
         self.asked.add(self.place + key)
         name, behind = self._written(key), self.behind
         if name is not None:
@@ -85,19 +85,19 @@ class Facts:
         return value
 
     def value(self, key: str, default: object = None) -> Any:
-        """What the field holds, unchecked; `default` if it is null or left out without a default of the class."""
+        """The field's value, unchecked; `default` if it is null, or left out and the class has no default."""
         return self._get(key, default)
 
     def name_of(self, key: str) -> str:
-        """The name that the file has for the field; its own where it is left out."""
+        """The name that the file uses for the field; the field's own if it is left out."""
         return self._written(key) or key
 
     def has(self, key: str) -> bool:
-        """Is the field written, if only as null?"""
+        """Is the field written, even if as null?"""
         return self._written(key) is not None
 
     def given(self, key: str) -> bool:
-        """Does the field hold anything but null?"""
+        """Does the field hold a value other than null?"""
         return self._get(key, None) is not None
 
     def wrong(self, key: str, value: object, expected: str) -> FileError:
@@ -124,7 +124,7 @@ class Facts:
         return float(value)
 
     def layers(self, key: str, default: object = _REQUIRED) -> int:
-        """A number of layers: one record each is made of them, so no more than anyone would build."""
+        """A number of layers, limited because one record is made for each."""
         return self.at_most(key, 10_000, default)
 
     def index(self, key: str, default: object = _REQUIRED, what: str = Words("a token id")) -> int:
@@ -149,7 +149,7 @@ class Facts:
         return [Facts(self.path, {key: value}).number(key) for value in values]
 
     def flag(self, key: str, default: object = _REQUIRED) -> bool:
-        """True or false; a null that the class allows is false, as Python has it."""
+        """True or false; null counts as false where the class allows it."""
         value = self._get(key, default)
         if value is None and key in self.behind.optional:
             return False
@@ -158,14 +158,14 @@ class Facts:
         return value
 
     def choice(self, key: str, known: dict[str, Any], default: object = _REQUIRED) -> Any:
-        """The meaning of a word that must be one of `known`."""
+        """The value in `known` of a word that must be one of its keys."""
         value = self._get(key, default)
         if not isinstance(value, str) or value not in known:
             raise self.wrong(key, value, ", ".join(known))
         return known[value]
 
     def table(self, key: str) -> dict[str, Any]:
-        """A nested object; the class's own if it is left out or null, or empty."""
+        """A nested object; the class's default if it is left out, null or empty."""
         self.asked.add(self.place + key)
         value = self.fields.get(key)
         if value is None and self.behind.values.get(key) is not None:
@@ -176,7 +176,8 @@ class Facts:
         return value
 
     def only(self, key: str, *allowed: object) -> None:
-        """Refuse a field whose value asks for what kvsim does not compute. Null and no value at all are fine."""
+        """FileError: the field's value asks for something that kvsim does not compute. Null and left out are
+        accepted."""
         value = self._get(key, None)
         if value is not None and value not in allowed:
             raise self.wrong(key, value, ", ".join(map(repr, allowed)))

@@ -1,7 +1,7 @@
-"""GGUF files (extra gguf): the `gguf` package reads and dequantises, here they become a model.
+"""GGUF files (extra gguf): the `gguf` package parses and dequantises; this file maps them to a model.
 
-The metadata is put into the words of a config.json, so that the families read it as they read any other;
-tensors go by their names in a Hugging Face checkpoint of the same family.
+The metadata is translated to the fields of a config.json, so that the families read it as any other; tensors
+are looked up by their names in a Hugging Face checkpoint of the same family.
 """
 
 import gc
@@ -16,7 +16,7 @@ from kvsim.errors import FileError
 from kvsim.loading.defaults import read_defaults
 from kvsim.loading.facts import Facts
 
-# model_type -> does it store the rows of query and key with each head's rotary halves as neighbours?
+# model_type -> are the rows of query and key stored with each head's rotary pairs adjacent?
 ARCHITECTURES = {"llama": True, "qwen2": False}
 _WORDS = {
     "num_hidden_layers": "block_count",
@@ -45,7 +45,7 @@ _OUTSIDE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight
 
 
 def gguf_name(key: str) -> str:
-    """The name in a GGUF file of a tensor of a Hugging Face checkpoint."""
+    """The name in a GGUF file of the tensor called `key` in a Hugging Face checkpoint."""
     layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", key)
     if layer is None:
         return _OUTSIDE[key]
@@ -78,7 +78,7 @@ class GGUF:
             self._reader = GGUFReader(path)
             self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
             self.architecture = str(self.read("general.architecture"))
-        except Exception as error:  # the package raises whatever reading past the end gives
+        except Exception as error:  # the package has no error class of its own for a truncated file
             raise FileError(
                 "cannot read {path} as GGUF: {reason} (is it cut short? get it again)", path=path, reason=error
             ) from error
@@ -92,7 +92,7 @@ class GGUF:
         self.unused = {name for name in self._tensors if name != "rope_freqs.weight"}
 
     def read(self, key: str, default: Any = None) -> Any:
-        """A field of the metadata."""
+        """The value of a metadata field."""
         if key not in self._known:
             field = self._reader.fields.get(key)
             self._known[key] = None if field is None else field.contents()
@@ -100,17 +100,17 @@ class GGUF:
         return default if found is None else found
 
     def forget_lists(self) -> None:
-        """Let go of the vocabulary and all that is not a single value: the package keeps an array for every
-        word, together a third of a small model's weights."""
+        """Free the vocabulary and every other list: the package keeps an array for every word, together a third of the
+        size of a small model's weights."""
         single = (str, int, float, bool)
         known = {key: self.read(key) for key in self._reader.fields if not key.startswith("tokenizer.")}
         self._known = {key: value for key, value in known.items() if isinstance(value, single)}
         self._reader.fields.clear()
         self._reader.tensors.clear()
-        gc.collect()  # before the weights come, not whenever
+        gc.collect()  # now, so that the memory is free before the weights are read
 
     def facts(self) -> Facts:
-        """The metadata in the words of a config.json."""
+        """The metadata as the fields of a config.json."""
         fields: dict[str, Any] = {"model_type": self.architecture, "hidden_act": "silu"}
         for word, key in _WORDS.items():
             value = self.read(f"{self.architecture}.{key}")
@@ -123,7 +123,7 @@ class GGUF:
                 "rope_type": scaling, "factor": factor, "original_max_position_embeddings": original
             }  # fmt: skip
         self._check_extras(fields)
-        if "rope_freqs.weight" in self._tensors:  # Llama 3's scaling, worked out: a divisor for each pair
+        if "rope_freqs.weight" in self._tensors:  # Llama 3's scaling, precomputed: a divisor for each pair
             divisors = [float(x) for x in self._tensors["rope_freqs.weight"].data]
             fields["rope_scaling"] = {
                 "rope_type": "longrope", "short_factor": divisors, "long_factor": divisors, "attention_factor": 1.0,
@@ -133,12 +133,12 @@ class GGUF:
         if embedding is not None:
             fields["vocab_size"] = int(embedding.shape[1])
         fields["tie_word_embeddings"] = "output.weight" not in self._tensors
-        fields.setdefault("rope_theta", 10000.0)  # llama.cpp's own
-        # What the metadata have words for is not taken from elsewhere.
+        fields.setdefault("rope_theta", 10000.0)  # llama.cpp's default
+        # Fields that the metadata can express take no default of transformers.
         return Facts(self.path, fields, read_defaults(self.architecture).without(*_WORDS, "vocab_size"))
 
     def _check_extras(self, fields: dict[str, Any]) -> None:
-        """Refuse metadata that ask for what is not computed here."""
+        """FileError: metadata that ask for something that kvsim does not compute."""
         sizes = [fields.get("hidden_size", 0), fields.get("num_attention_heads", 1)]
         head = fields.get("head_dim", sizes[0] // sizes[1] if sizes[1] else 0)
         for key, fine in (
@@ -161,14 +161,15 @@ class GGUF:
                 )
 
     def stored(self, key: str) -> tuple[str, Any]:
-        """The tensor of that name in a Hugging Face checkpoint, dequantised, rows of query and key as there."""
+        """The tensor called `key` in a Hugging Face checkpoint, dequantised, with the rows of query and key in that
+        checkpoint's order."""
         from gguf import quants
 
         name = gguf_name(key)
         if name not in self._tensors:
             raise FileError("{path} lacks the tensor {key} that its config.json asks for", path=self.path, key=name)
         self.unused.discard(name)
-        tensor = self._tensors.pop(name)  # asked for once; the package holds what it has read of it
+        tensor = self._tensors.pop(name)  # read once; popped so that the package's copy is freed
         try:
             array = quants.dequantize(tensor.data, tensor.tensor_type)
         except (NotImplementedError, ValueError, KeyError) as error:

@@ -7,7 +7,7 @@ from kvsim.loading.gguf_file import GGUF
 from kvsim.loading.tokenizers import LibraryTokenizer
 from kvsim.text import Tokenizer
 
-# How text is cut before byte pairs are merged, by tokenizer.ggml.pre. Each from the model's own tokenizer.json.
+# Pre-tokenizers by tokenizer.ggml.pre; each pattern is from the model's own tokenizer.json.
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = _WORDS + r"\p{N}{1,3}" + _REST
@@ -34,8 +34,8 @@ def _cutter(pre: str) -> Any:
 
 
 def read_gguf_tokenizer(file: GGUF) -> Tokenizer | None:
-    """The tokenizer of byte pairs in the metadata. None (ids still work): there is none, it is of a kind that
-    is not read, or the extra hf is missing."""
+    """The byte-pair tokenizer in the metadata. None (ids still work): the file has none, its kind is unsupported, or
+    the extra hf is missing."""
     tokens, types = file.read("tokenizer.ggml.tokens"), file.read("tokenizer.ggml.token_type", [])
     if file.read("tokenizer.ggml.model") != "gpt2" or not tokens or find_spec("tokenizers") is None:
         return None

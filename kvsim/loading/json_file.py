@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for."""
+"""JSON from untrusted files."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ _LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
 
 
 def read_value(path: Path, limit: int | None = None) -> Any:
-    """What a JSON file holds. FileError: absent, more than `limit` bytes, not UTF-8, not JSON."""
+    """The value in a JSON file. FileError: absent, more than `limit` bytes, not UTF-8, not JSON."""
     raw = read_bytes(path, _LIMIT if limit is None else limit)
     try:
         return json.loads(raw.decode("utf-8-sig"))

@@ -1,8 +1,8 @@
-"""Files on disk to a `Model`: config, weights, tokenizer. One file for each family."""
+"""Loads a `Model` from files: config, weights, tokenizer."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvsim.arrays import Backend, get_backend
 from kvsim.blueprint import build_weights
@@ -17,17 +17,19 @@ from kvsim.loading.places import BUNDLED, find_model
 from kvsim.loading.sources import Source
 from kvsim.loading.tokenizers import read_tokenizer
 from kvsim.model import Model
+from kvsim.text import Tokenizer
 from kvsim.weights import Weights
 
 
 def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> Weights:
-    """Every array of the model, from a checkpoint which must hold no weight beside them."""
+    """Every array of the model. FileError: the checkpoint lacks one, or holds weights that the config does not ask
+    for."""
     family = get_family(config.family)
     made: dict[Source, Any] = {}
 
     def make(name: str, shape: tuple[int, ...]) -> Any:
         source = family.tensor(name, config)
-        if source not in made:  # an encoder may share the decoder's token vectors
+        if source not in made:  # an encoder may share the decoder's embeddings
             made[source] = finite(checkpoint, source, shape, dtype)
         return made[source]
 
@@ -47,9 +49,47 @@ def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> W
     return weights
 
 
-def shapes(library: Backend, config: Config, dtype: str) -> Weights:
-    """Every array of the model without its data."""
+def empty_weights(library: Backend, config: Config, dtype: str) -> Weights:
+    """Every array of the model, shapes without data."""
     return build_weights(config, lambda name, shape: library.xp.empty(shape, dtype=library.dtype(dtype)))
+
+
+class Parts(NamedTuple):
+    """All that a model's files hold."""
+
+    config: Config
+    weights: Weights
+    tokenizer: Tokenizer | None
+
+
+def read_gguf(path: Path, library: Backend, dtype: str, latent: str | None) -> Parts:
+    """The model in a GGUF file, dequantised."""
+    checkpoint = GGUF(path)
+    config = choose_latent(make_config(checkpoint.facts()), latent)
+    tokenizer = read_gguf_tokenizer(checkpoint)
+    checkpoint.forget_lists()
+    if library.holds_data:
+        weights = read_weights(config, checkpoint, host_dtype(dtype))
+    else:
+        weights = empty_weights(library, config, dtype)
+    return Parts(config, weights, tokenizer)
+
+
+def read_folder(path: Path, library: Backend, dtype: str, latent: str | None) -> Parts:
+    """The model in a folder in Hugging Face's format."""
+    config, assumed = read_config_facts(path / "config.json")
+    config = read_start(path / "generation_config.json", config, assumed)
+    config = choose_latent(config, latent)
+    if library.holds_data:
+        weights = read_weights(config, Checkpoint(path, get_family(config.family).PREFIX), host_dtype(dtype))
+    else:
+        weights = empty_weights(library, config, dtype)
+    return Parts(config, weights, read_tokenizer(path / "tokenizer.json", config.vocab_size))
+
+
+def host_dtype(dtype: str) -> str:
+    """The dtype in which NumPy reads weights for `dtype`: float32 for bfloat16, which NumPy lacks."""
+    return "float32" if dtype == "bfloat16" else dtype
 
 
 def load(
@@ -61,44 +101,32 @@ def load(
     latent: str | None = None,
     attention: str = "square",
 ) -> Model:
-    """The model in a folder in Hugging Face's format, a .gguf file, or a bundled one ("demo"), ready to run.
+    """Load a model: a folder in Hugging Face's format, a .gguf file, or a bundled one ("demo").
 
-    The folder holds config.json, model.safetensors (or shards with an index) and, for text,
-    tokenizer.json; an encoder-decoder's start token may stand in generation_config.json. Tensors are
-    read one at a time and converted to `dtype`, in which everything is computed, by the array library
-    `backend` ("numpy", "cupy", "torch", "exact", "meta"; else what KVSIM_BACKEND says, or numpy) on its
-    `device`; meta has shapes alone and reads no tensor. `latent`: how latent attention is computed,
-    "reexpanded" (as transformers does; the default), "absorbed" or "cached_expanded". `attention`: "square" (the
-    default) or "blocked", which leaves out most of what the causal mask hides: same logits, fewer products. GGUF
-    files (extra gguf) are dequantised; their tokenizer needs the extra hf.
+    The folder holds config.json, model.safetensors (or shards with an index) and, for text, tokenizer.json; an
+    encoder-decoder's start token may be in generation_config.json. GGUF files (extra gguf) are dequantised; their
+    tokenizer needs the extra hf. Tensors are read one at a time and converted to `dtype`, in which everything is
+    computed.
 
-    Raises UsageError (no such model, backend, dtype or form), BackendError (backend not to be had) or
-    FileError (a file that is not what it claims, tensors that contradict the config, NaN).
+    `backend`: "numpy", "cupy", "torch", "exact" or "meta" (default: KVSIM_BACKEND, or numpy), on its `device`; meta
+    has shapes alone and reads no tensor. `latent`: the form of latent attention, "reexpanded" (as transformers
+    computes it; the default), "absorbed" or "cached_expanded". `attention`: "square" (the default), or "blocked",
+    which skips most of what the causal mask hides: the same logits from fewer products.
+
+    UsageError: no such model, unknown backend, dtype or form. BackendError: the backend is not installed or does not
+    work. FileError: a malformed file, tensors that contradict the config, NaN.
     """
     path = find_model(str(model))
     library = get_backend(backend, device)
-    library.dtype(dtype)  # refused before anything is read
-    stored = "float32" if dtype == "bfloat16" else dtype  # NumPy, which reads, has no bfloat16
-    if path.is_file():
-        checkpoint = GGUF(path)
-        config = choose_latent(make_config(checkpoint.facts()), latent)
-        tokenizer = read_gguf_tokenizer(checkpoint)
-        checkpoint.forget_lists()
-        weights = read_weights(config, checkpoint, stored) if library.holds_data else shapes(library, config, dtype)
-    else:
-        config, assumed = read_config_facts(path / "config.json")
-        config = read_start(path / "generation_config.json", config, assumed)
-        config = choose_latent(config, latent)
-        if library.holds_data:
-            weights = read_weights(config, Checkpoint(path, get_family(config.family).PREFIX), stored)
-        else:
-            weights = shapes(library, config, dtype)
-        tokenizer = read_tokenizer(path / "tokenizer.json", config.vocab_size)
+    library.dtype(dtype)  # an unknown dtype is refused before anything is read
+    read = read_gguf if path.is_file() else read_folder
+    config, weights, tokenizer = read(path, library, dtype, latent)
+    bundled, resolved = str(model) in BUNDLED, path.resolve()
     return Model(
         config,
         weights,
         tokenizer=tokenizer,
-        name=str(model) if str(model) in BUNDLED else path.resolve().stem if path.is_file() else path.resolve().name,
+        name=str(model) if bundled else resolved.stem if path.is_file() else resolved.name,
         path=path,
         backend=library,
         dtype=dtype,

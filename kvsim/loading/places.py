@@ -1,4 +1,4 @@
-"""Where models lie: bundled ones by name, others by path."""
+"""Finds models: bundled ones by name, others by path."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ BUNDLED = {"demo": Path(__file__).resolve().parent.parent / "demo"}
 
 
 def find_model(name: str) -> Path:
-    """The folder of a bundled model's name, or of a path. UsageError: there is no such thing."""
+    """The folder of a bundled model, or the folder or file at a path. UsageError: it does not exist."""
     if name in BUNDLED:
         return BUNDLED[name]
     try:
         path = Path(name).expanduser()
         found = bool(name) and path.exists()
-    except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a NUL byte
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, an unknown ~user, a NUL byte
         found = False
     if not found:
         raise UsageError(

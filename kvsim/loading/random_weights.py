@@ -1,4 +1,4 @@
-"""Random weights for any `Config`: to test arithmetic, or to time a shape, not to talk."""
+"""Random weights for any `Config`: for tests of the arithmetic and for timing."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Small models of every family and variant, a few kilobytes each: to compare backends on all of them.
+"""Small configs of every family and variant, a few kilobytes of weights each, on which backends are compared.
 
-Their facts are those that transformers writes; random weights make models of them.
+The configs are written by transformers (small_models.json); `random_weights` makes models of them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Where a model's arrays lie in a checkpoint: names, and what is fused with what."""
+"""Where a model's arrays are stored in a checkpoint: their names, and which of them are fused."""
 
 import re
 from collections.abc import Callable
@@ -12,8 +12,8 @@ Take = Callable[[Any], Any]
 class Source(NamedTuple):
     """One array of `kvsim.blueprint.build_weights` in a checkpoint.
 
-    `stored` is the shape of the tensor `key` where that is another than the array's own, and `take` makes
-    the array of it: a view wherever one will do. `plus` is added once it is in the model's dtype.
+    `stored` is the shape of the tensor `key` if it differs from the array's own; `take` makes the array from the
+    tensor, as a view if possible. `plus` is added after conversion to the model's dtype.
     """
 
     key: str
@@ -47,25 +47,25 @@ class Names(NamedTuple):
 
 
 def is_part(name: str, *parts: str) -> str | None:
-    """Which of `parts` the array `name` belongs to: "query" of "layers.0.query.weight"."""
+    """The one of `parts` that the array `name` belongs to: "query" for "layers.0.query.weight"."""
     part = name.split(".")[-2] if "." in name else ""
     return part if part in parts else None
 
 
 def rows(key: str, start: int, stop: int, stored: tuple[int, ...]) -> Source:
-    """Rows start:stop of a tensor in which several arrays stand one below the other."""
+    """Rows start:stop of a tensor in which several arrays are stacked."""
     return Source(key, stored, lambda tensor: tensor[start:stop])
 
 
 def fused_blocks(key: str, which: str, config: Config, bias: bool) -> Source:
-    """Query, key or value of a tensor that has all queries, then all keys, then all values."""
+    """Query, key or value of a tensor that stores all queries, then all keys, then all values."""
     q, kv = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
     start, stop = {"query": (0, q), "key": (q, q + kv), "value": (q + kv, q + 2 * kv)}[which]
     return rows(key, start, stop, (q + 2 * kv,) if bias else (q + 2 * kv, config.d_model))
 
 
 def fused_groups(key: str, which: str, config: Config, bias: bool) -> Source:
-    """The same of a tensor that has, for each key/value head, its queries, its key and its value."""
+    """The same for a tensor that stores, for each key/value head, its queries, its key and its value."""
     groups, per_group, size = config.n_kv_heads, config.n_heads // config.n_kv_heads, config.d_head
     part = {"query": slice(0, per_group), "key": slice(per_group, per_group + 1)}.get(which, slice(per_group + 1, None))
     width = () if bias else (config.d_model,)

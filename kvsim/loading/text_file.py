@@ -1,4 +1,4 @@
-"""Bytes and text from files that nobody vouches for."""
+"""Bytes and text from untrusted files."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ _TEXT = 64 * 2**20  # bytes: more than any context holds
 def read_bytes(path: Path, limit: int) -> bytes:
     """A file's bytes. FileError: absent, or more than `limit`."""
     try:
-        if not path.is_file():  # a pipe or a device would be read for ever
+        if not path.is_file():  # a pipe or a device might never end
             raise FileError("cannot read {path}: there is no such file", path=path)
         with path.open("rb") as file:
             raw = file.read(limit + 1)
@@ -27,7 +27,7 @@ def _checked(raw: bytes, path: Path | str, limit: int) -> bytes:
 
 
 def read_text(name: str) -> str:
-    """The text in a file, or on stdin for "-", without the line end that stands last. FileError: absent, too large,
+    """The text in a file, or of stdin for "-", without its last line end. FileError: absent, too large,
     not UTF-8."""
     if name != "-":
         raw = read_bytes(Path(name), _TEXT)

@@ -1,7 +1,7 @@
 """Text to ids and back, from a tokenizer.json.
 
-One kind is read here, because it needs no more than a table: WordLevel over single characters (the
-demo model's). Every other kind is left to the `tokenizers` library (extra `hf`).
+WordLevel over single characters (the demo model's) is implemented here, because it needs only a table. Every other
+kind is read by the `tokenizers` library (extra `hf`).
 """
 
 import codecs
@@ -28,7 +28,7 @@ class CharacterTokenizer:
         self._pieces = {i: piece for piece, i in vocab.items()}
 
     def _parts(self, text: str) -> list[str]:
-        """Special tokens whole, everything else character by character."""
+        """Splits a text into special tokens and single characters."""
         parts, at = [], 0
         while at < len(text):
             whole = next((s for s in self.special if text.startswith(s, at)), text[at])
@@ -50,18 +50,18 @@ class CharacterTokenizer:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's letters for bytes: printable ones stand for themselves, the others for 256 and on."""
+    """GPT-2's mapping of bytes to characters: printable bytes map to themselves, the others to code points from 256."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in kept]
     return {chr(b): b for b in kept} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 class LibraryTokenizer:
-    """Hugging Face's `tokenizers`, whatever the kind."""
+    """A tokenizer of Hugging Face's `tokenizers` library, of any kind."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        library.no_truncation()  # settings of whoever saved it: `tokenizer(text)` starts without them
+        library.no_truncation()  # saved settings that transformers' `tokenizer(text)` does not apply
         library.no_padding()
         self._special = {i for i, token in library.get_added_tokens_decoder().items() if token.special}
         self._bytes = _byte_alphabet()
@@ -83,7 +83,8 @@ class LibraryTokenizer:
         return str(self._library.decode(ids, skip_special_tokens=False))
 
     def split(self, text: str) -> list[Piece]:
-        """Each token with its own part of the text; by itself where that is shared with a neighbour or empty."""
+        """Each token with its part of the text; with its own text where that part is empty or shared with a
+        neighbour."""
         encoding = self._library.encode(text)
         ranges = list(encoding.offsets)
         pieces = []
@@ -95,7 +96,7 @@ class LibraryTokenizer:
         return pieces
 
     def piece(self, id: int) -> str:
-        """The text of one id; bytes as <0xE4> where they are no whole character."""
+        """The text of one id; bytes that are no whole character as <0xE4>."""
         token = self._library.id_to_token(id)
         if token is None:
             return f"[{id}]"  # a row of the embedding that no token uses
@@ -105,12 +106,12 @@ class LibraryTokenizer:
         if "\ufffd" in text and all(c in self._bytes for c in token):
             raw = bytes(self._bytes[c] for c in token)
             return raw.decode("utf-8", errors="kvsim.bytes")
-        # SentencePiece marks the blank before a word, which decoding a single token takes away.
+        # SentencePiece marks the blank before a word; decoding a single token would drop it.
         return f" {token[1:]}" if token.startswith("\u2581") and not text.startswith(" ") else text
 
 
 def _show_bytes(error: UnicodeError) -> tuple[str, int]:
-    """What stands for bytes that are no character: <0xE4>."""
+    """Bytes that are no character, written as <0xE4>."""
     assert isinstance(error, UnicodeDecodeError)
     return "".join(f"<0x{byte:02X}>" for byte in error.object[error.start : error.end]), error.end
 
@@ -119,7 +120,7 @@ codecs.register_error("kvsim.bytes", _show_bytes)
 
 
 def _is_character_level(facts: dict[str, Any]) -> bool:
-    """WordLevel, every character by itself, nothing rewritten before or added after."""
+    """Is it WordLevel over single characters, without normaliser or post-processor?"""
     model, split, decoder = (facts.get(key) or {} for key in ("model", "pre_tokenizer", "decoder"))
     return bool(
         model.get("type") == "WordLevel"

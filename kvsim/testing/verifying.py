@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -145,7 +146,8 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
     path, name = split_target(target)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), str(seconds), str(out)]
+        until = str(time.time() + seconds)
+        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), until, str(out)]
         done = run_process(command, seconds)
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         place = find_place(path, stack_file(out))
@@ -228,9 +230,10 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
 
 def main(arguments: list[str]) -> None:
     """Write the result to a file and end the process at once: threads that the code started may never end."""
-    path, name, seed, seconds, out = arguments
+    path, name, seed, until, out = arguments
+    left = float(until) - time.time()  # of the time limit, part of which the start of this process has taken
     with stack_file(Path(out)).open("w") as stack:
-        faulthandler.dump_traceback_later(0.9 * float(seconds), file=stack)
+        faulthandler.dump_traceback_later(max(0.9 * left, 0.001), file=stack)
         found = run_here(Path(path), name, int(seed), kind_file(Path(out)).write_text)
         faulthandler.cancel_dump_traceback_later()
     whole = Path(out).with_suffix(".part")

@@ -1,17 +1,18 @@
-"""The mathematics, one part a file, read in this order: rotary, positions, attention, feed_forward, block,
-decoder; then experts, latent and encoder. Nothing here knows a cache's kind, a counter or an array library.
+"""The mathematics of the model, one part a file, to be read in this order: rotary, positions, attention,
+feed_forward, block, decoder; then experts, latent and encoder. Nothing here depends on a kind of cache, a counter or
+an array library.
 
-Arrays end in their dimensions; a trailing group of letters is one dimension each, and groups that
-are parted by `_` are one dimension each, of merged letters: `x_TD` is [T, D], `x_T_HK` [T, H·K].
+Names of arrays end in their dimensions. In one group of letters each letter is a dimension: `x_TD` is [T, D]. Groups
+separated by `_` are one dimension each, the product of their letters: `x_T_HK` is [T, H·K].
 
     T  new tokens of one step (of all sequences laid end to end, outside attention)
     S  visible positions, cached and new
-    D  model width             F  feed-forward width     P  width of the token vectors (D but in OPT)
+    D  model width             F  feed-forward width     P  width of the embeddings (D except in OPT)
     H  query heads             G  key/value heads        X  heads of either kind
     K  head size               J  rotary pairs           R  query heads per key/value head, H = G·R
-    V  vocabulary              E  experts                N  rows that go through a part
+    V  vocabulary              E  experts                N  rows of a part's input
     1  one
 
-A test runs models whose sizes are different primes and holds every suffix against the shape it gets. Where a
-dimension is a sum (latent attention joins parts of a head), or any shape will do, the docstring says so.
+A test runs models whose sizes are different primes and checks every suffix against the array's shape. If a dimension is
+a sum (latent attention concatenates parts of a head), or any shape is accepted, the docstring says so.
 """

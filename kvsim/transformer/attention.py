@@ -1,7 +1,7 @@
 """Self-attention (arXiv:1706.03762) with grouped queries (arXiv:2305.13245), and cross-attention.
 
-Multi-head is G = H, multi-query G = 1. Keys and values are never repeated: each group of R query
-heads meets its one key/value head by broadcasting. Query head h = g·R + r reads head g.
+Multi-head attention is G = H, multi-query G = 1. Keys and values are never repeated: the R query heads of a group read
+their one key/value head by broadcasting. Query head h = g·R + r reads key/value head g.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,27 +14,29 @@ from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
+SQUARES = ("scores", "capped", "masked", "probs")  # watched places whose arrays have a row for every query
+
 
 class LayerCache(Protocol):
-    """All that attention knows of a cache: it takes the new rows and answers with what is visible."""
+    """What attention needs of a cache: it takes the new rows and returns the visible ones."""
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View: ...
 
 
 class CrossCache(Protocol):
-    """The same for cross-attention, whose rows are all there at once: made when they are first asked for."""
+    """What cross-attention needs of a cache: all rows of the source, computed by `make` at the first read."""
 
     def read(self, make: Callable[[], tuple[Any, Any]]) -> View: ...
 
 
 class Sequence(NamedTuple):
-    """One sequence of a batch: where its new tokens stand in T, at which positions, and its cache."""
+    """One sequence of a batch: its rows in T, their positions, and its caches."""
 
     rows: slice
     pos: Span
     layers: tuple[LayerCache, ...]
     cross: tuple[CrossCache, ...] = ()
-    source: Any = None  # the encoder's output [S, D]; None where the cross caches hold what is made of it
+    source: Any = None  # the encoder's output [S, D]; None if the cross caches hold its keys and values
 
 
 def attend(
@@ -48,11 +50,12 @@ def attend(
     sinks_H: Array | None = None,
     prefix: str = "",
 ) -> Array:
-    """softmax(scale · QKᵀ) V over what `view` shows: [G, R, T, K]. Queries and keys come encoded."""
+    """softmax(scale · QKᵀ) V over the rows of `view`: [G, R, T, K]. Positions are already encoded in queries and
+    keys."""
     xp = ops.xp
     admitted = None if mask is None else mask.admitted
     k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
-    scores_GRTS = ops.times(ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted), scale)
+    scores_GRTS = ops.scale(ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted), scale)
     ops.see(f"{prefix}scores", scores_GRTS)
     if cap is not None:
         scores_GRTS = ops.soft_cap(scores_GRTS, cap)
@@ -60,7 +63,7 @@ def attend(
     if bias_GRTS is not None:
         scores_GRTS = scores_GRTS + bias_GRTS
     if mask is not None and mask.allowed is not None:
-        scores_GRTS = ops.masked(scores_GRTS, mask.allowed, mask.first)
+        scores_GRTS = ops.mask(scores_GRTS, mask.allowed, mask.first)
     ops.see(f"{prefix}masked", scores_GRTS)
     sinks_GR11 = None if sinks_H is None else xp.reshape(sinks_H, (*q_GRTK.shape[:2], 1, 1))
     probs_GRTS = ops.softmax(scores_GRTS, sinks_GR11)
@@ -84,7 +87,7 @@ def merge_heads(ops: Ops, context_GRTK: Array) -> Array:
 
 
 def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, prefix: str = "") -> Array:
-    """Queries, keys or values of every head: [T, H, K] or [T, G, K], normalised where the model does."""
+    """Queries, keys or values of every head: [T, H, K] or [T, G, K], normalised if the model does so."""
     xp = ops.xp
     norm: Norm | None = getattr(w, f"{kind}_norm", None)
     y_T_XK = ops.linear(f"{prefix}{kind}", x_TD, getattr(w, kind))
@@ -126,7 +129,7 @@ def attend_sequence(
     ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, k_TGK: Array, v_TGK: Array,
     cache: LayerCache, pos: Span, positions: Positions,
 ) -> Array:  # fmt: skip
-    """The new tokens of one sequence against everything they may see: [T, H·K]."""
+    """Attention of one sequence's new tokens to all visible rows: [T, H·K]."""
     xp = ops.xp
     k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
     view = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
@@ -136,8 +139,8 @@ def attend_sequence(
     window = narrower(kind.window, view.window)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
-    # In an encoder nothing is masked; and who watches is shown whole squares.
-    size = ops.query_block if config.causal and not ops.watchers else None
+    # An encoder has no mask to skip work by; a watched square is computed whole.
+    size = None if not config.causal or ops.is_watched(*SQUARES) else ops.query_block
     for rows, part in in_blocks(view, window, size):
         mask = positions.mask(part.query_pos, part.key_pos, window)
         bias_GRTS = positions.bias(part.query_pos, part.key_pos)
@@ -152,7 +155,7 @@ def attention(
     ops: Ops, config: Config, kind: LayerKind, w: Attention, x_TD: Array, sequences: list[Sequence], layer: int,
     positions: Positions,
 ) -> Array:  # fmt: skip
-    """[T, D] to [T, D]: the projections see all sequences at once, attention one at a time."""
+    """[T, D] to [T, D]: projections process all sequences together, attention each one separately."""
     q_THK = project(ops, config, w, "query", x_TD)
     k_TGK = project(ops, config, w, "key", x_TD)
     v_TGK = project(ops, config, w, "value", x_TD)
@@ -170,7 +173,7 @@ def attention(
 def attend_source(
     ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, cache: CrossCache, source_SD: Array | None
 ) -> Array:
-    """The new tokens of one sequence against its source: [T, H·K]."""
+    """Attention of one sequence's new tokens to its source: [T, H·K]."""
 
     def make() -> tuple[Array, Array]:
         made = [project(ops, config, w, name, source_SD, prefix="cross_") for name in ("key", "value")]
@@ -185,7 +188,7 @@ def attend_source(
 def cross_attention(
     ops: Ops, config: Config, kind: LayerKind, w: Attention, x_TD: Array, sequences: list[Sequence], layer: int
 ) -> Array:
-    """[T, D] to [T, D]: queries of the text, keys and values of the source, which the cache keeps."""
+    """[T, D] to [T, D]: queries from the text, keys and values from the source, which the cache keeps."""
     q_THK = project(ops, config, w, "query", x_TD, prefix="cross_")
     contexts = [attend_source(ops, config, kind, w, q_THK[s.rows, ...], s.cross[layer], s.source) for s in sequences]
     context_T_HK = contexts[0] if len(contexts) == 1 else ops.xp.concat(contexts, axis=0)

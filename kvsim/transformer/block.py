@@ -1,5 +1,5 @@
-"""One layer: attention, cross-attention where there is a source, then feed-forward; what is normalised
-and what is added is the model's `residual` (see `kvsim.config.Residual`).
+"""One layer: attention, cross-attention if there is a source, then feed-forward. The model's `residual` says what is
+normalised and what is added (see `kvsim.config.Residual`).
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ Part = Callable[[Array], Array]
 
 
 def normed(ops: Ops, config: Config, x_TD: Array, norm: Norm | None) -> Array:
-    """x normalised; x itself where this model has no norm here."""
+    """x normalised; x itself if `w` is None."""
     return x_TD if norm is None else ops.norm(config.norm, x_TD, norm, config.norm_eps)
 
 
 def add_half(ops: Ops, config: Config, norms: Half, x_TD: Array, part: Part) -> Array:
-    """x and what `part` makes of it, normalised where the model does."""
+    """x plus the output of `part`, normalised at the places where the model has a norm."""
     before_TD = normed(ops, config, x_TD, norms.before)
     branch_TD = normed(ops, config, part(before_TD), norms.branch)
     kept_TD = before_TD if config.residual == "normed" else x_TD
-    return normed(ops, config, ops.plus(kept_TD, branch_TD), norms.total)
+    return normed(ops, config, ops.add(kept_TD, branch_TD), norms.total)
 
 
 def block(
@@ -56,7 +56,7 @@ def block(
         second_TD = first_TD
         if config.residual == "parallel_two":
             second_TD = normed(ops, config, x_TD, w.ff_norms.before)
-        return ops.plus(ops.plus(x_TD, attend(first_TD)), feed(second_TD))
+        return ops.add(ops.add(x_TD, attend(first_TD)), feed(second_TD))
     x_TD = add_half(ops, config, w.attention_norms, x_TD, attend)
     if w.cross_norms is not None:
         x_TD = add_half(ops, config, w.cross_norms, x_TD, cross)

@@ -1,5 +1,5 @@
-"""The whole model: ids in, logits out. The same lines with and without a cache; an encoder is the same
-stack with everyone seeing everyone.
+"""The whole model: ids in, logits out. The same lines run with and without a cache; an encoder is the same stack
+without a causal mask.
 """
 
 from kvsim.arrays import Array
@@ -12,7 +12,7 @@ from kvsim.weights import Weights
 
 
 def embed(ops: Ops, config: Config, weights: Weights, ids_T: Array) -> Array:
-    """The tokens' vectors: [T, D]."""
+    """The embeddings of the tokens: [T, D]."""
     x_TP = ops.xp.take(weights.tokens, ids_T, axis=0)
     if config.embedding_scale != 1.0:
         x_TP = x_TP * config.embedding_scale
@@ -20,7 +20,7 @@ def embed(ops: Ops, config: Config, weights: Weights, ids_T: Array) -> Array:
 
 
 def run_layers(ops: Ops, config: Config, weights: Weights, x_TD: Array, sequences: list[Sequence]) -> Array:
-    """Vectors [T, D] with positions worked in, through every layer and the last norm: [T, D]."""
+    """Embeddings [T, D] with positions added, through every layer and the final norm: [T, D]."""
     xp = ops.xp
     if weights.positions is not None:
         learned = [weights.positions[s.pos.start : s.pos.stop, :] for s in sequences]
@@ -38,13 +38,13 @@ def run_layers(ops: Ops, config: Config, weights: Weights, x_TD: Array, sequence
 
 
 def last_rows(ops: Ops, x_TD: Array, sequences: list[Sequence]) -> Array:
-    """The last new token of each sequence: [N, D]."""
+    """The row of each sequence's last new token: [N, D]."""
     last_N = ops.ids([s.rows.stop - 1 for s in sequences])
     return ops.xp.take(x_TD, last_N, axis=0)
 
 
 def read_out(ops: Ops, config: Config, weights: Weights, x_ND: Array) -> Array:
-    """Logits [N, V] of the rows that go through the head."""
+    """Logits [N, V] of N rows of the final norm's output."""
     assert weights.head is not None
     x_NP = x_ND if weights.project_out is None else ops.linear("project_out", x_ND, weights.project_out)
     if config.head_scale != 1.0:
@@ -58,7 +58,7 @@ def read_out(ops: Ops, config: Config, weights: Weights, x_ND: Array) -> Array:
 def decode(
     ops: Ops, config: Config, weights: Weights, ids_T: Array, sequences: list[Sequence], last_only: bool
 ) -> Array:
-    """Logits [T, V] of the new tokens of all sequences laid end to end; with `last_only` [N, V], one row a
+    """Logits [T, V] of the new tokens of all sequences, concatenated; with `last_only` [N, V], one row for each
     sequence."""
     x_TD = run_layers(ops, config, weights, embed(ops, config, weights, ids_T), sequences)
     return read_out(ops, config, weights, last_rows(ops, x_TD, sequences) if last_only else x_TD)

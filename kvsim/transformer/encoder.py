@@ -1,4 +1,4 @@
-"""The encoder of an encoder-decoder: the decoder's stack with everyone seeing everyone, run once."""
+"""The encoder of an encoder-decoder: the decoder's stack without a causal mask, run once."""
 
 from kvsim.arrays import Array
 from kvsim.config import Config
@@ -10,8 +10,8 @@ from kvsim.weights import Convolution, Weights
 
 
 def convolve(ops: Ops, w: Convolution, x_TD: Array, stride: int) -> Array:
-    """A convolution of width 3 over the rows of x, one row of zeros before and after: every output is one
-    row of a matrix product (input and kernel laid side by side)."""
+    """A convolution of width 3 over the rows of x, padded with one row of zeros on either side, as one matrix
+    product: each row of its left factor holds the three input rows of one output."""
     xp = ops.xp
     zeros_1D = xp.zeros_like(x_TD[:1, :])
     padded = xp.concat([zeros_1D, x_TD, zeros_1D], axis=0)

@@ -1,5 +1,5 @@
-"""A feed-forward layer that is a mixture of experts: each token goes through the few that its router
-chooses. Their ids are the one thing that leaves the device, once a layer.
+"""A mixture of experts as feed-forward layer: a router chooses a few experts for each token. The ids of the chosen
+experts are copied to the host, once per layer.
 """
 
 import math
@@ -15,7 +15,7 @@ from kvsim.weights import Mixture
 def take_best(ops: Ops, scores_TE: Array, count: int) -> Array:
     """Ids of the `count` highest scores of each row, best first, by repeated argmax: [T, count].
 
-    Equal scores go to the smaller id, which no library's sort promises.
+    Ties go to the smaller id, which the sorts of the array libraries do not guarantee.
     """
     xp = ops.xp
     ids_1E = ops.arange(0, scores_TE.shape[1])[None, :]
@@ -48,8 +48,7 @@ def keep_groups(ops: Ops, e: Experts, scores_TE: Array) -> Array:
 
 
 def route(ops: Ops, e: Experts, w: Mixture, x_TD: Array) -> tuple[Array, Array]:
-    """For each token the ids of its experts [T, n] and a weight for each of all experts [T, E], zero for
-    those not chosen."""
+    """For each token the ids of its experts [T, n], and a weight for every expert [T, E], zero for those not chosen."""
     xp = ops.xp
     logits_TE = xp.astype(ops.linear("router", x_TD, w.router), ops.wide_dtype, copy=False)
     if e.router == "softmax":
@@ -68,24 +67,24 @@ def route(ops: Ops, e: Experts, w: Mixture, x_TD: Array) -> tuple[Array, Array]:
     weight_TE = xp.where(among_TE, weight_TE, 0.0)
     if e.normalize:
         total_T1 = xp.sum(weight_TE, axis=-1, keepdims=True)
-        # The tiny number is DeepSeek-V3's own; the other routers' sums are never near zero.
+        # DeepSeek-V3 adds this number against division by zero; sums of the other routers are never near zero.
         weight_TE = weight_TE / (total_T1 + 1e-20 if e.router == "sigmoid" else total_T1)
     return chosen, weight_TE * e.scale
 
 
 class Group(NamedTuple):
-    """The tokens that one expert is given."""
+    """The tokens routed to one expert."""
 
     scope: tuple[object, ...]  # of its products' sites: ("experts", 3)
     expert: int
-    rows: Array  # their places among the T tokens
-    places: Array  # for each of the T tokens the row of the expert's output + 1, or 0
+    rows: Array  # their indices among the T tokens
+    places: Array  # for each of the T tokens its row in the expert's output plus 1, or 0 if not routed here
 
 
 def dispatch(ops: Ops, e: Experts, chosen: Array) -> list[Group]:
-    """The experts that were chosen, in the order of their ids. The choice leaves the device: one copy."""
+    """The chosen experts in the order of their ids. Copies the choice to the host."""
     if not ops.backend.holds_data:
-        # Who goes where is data; how many rows all experts multiply together is not.
+        # Without data the assignment is unknown, but the total number of rows over all experts is not.
         n_tokens = chosen.shape[0]
         return [Group(("experts",), 0, ops.arange(0, n_tokens * e.chosen), ops.arange(0, n_tokens))]
     ids = ops.backend.to_host(chosen).tolist()
@@ -101,7 +100,7 @@ def dispatch(ops: Ops, e: Experts, chosen: Array) -> list[Group]:
 
 
 def mixture(ops: Ops, config: Config, e: Experts, w: Mixture, x_TD: Array) -> Array:
-    """[T, D] to [T, D]: the sum of the chosen experts, in the order of their ids, and of the shared one."""
+    """[T, D] to [T, D]: the weighted sum of the chosen experts, in the order of their ids, plus the shared one."""
     xp = ops.xp
     chosen, weight_TE = route(ops, e, w, x_TD)
     weight_TE = xp.astype(weight_TE, ops.dtype, copy=False)

@@ -7,7 +7,7 @@ from kvsim.weights import FeedForward
 
 
 def feed_forward(ops: Ops, config: Config, w: FeedForward, x_ND: Array) -> Array:
-    """[N, D] to [N, D], each row by itself: all new tokens, or those that chose an expert."""
+    """[N, D] to [N, D], row by row: all new tokens, or those routed to one expert."""
     if w.gate is None:
         hidden_NF = ops.activate(config.activation, ops.linear("up", x_ND, w.up))
     else:

@@ -1,7 +1,7 @@
 """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434), in three forms with the same logits.
 
-Every key is made of a latent of L numbers, which is all that needs to be cached, beside one rotary key
-that all heads share. With B elements of a key without position, P rotary ones and K of a value:
+Keys and values are computed from a latent of L numbers; only the latent and one rotary key shared by all heads need to
+be cached. With B elements of a key without position, P rotary ones and K of a value:
 
     reexpanded       caches latents and expands all of them again at every step (what transformers does)
     cached_expanded  expands new rows once and caches keys and values like any other model
@@ -19,7 +19,7 @@ from kvsim.weights import LatentAttention
 
 
 def make_queries(ops: Ops, config: Config, latent: Latent, w: LatentAttention, x_TD: Array) -> Array:
-    """Queries of every head, without position and rotary part one after the other: [H, T, B + P]."""
+    """Queries of every head, the part without position first, then the rotary part: [H, T, B + P]."""
     xp = ops.xp
     if w.query_down is not None and w.query_norm is not None:
         x_TD = ops.norm("rms", ops.linear("query_down", x_TD, w.query_down), w.query_norm, latent.norm_eps)
@@ -29,7 +29,7 @@ def make_queries(ops: Ops, config: Config, latent: Latent, w: LatentAttention, x
 
 
 def expand(ops: Ops, config: Config, latent: Latent, w: LatentAttention, latents: Array) -> tuple[Array, Array]:
-    """Latents [S, L] to keys without position [H, S, B] and values [H, S, K]."""
+    """Latents [S, L] expanded to keys without position [H, S, B] and values [H, S, K]."""
     xp = ops.xp
     flat = ops.linear("expand", latents, w.expand)
     both = xp.reshape(flat, (latents.shape[0], config.n_heads, latent.d_nope + latent.d_value))
@@ -38,7 +38,7 @@ def expand(ops: Ops, config: Config, latent: Latent, w: LatentAttention, latents
 
 
 def whole_keys(ops: Ops, nope: Array, rope: Array) -> Array:
-    """Each head's own part [H, S, B] and the shared rotary part [1, S, P] side by side."""
+    """Each head's part [H, S, B] concatenated with the shared rotary part [1, S, P]: [H, S, B + P]."""
     shared = ops.xp.broadcast_to(rope, (nope.shape[0], *rope.shape[1:]))
     return ops.xp.concat([nope, shared], axis=-1)
 
@@ -67,7 +67,7 @@ def latent_attention(
     ops: Ops, config: Config, kind: LayerKind, w: LatentAttention, x_TD: Array, sequences: list[Sequence], layer: int,
     positions: Positions,
 ) -> Array:  # fmt: skip
-    """[T, D] to [T, D], as `config.latent.form` says."""
+    """[T, D] to [T, D], in the form `config.latent.form`."""
     xp, latent = ops.xp, config.latent
     assert latent is not None
     scale = (latent.d_nope + latent.d_rope) ** -0.5 if kind.scale is None else kind.scale

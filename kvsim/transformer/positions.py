@@ -1,6 +1,6 @@
-"""What depends on positions alone: rotary angles, masks, and biases on the scores.
+"""Everything that depends only on positions: rotary angles, masks, and biases on the scores.
 
-A `Positions` lives for one forward pass, so that layers which ask for the same span share the work.
+A `Positions` object lives for one forward pass and caches its results, so that layers share them.
 """
 
 import math
@@ -17,8 +17,8 @@ Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
 
 class Mask(NamedTuple):
-    """Who may look at whom: [T, S] booleans, or [G, 1, T, S] (None: everyone at everyone), and the same in integers
-    (pairs admitted, of all). Before column `first`, all is allowed."""
+    """Which query may see which key: booleans [T, S] or [G, 1, T, S] (None: all), and the numbers of admitted and of
+    all pairs. Columns before `first` are all allowed."""
 
     allowed: Array | None
     admitted: tuple[int, int]
@@ -42,7 +42,7 @@ def rotary_angles(ops: Ops, rope: Rope, pos: Span) -> tuple[Array, Array]:
 
 
 def key_positions(ops: Ops, key_pos: Keys) -> Array:
-    """The positions of keys: [S], or [G, 1, 1, S] where each head keeps its own."""
+    """The positions of keys: [S], or [G, 1, 1, S] if each head keeps different ones."""
     if isinstance(key_pos, Span):
         return ops.arange(key_pos.start, key_pos.stop)
     xp, new_N = ops.xp, ops.arange(key_pos.new.start, key_pos.new.stop)
@@ -53,10 +53,10 @@ def key_positions(ops: Ops, key_pos: Keys) -> Array:
 
 
 def causal_mask(ops: Ops, query_pos: Span, key_pos: Keys, window: int | None) -> Mask:
-    """A query sees keys at its own position and before, at most `window` of them: positions are
-    compared, never indices."""
+    """A query sees the keys at its own and earlier positions, at most the last `window`. Positions are compared, never
+    indices."""
     admitted = (admitted_pairs(query_pos, key_pos, window), query_pos.size * key_pos.size)
-    if admitted[0] == admitted[1]:  # one new token that sees all there is
+    if admitted[0] == admitted[1]:  # one new token that sees every key
         return Mask(None, admitted)
     query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
     keys = key_positions(ops, key_pos)
@@ -81,7 +81,8 @@ def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: 
 
 
 def bucket_of(distance: int, buckets: Buckets, causal: bool) -> int:
-    """T5's bucket of `distance` = key position - query position: exact near, logarithmic far."""
+    """T5's bucket of `distance` = key position - query position: exact for small distances, logarithmic for large
+    ones."""
     count, base = buckets.count, 0
     if not causal:
         count //= 2
@@ -97,7 +98,7 @@ def bucket_of(distance: int, buckets: Buckets, causal: bool) -> int:
 
 
 class Positions:
-    """Encodes queries and keys, masks scores and biases them, by position."""
+    """Rotary encoding of queries and keys, masks and biases, by position."""
 
     def __init__(self, ops: Ops, config: Config, table: Array | None = None) -> None:
         self.ops, self.config, self.table = ops, config, table
@@ -106,16 +107,16 @@ class Positions:
         self._biases: dict[tuple[Span, Span], Array] = {}
 
     def rotate(self, rope: Rope | None, x: Array, pos: Span) -> Array:
-        """Queries or keys [..., T, K] turned by their positions; as they are without a `rope`."""
+        """Queries or keys [..., T, K] rotated by their positions; unchanged if `rope` is None."""
         if rope is None:
             return x
-        key = (id(rope), pos)  # the config keeps its ropes, and to hash one takes as long as to turn by it
+        key = (id(rope), pos)  # id: the config keeps its ropes alive, and hashing one costs as much as rotating
         if key not in self._angles:
             self._angles[key] = rotary_angles(self.ops, rope, pos)
         return rotate(self.ops, rope, x, *self._angles[key])
 
     def encoder_of_keys(self, rope: Rope | None) -> Encode:
-        """What a cache calls on the rows it is given (or, where it re-indexes, on those it reads)."""
+        """The function that a cache applies to rows: on write, or on read if it re-indexes positions."""
 
         def encode(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
             return self.rotate(rope, keys, pos), values
@@ -123,7 +124,7 @@ class Positions:
         return encode
 
     def encoder_of_values(self, rope: Rope | None) -> Encode:
-        """The same where the second of the two is the part that turns (latent attention)."""
+        """The same for latent attention, where the second of the two arrays is the rotary part."""
 
         def encode(keys: Array, values: Array, pos: Span) -> tuple[Array, Array]:
             return keys, self.rotate(rope, values, pos)
@@ -131,10 +132,10 @@ class Positions:
         return encode
 
     def mask(self, query_pos: Span, key_pos: Keys, window: int | None) -> Mask | None:
-        """None where everyone sees everyone: an encoder."""
+        """The causal mask; None in an encoder, which has none."""
         if not self.config.causal:
             return None
-        if isinstance(key_pos, Scattered):  # which rows are left is each layer's own
+        if isinstance(key_pos, Scattered):  # each layer keeps different rows, so the mask cannot be shared
             return causal_mask(self.ops, query_pos, key_pos, window)
         key = (query_pos, key_pos, window)
         if key not in self._masks:
@@ -142,7 +143,7 @@ class Positions:
         return self._masks[key]
 
     def bias(self, query_pos: Span, key_pos: Keys) -> Array | None:
-        """What position adds to the scores: [G, R, T, S], or None."""
+        """The bias that positions add to the scores: [G, R, T, S], or None."""
         if self.config.alibi is None and self.config.buckets is None:
             return None
         if isinstance(key_pos, Scattered):
@@ -157,10 +158,11 @@ class Positions:
         return alibi_bias(self.ops, self.config.alibi, self.config.n_kv_heads, query_pos, key_pos)
 
     def _bucket_bias(self, query_pos: Span, key_pos: Span) -> Array:
-        """The table's numbers for every distance up to the largest that counts, then picked for every pair."""
+        """The bias [G, R, T, S]: the table is read once for each distance up to the largest, then indexed for every
+        pair."""
         ops, xp, config = self.ops, self.ops.xp, self.config
         assert config.buckets is not None
-        far = config.buckets.max_distance  # all beyond are in one bucket with it
+        far = config.buckets.max_distance  # all larger distances share its bucket
         numbers = [bucket_of(d, config.buckets, config.causal) for d in range(-far, far + 1)]
         query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
         key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]

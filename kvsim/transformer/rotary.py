@@ -1,5 +1,5 @@
-"""Rotary position embedding (arXiv:2104.09864) and the ways in which its frequencies are changed for
-contexts longer than a model was trained on. Frequencies are a few dozen numbers: plain Python, float64.
+"""Rotary position embedding (arXiv:2104.09864) and the scaling of its frequencies for contexts longer than in training.
+Frequencies are a few dozen numbers: plain Python floats.
 """
 
 import math
@@ -20,17 +20,17 @@ def _plain(theta: float, size: int) -> list[float]:
 
 
 def _dynamic(rope: Rope, length: int) -> list[float]:
-    """Dynamic NTK: beyond the original context the base grows with the length."""
+    """Dynamic NTK: the base grows with the length beyond the original context."""
     length = max(length, rope.original)
     stretch = rope.factor * length / rope.original - (rope.factor - 1)
     return _plain(rope.theta * stretch ** (rope.size / (rope.size - 2)), rope.size)
 
 
 def _llama3(rope: Rope) -> list[float]:
-    """Long waves are slowed by the factor, short ones kept, those between mixed (Llama 3.1)."""
+    """Low frequencies are divided by the factor, high ones kept, those between interpolated (Llama 3.1)."""
 
     def slowed(frequency: float) -> float:
-        turns = rope.original * frequency / (2 * math.pi)  # within the original context
+        turns = rope.original * frequency / (2 * math.pi)  # rotations within the original context
         kept = min(1.0, max(0.0, (turns - rope.low) / (rope.high - rope.low)))
         return kept * frequency + (1 - kept) * frequency / rope.factor
 
@@ -38,9 +38,9 @@ def _llama3(rope: Rope) -> list[float]:
 
 
 def _yarn(rope: Rope) -> list[float]:
-    """YaRN (arXiv:2309.00071): a ramp from frequencies kept to frequencies slowed."""
+    """YaRN (arXiv:2309.00071): a ramp from kept to divided frequencies."""
 
-    def place(turns: float) -> float:  # the pair that turns so often within the original context
+    def place(turns: float) -> float:  # the pair with that many rotations within the original context
         return rope.size * math.log(rope.original / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
 
     first, last = place(rope.fast), place(rope.slow)
@@ -56,7 +56,7 @@ def _yarn(rope: Rope) -> list[float]:
 
 @lru_cache(maxsize=256)
 def frequencies(rope: Rope, length: int) -> tuple[float, ...]:
-    """Radians a position, one for each of the size/2 pairs, when the text has `length` tokens."""
+    """Radians per position of each of the size/2 pairs, for a text of `length` tokens."""
     plain = _plain(rope.theta, rope.size)
     if rope.kind == "linear":
         plain = [f / rope.factor for f in plain]
@@ -73,8 +73,8 @@ def frequencies(rope: Rope, length: int) -> tuple[float, ...]:
 
 
 def rotate(ops: Ops, rope: Rope, x: Array, cos_TJ: Array, sin_TJ: Array) -> Array:
-    """Turn each pair of the first `rope.size` elements of x [..., T, K] by its angle."""
+    """x [..., T, K] with each pair of its first `rope.size` elements rotated by its angle."""
     if rope.size == x.shape[-1]:
-        return ops.turn(rope.pairs, x, cos_TJ, sin_TJ)
-    turned = ops.turn(rope.pairs, x[..., : rope.size], cos_TJ, sin_TJ)
-    return ops.xp.concat([turned, x[..., rope.size :]], axis=-1)
+        return ops.rotate(rope.pairs, x, cos_TJ, sin_TJ)
+    rotated = ops.rotate(rope.pairs, x[..., : rope.size], cos_TJ, sin_TJ)
+    return ops.xp.concat([rotated, x[..., rope.size :]], axis=-1)

@@ -162,11 +162,11 @@ def test_the_allowance_by_hand():
 
 
 def test_rounding_stays_inside_the_allowance():
-    """On 150 models drawn once and for all: nearly all well inside, so that it is no accident, and the median
+    """On 60 models drawn once and for all: nearly all well inside, so that it is no accident, and the median
     not too far inside, so that it says something."""
     draw = random.Random(5)
     shares = []
-    for seed in range(150):
+    for seed in range(60):
         groups, per_group = draw.choice([(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)])
         d_head, n_layers = draw.choice([2, 4, 10]), draw.randint(1, 3)
         config = replace(
@@ -178,9 +178,9 @@ def test_rounding_stays_inside_the_allowance():
         trace = kvsim.trace(list(range(9)), model, 4)
         shares.append(trace.max_abs_diff / trace.allowed_diff)
     shares.sort()
-    assert shares[-3] <= 0.5
+    assert shares[-2] <= 0.5
     assert shares[-1] <= 4.0
-    assert shares[75] >= 0.005
+    assert shares[30] >= 0.005
 
 
 def test_the_comparison_sees_every_row_both_have():

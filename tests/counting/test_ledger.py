@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kvsim
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
 from kvsim.spans import Span, admitted_pairs
@@ -74,7 +75,8 @@ def test_a_ledger_closes_when_the_block_fails():
     model = make_model(PRIMES)
     with pytest.raises(UsageError), model.count():
         model([])
-    assert model.ops.ledgers == []
+    assert model.ops.here.ledgers == ()
+    assert model.ops.here.tally[0] is None
 
 
 def test_the_last_position_alone_through_the_head():
@@ -121,3 +123,11 @@ def test_admitted_pairs_by_counting(query, n_queries, key, n_keys):
     queries, keys = Span(query, query + n_queries), Span(key, key + n_keys)
     counted = sum(k <= q for q in range(*queries) for k in range(*keys))
     assert admitted_pairs(queries, keys) == counted
+
+
+def test_repr_is_one_short_line():
+    model = kvsim.load("demo")
+    with model.count() as ledger:
+        model([1, 2, 3])
+    assert repr(ledger) == f"<kvsim Ledger: {len(ledger)} products, {ledger.macs:,} MACs>"
+    assert len(repr(ledger)) < 200

@@ -243,7 +243,7 @@ print(os.wait()[1])
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment, check=False
     )
     assert done.stdout == "0\n"
 

@@ -2,6 +2,7 @@
 
 import gettext
 import string
+from functools import cache
 
 import pytest
 from babel.messages.mofile import read_mo
@@ -14,6 +15,7 @@ from tests.catalogue import find_messages
 PO = LOCALE / "zh" / "LC_MESSAGES" / "kvsim.po"
 
 
+@cache
 def catalogue():
     with PO.open("rb") as file:
         return {m.id: m.string for m in read_po(file, locale="zh") if m.id}

@@ -20,25 +20,13 @@ from kvsim.weights import map_arrays
 WINDOW = {"dynamic": 4}
 
 
-class Remembering(Suspects):
-    """Runs each reading once."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.known = {}
-
-    def run(self, mistake, cls, wanted):
-        if cls not in self.known:
-            self.known[cls] = super().run(mistake, cls, list(range(len(self.texts))))
-        return {i: output for i, output in self.known[cls].items() if i in wanted}
-
-
 class Programme:
     """One policy's feeds, the right answers, and every reading's, in one dtype."""
 
     def __init__(self, policy, dtype):
         self.policy, self.dtype = policy, dtype
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=dtype), policy)
+        # One set of weights, which every dtype holds: what the suspects give is run once for all dtypes.
+        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype="bfloat16"), policy)
         config = self.reference.config
         chosen = choose_feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]
@@ -47,7 +35,8 @@ class Programme:
         self.expected = run_decoder(Decoder, config, self.reference.weights, policy, self.texts)
         own = 0.0 if dtype == "float64" else self.reference.own_error(self.texts, dtype)
         self.allowed = allow(dtype, max(own, 1e-14), max(np.abs(e).max() for e in self.expected)).value
-        self.suspects = Remembering(config, self.reference.weights, policy, self.texts)
+        self.cast = {}  # votes by class
+        self.suspects = Suspects(config, self.reference.weights, policy, self.texts)
 
     def outputs(self, cls, dtype):
         """A learner's: the mistake, in the dtype."""
@@ -57,6 +46,11 @@ class Programme:
         return run_decoder(learner, self.reference.config, weights, self.policy, self.texts)
 
     def votes(self, cls):
+        if cls not in self.cast:
+            self.cast[cls] = self._vote(cls)
+        return self.cast[cls]
+
+    def _vote(self, cls):
         if self.dtype == "float64":
             outputs = self.suspects.run(*self._entry(cls), list(range(len(self.texts))))
             outputs = [outputs.get(i) for i in range(len(self.texts))]

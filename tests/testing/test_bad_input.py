@@ -1,6 +1,7 @@
 """Code whose results cannot be compared: each kind of misbehaviour has its own message, never a numerical mismatch."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def leave(*_):
 
 def endless(*_):
     while True:
-        pass
+        time.sleep(0.01)  # leaves the processor to the others
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
@@ -97,7 +98,7 @@ def test_code_that_raises_or_exits(check):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_code_that_never_returns(check):
-    assert "did not return within 0.2 s" in error_of(check, endless, seconds=0.2)
+    assert "did not return within 1 s" in error_of(check, endless, seconds=1)
 
 
 @pytest.mark.parametrize("check", SHAPED, ids=lambda c: c.__name__)
@@ -238,7 +239,7 @@ def test_a_call_that_hangs_once_hangs_the_check_once():
         calls.append(len(ids))
         return endless() if len(ids) == 7 else right + 1.0  # wrong before
 
-    text = error_of(check_decoder, hangs, seconds=0.2)
+    text = error_of(check_decoder, hangs, seconds=2)
     assert "(feed [7], step 1)" in text
     assert calls == [3, 3, 1, 7]
 
@@ -309,15 +310,21 @@ def test_under_verify(kind, line, said, tmp_path):
     assert not any(word in text for word in MISMATCH), text
 
 
+FOR_EVER = "while True: __import__('time').sleep(0.01)"
+
+
 @pytest.mark.parametrize(("kind", "line", "said"), [
     *((kind, "import os; os._exit(3)", "it ended its own process, with exit code 3") for kind in KINDS),
-    *((kind, "while True: pass", r"it did not end within 4 s \(line \d+ in ") for kind in ("attention", "cache")),
+    *((kind, FOR_EVER, r"it did not end within \d+ s \(line \d+ in ") for kind in ("attention", "cache")),
 ])  # fmt: skip
 def test_what_only_a_separate_process_survives(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
-    ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it", seconds=4.0 if "while" in line else 60.0)
-    assert ended == BROKEN
-    assert re.fullmatch(said + ".*", text), text
+    for seconds in (2.0, 8.0, 32.0, 128.0) if line == FOR_EVER else (600.0,):  # to get as far as that line
+        ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it", seconds=seconds)
+        assert ended == BROKEN
+        if re.fullmatch(said + ".*", text):
+            return
+    pytest.fail(text)
 
 
 def test_arguments_under_verify(tmp_path):

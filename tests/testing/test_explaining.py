@@ -15,7 +15,8 @@ from kvsim.testing.subject.attention import Inputs, attend
 ALONE = [(m, n, cls) for m in BANK.values() for n, cls in enumerate(m.attention_variants(), start=1)]
 CHOSEN = ["rope_pos_after_append", "decode_does_not_append", "window_ignored_in_decode", "layers_share_one_cache",
           "sinks_evicted", "paged_stale_tail", "quantised_twice"]  # fmt: skip
-IN_DECODERS = [(BANK[id], n, cls) for id in CHOSEN for n, cls in enumerate(BANK[id].variants, start=1)]
+# Readings beyond the second differ from it in their number alone, as far as the printed command goes.
+IN_DECODERS = [(BANK[id], n, cls) for id in CHOSEN for n, cls in enumerate(BANK[id].variants[:2], start=1)]
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +69,12 @@ def fail(mistake, cls, weights, **more):
 
 @pytest.mark.parametrize(("mistake", "number", "cls"), IN_DECODERS, ids=[f"{m.id}-{n}" for m, n, _ in IN_DECODERS])
 def test_decoders(mistake, number, cls, capsys):
-    weights = testing.weights(heads=6, kv_heads=3, layers=3, d_head=4, window=mistake.window, seed=3)
+    heads = {"heads": 2, "kv_heads": 1} if "int8" in mistake.policy else {"heads": 6, "kv_heads": 3}  # texts are rare
+    layers = 3 if mistake.id.startswith("layers") else 1
+    weights = testing.weights(**heads, layers=layers, d_head=4, window=mistake.window, seed=3)
     text = fail(mistake, cls, weights, seed=3, cases=1)
     assert text in explained(text, capsys)
-    assert "--layers 3 --d-head 4 --cases 1 --seed 3" in text
+    assert f"--layers {layers} --d-head 4 --cases 1 --seed 3" in text
     assert (f"--reading {number}" in text) == (number > 1)
 
 

@@ -1,6 +1,5 @@
 """The commands verify, explain and tolerance, and the exercises: as they are handed out, and as they are solved."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +109,7 @@ def attention(q, k, v):
 
 
 @pytest.mark.parametrize(("text", "code", "english", "chinese"), [
-    ("def attention(q, k, v):\n    while True:\n        pass\n", 1, "did not end within 3 s", "3 秒内没有结束"),
+    ("def attention(q, k, v):\n    while True:\n        pass\n", 1, "did not end within 1 s", "1 秒内没有结束"),
     ("import os\nos._exit(3)\n", 1, "it ended its own process, with exit code 3", "退出码 3"),
     ("raise SystemExit(4)\n", 4, "cannot be imported: SystemExit: 4", "无法导入"),
     ("def attention(q k):\n", 4, "cannot be imported: SyntaxError", "无法导入"),
@@ -124,7 +123,7 @@ def attention(q, k, v):
 def test_code_that_cannot_be_checked(text, code, english, chinese, tmp_path, capsys):
     target = write(tmp_path, text) + ":attention"
     for language, said in (("en", english), ("zh", chinese)):
-        limit = ["--seconds", "3"] if "while" in text else []
+        limit = ["--seconds", "1"] if "while" in text else []
         assert run(["verify", target, "--lang", language, *limit]) == code
         out, err = capsys.readouterr()
         assert said in (err if code in (2, 4) else out)
@@ -134,10 +133,8 @@ def test_code_that_cannot_be_checked(text, code, english, chinese, tmp_path, cap
 
 
 def test_threads_that_are_left_behind_are_not_waited_for(tmp_path):
-    text = "import threading, time\nthreading.Thread(target=lambda: time.sleep(50)).start()\n" + CACHE
-    started = time.monotonic()
-    assert verify(write(tmp_path, text) + ":KVCache").ended == FINE
-    assert time.monotonic() - started < 40
+    text = "import threading, time\nthreading.Thread(target=lambda: time.sleep(3600)).start()\n" + CACHE
+    assert verify(write(tmp_path, text) + ":KVCache", seconds=120.0).ended == FINE
 
 
 def test_what_the_code_prints_is_told_apart(tmp_path, capsys):

@@ -8,6 +8,7 @@ given out again: those are given out last, the one freed longest ago first.
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kvsim.errors import UsageError
 
@@ -31,6 +32,24 @@ class BlockPool:
         self._free: list[int] = []  # free, not to be found: the last one freed is the next one given out
         self._found: OrderedDict[int, None] = OrderedDict()  # free, to be found: the first one freed is first
         self._block_of: dict[bytes, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All blocks free: in a copy, tables that are copied with it claim theirs."""
+        held = [block for block, count in enumerate(self._references) if count]
+        kept = [*self._found, *(block for block in held if self._keys[block] is not None)]
+        return self.__dict__ | {
+            "_references": [0] * self.made,
+            "_free": [block for block in held if self._keys[block] is None] + self._free,
+            "_found": OrderedDict.fromkeys(kept),
+        }
+
+    def claim(self, blocks: Sequence[int]) -> None:
+        """One more holder for each, of a pool that was copied: its contents are this holder's."""
+        taken = {block for block in blocks if self._references[block] == 0}
+        self._free = [block for block in self._free if block not in taken]
+        for block in blocks:
+            self._found.pop(block, None)
+            self._references[block] += 1
 
     @property
     def made(self) -> int:

@@ -130,7 +130,8 @@ class PagedLayer(LayerCache):
 
 
 class PagedCache(Cache):
-    """The cache of one sequence in a pool. Without anybody who has it any more, its blocks are free."""
+    """The cache of one sequence in a pool. Without anybody who has it any more, its blocks are free. A deep copy has a
+    copy of the pool, in which only caches that were copied with it have blocks; `fork` gives one in the same pool."""
 
     pool: "Pool"
     layers: list[PagedLayer]  # type: ignore[assignment]
@@ -139,6 +140,10 @@ class PagedCache(Cache):
         super().__init__(pool.spec, config, ops, [*layers], None, lossless=True)
         self.pool, self.table = pool, table
         self.prefixes: list[bytes] = []  # what its full blocks end, as far as others may find them
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.pool.add(self)
 
     def admit(self, count: int) -> Span:
         pos = super().admit(count)

@@ -4,6 +4,7 @@ never come, and texts with one beginning hold it once."""
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import index
+from typing import Any
 from weakref import WeakSet
 
 from kvsim.caches.base import layer_shape
@@ -46,8 +47,20 @@ class Pool:
             PagedLayer(self.ops, rows.shape, self.size, kind.window, rows, table, self.alone) for kind, rows in pairs
         ]
         cache = PagedCache(self, self.config, self.ops, layers, table)
-        self._caches.add(cache)
+        self.add(cache)
         return cache
+
+    def add(self, cache: PagedCache) -> None:
+        """The cache's rows stand here: they count as held for as long as it lives."""
+        self._caches.add(cache)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy knows the caches that are copied with it: each adds itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "_caches"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._caches = WeakSet()
 
     def reuse(self, cache: PagedCache, ids: Iterable[int]) -> int:
         """Let an empty cache begin with the longest prefix of `ids` whose full blocks the pool has, and say how many

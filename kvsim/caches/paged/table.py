@@ -105,6 +105,14 @@ class Table:
         self._indices: dict[tuple[int, int], Any] = {}
         weakref.finalize(self, pool.release, self.blocks).atexit = False
 
+    def __reduce__(self) -> Any:
+        return Table, (self.pool, self.layers), self.blocks
+
+    def __setstate__(self, blocks: list[int]) -> None:
+        self.pool.claim(blocks)
+        self.blocks += blocks
+        self._changed()
+
     # Which blocks
 
     def prepare(self, pos: Span) -> None:

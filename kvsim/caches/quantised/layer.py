@@ -11,7 +11,7 @@ its queries meet, and the promise is the bound of that rounding (`kvsim.caches.q
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, layer_shape
@@ -247,6 +247,18 @@ class Fp8Layer(QuantisedLayer):
     name = example = "fp8"
     promise = Words("every row; all but the newest 128 or more rounded to 8-bit floats, in groups with a scale each")
     takes_zero = False
+
+    def _cast(self, dtype: Any) -> list[Packed]:
+        """What is packed, its payload in another dtype."""
+        return [packed._replace(payload=self.ops.xp.astype(packed.payload, dtype)) for packed in self._packed]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The payload as float32, which is exact: torch cannot read back a pickled array of 8-bit floats."""
+        return self.__dict__ | {"_packed": self._cast(self.ops.xp.float32)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._packed = self._cast(self.ops.xp.float8_e4m3fn)
 
     @classmethod
     def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Model families, one a file: how a config.json and its tensors' names map to kvsim's.
+"""Model families, one a file: how a config.json and tensor names map to kvsim's.
 
 A family is a module with `config(facts) -> Config`, `tensor(name, config) -> Source`, `PREFIX` (which a
 checkpoint of the bare model leaves out) and `IGNORED` (patterns of stored names that are no weights), and

@@ -15,7 +15,7 @@ from kvsim.loading.sources import Names, Source
 
 PREFIX = "model."
 IGNORED = ("*encoder.embed_tokens.weight", "*decoder.embed_tokens.weight", "lm_head.weight", "proj_out.weight")
-OFFSET = 2  # position p reads row p + 2, but in Whisper
+OFFSET = 2  # position p reads row p + 2, except in Whisper
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 INSIDE = {
     **{name: f"self_attn.{short}" for name, short in ATTENTION.items()},
@@ -43,7 +43,7 @@ def names(stack: str, family: str) -> Names:
 
 
 def stack_config(facts: Facts, stack: str) -> Config:
-    """The encoder's config or the decoder's, each by itself."""
+    """The config of the encoder or of the decoder alone."""
     family = facts.family
     whisper = family == "whisper"
     n_layers, n_heads = facts.layers(f"{stack}_layers"), facts.size(f"{stack}_attention_heads")

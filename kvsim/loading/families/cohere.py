@@ -1,5 +1,5 @@
-"""Command-R (Cohere 2024): side by side after one LayerNorm without bias, rotary on neighbours, scaled
-logits, and for the large sizes query and key normalised with a gain for every head."""
+"""Command-R (Cohere 2024): parallel attention and feed-forward after one LayerNorm without bias, rotary on adjacent
+pairs, scaled logits, and for the large sizes query and key normalised with a gain for every head."""
 
 from kvsim.config import Config
 from kvsim.loading.facts import Facts

@@ -1,4 +1,4 @@
-"""What several families' config.json files share."""
+"""Fields that config.json files of several families share."""
 
 import math
 from typing import Any
@@ -18,13 +18,13 @@ ACTIVATIONS = {
     "swish": "silu",
     "tanh": "tanh",
 }
-NO_LIMIT = 2**31 - 1  # the context of a model whose positions have no table that ends
+NO_LIMIT = 2**31 - 1  # the context of a model whose positions are not limited by a table
 ROPES = {"default": "default", "linear": "linear", "dynamic": "dynamic", "yarn": "yarn", "longrope": "longrope",
          "su": "longrope", "llama3": "llama3"}  # fmt: skip
 
 
 def head_size(facts: Facts, d_model: int, n_heads: int) -> int:
-    """`head_dim`; where the class has none either, the width shared out evenly."""
+    """`head_dim`; if neither file nor class has one, d_model / heads."""
     if not facts.given("head_dim") and d_model % n_heads:
         raise facts.wrong("hidden_size", d_model, f"{n_heads} · n (num_attention_heads), / head_dim")
     return facts.size("head_dim", d_model // n_heads)
@@ -53,7 +53,7 @@ def rope_facts(
 
 
 def _magnitude(rope: Facts, kind: str, factor: float, original: int) -> float:
-    """What cosine and sine are multiplied by: given, or as YaRN and LongRoPE define it."""
+    """The factor on cosine and sine: as given, or as YaRN and LongRoPE define it."""
     if kind not in ("yarn", "longrope"):
         return 1.0
     if rope.given("attention_factor"):
@@ -70,8 +70,8 @@ def _magnitude(rope: Facts, kind: str, factor: float, original: int) -> float:
 
 
 def original_context(facts: Facts, rope: Facts, kind: str, context: int) -> int:
-    """Positions before they were stretched: beside the table, which goes before (Phi's), or in it."""
-    if kind in ("dynamic", "linear"):  # measured against the model's own context, whatever else is written
+    """The context before scaling: from the field beside the table (Phi), which takes precedence, or from the table."""
+    if kind in ("dynamic", "linear"):  # these scale relative to the model's own context, whatever else is written
         return context
     if facts.given("original_max_position_embeddings"):
         return facts.size("original_max_position_embeddings")
@@ -127,7 +127,7 @@ def read_rope(
 
 
 def layer_types(facts: Facts, n_layers: int, default: list[str] | None) -> list[str]:
-    """Which layers have a sliding window: `layer_types`, or the family's default (None: it is given)."""
+    """The type of each layer: `layer_types`, or the family's default (None: the field is required)."""
     given = facts.value("layer_types", default)
     known = ("full_attention", "sliding_attention")
     if not isinstance(given, list) or len(given) != n_layers or any(t not in known for t in given):
@@ -136,7 +136,7 @@ def layer_types(facts: Facts, n_layers: int, default: list[str] | None) -> list[
 
 
 def same_layers(n_layers: int, **fields: Any) -> tuple[LayerKind, ...]:
-    """`n_layers` layers that do not differ."""
+    """`n_layers` equal layers."""
     return (LayerKind(**fields),) * n_layers
 
 

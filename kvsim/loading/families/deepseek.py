@@ -1,7 +1,7 @@
 """DeepSeek-V2 and V3 (arXiv:2405.04434, 2412.19437): latent attention, mixtures with a shared expert.
 
-V3's rotary elements are neighbours in the weights and halves once turned; here the rows are put in that
-order when they are read, so that cached keys are the same numbers in the same places.
+V3 stores rotary pairs adjacent and computes with halves; the rows are reordered when they are read, so that cached
+keys equal transformers' number for number.
 """
 
 import math
@@ -37,7 +37,7 @@ LOW_RANK = Names("model.layers", INSIDE | LATENT | {"query": "self_attn.q_b_proj
 
 
 def read_experts(facts: Facts, third: bool) -> Experts:
-    """The mixture of the layers that have one."""
+    """The mixture of experts of the layers that have one."""
     count = facts.size("n_routed_experts")
     d_ff = facts.size("moe_intermediate_size")
     method = {"greedy": False, "group_limited_greedy": True, "noaux_tc": True}

@@ -1,5 +1,5 @@
-"""Falcon (arXiv:2311.16867): the old decoder with one key/value head (or none shared), and the new one
-with groups; attention and feed-forward side by side, or one after the other."""
+"""Falcon (arXiv:2311.16867): the old decoder, multi-query or multi-head, and the new one with grouped queries;
+attention and feed-forward in parallel or in sequence."""
 
 from typing import Any
 

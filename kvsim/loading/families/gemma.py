@@ -41,7 +41,8 @@ def kinds(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
 
 
 def alternate(facts: Facts, n_layers: int) -> list[str] | None:
-    """Windows in all layers but every second one, or in Gemma 3 every sixth; None where `layer_types` has them."""
+    """The default layer types: every second layer full (Gemma 2), or every sixth (Gemma 3); None if `layer_types` is
+    given."""
     if facts.given("layer_types"):
         return None
     every = facts.size("sliding_window_pattern") if facts.family == "gemma3_text" else 2
@@ -49,7 +50,7 @@ def alternate(facts: Facts, n_layers: int) -> list[str] | None:
 
 
 def read_local_or_global(facts: Facts, d_head: int, layer_type: str) -> Rope:
-    """Gemma 3's windows turn by a base of their own, never scaled: a table beside the other, or (before
+    """The rotary base of Gemma 3's windowed layers, which is never scaled: a table of its own, or (before
     transformers 5) `rope_local_base_freq`."""
     table, theta = facts.table("rope_parameters"), "rope_theta"
     if not set(table) <= {"full_attention", "sliding_attention"}:
@@ -65,7 +66,7 @@ def read_local_or_global(facts: Facts, d_head: int, layer_type: str) -> Rope:
 def config(facts: Facts) -> Config:
     family = facts.family
     facts.only("use_bidirectional_attention", False)
-    # Gemma's code reads hidden_act, and takes the first configs' "gelu" for the tanh form that they meant.
+    # Gemma's code reads hidden_act, and reads the first configs' "gelu" as the tanh form.
     key = "hidden_act" if family == "gemma" else "hidden_activation"
     activation = facts.choice(key, ACTIVATIONS)
     if family == "gemma" and activation == "gelu":

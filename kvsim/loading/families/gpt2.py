@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019, transformers' GPT2LMHeadModel): LayerNorm, learned positions.
 
-Its matrices are stored [in, out], and query, key and value side by side in one of them.
+Its matrices are stored [in, out]; query, key and value are columns of one matrix.
 """
 
 from kvsim.config import Config, LayerKind

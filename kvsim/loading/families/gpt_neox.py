@@ -1,4 +1,5 @@
-"""GPT-NeoX and Pythia (arXiv:2204.06745): two norms side by side, rotary on a part of each head."""
+"""GPT-NeoX and Pythia (arXiv:2204.06745): parallel attention and feed-forward with a norm each, rotary on a part of
+each head."""
 
 from kvsim.config import Config
 from kvsim.loading.facts import Facts

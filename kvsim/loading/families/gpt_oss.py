@@ -1,5 +1,5 @@
-"""gpt-oss (OpenAI 2025): attention sinks, every other layer a window, mixtures with biases and a SwiGLU
-that is clipped. Its experts are stored [expert, in, out], gate and up by turns."""
+"""gpt-oss (OpenAI 2025): attention sinks, windows in every other layer, experts with biases and a clipped SwiGLU.
+Experts are stored [expert, in, out], gate and up interleaved."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""GPT-J (Wang and Komatsuzaki 2021): attention and feed-forward side by side, rotary on neighbours."""
+"""GPT-J (Wang and Komatsuzaki 2021): parallel attention and feed-forward, rotary on adjacent pairs."""
 
 from kvsim.config import Config, Rope
 from kvsim.loading.facts import Facts

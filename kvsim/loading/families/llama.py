@@ -1,4 +1,4 @@
-"""Llama (arXiv:2302.13971) and its near relatives: RMSNorm, rotary positions, SwiGLU.
+"""Llama (arXiv:2302.13971) and close relatives: RMSNorm, rotary positions, SwiGLU.
 
 mistral   a sliding window
 qwen2     biases on query, key and value; windows in some layers
@@ -17,10 +17,10 @@ from kvsim.loading.sources import Names, Source
 
 PREFIX = "model."
 IGNORED = ("*.rotary_emb.inv_freq",)  # a table that older versions saved
-PARTIAL = {"phi3": "partial_rotary_factor"}  # families that may turn a part of each head
+PARTIAL = {"phi3": "partial_rotary_factor"}  # families that may rotate only a part of each head
 WINDOWED = ("mistral", "mixtral", "phi3")  # families with one window in all layers
-BY_TYPE = ("qwen2", "qwen3", "smollm3")  # those whose layers differ
-SWITCHED = (*BY_TYPE, "qwen3_moe")  # those whose windows are for use_sliding_window only
+BY_TYPE = ("qwen2", "qwen3", "smollm3")  # families whose layers differ
+SWITCHED = (*BY_TYPE, "qwen3_moe")  # families with windows only if use_sliding_window is true
 INSIDE = {
     "attention_norm": "input_layernorm",
     "query": "self_attn.q_proj",
@@ -42,7 +42,7 @@ def windows(facts: Facts, n_layers: int) -> list[int | None]:
     """The sliding window of each layer."""
     family, full, sliding = facts.family, "full_attention", "sliding_attention"
     if family in BY_TYPE and facts.has("layer_types"):
-        layer_types(facts, n_layers, [full] * n_layers)  # refused if it contradicts, used or not
+        layer_types(facts, n_layers, [full] * n_layers)  # a contradiction is refused even if the types are not used
     used = family in WINDOWED or (family in SWITCHED and facts.flag("use_sliding_window"))
     if not used or not facts.given("sliding_window"):
         return [None] * n_layers
@@ -60,7 +60,7 @@ def windows(facts: Facts, n_layers: int) -> list[int | None]:
 
 
 def rotary_layers(facts: Facts, n_layers: int) -> list[bool]:
-    """Which layers know positions: all, but in smollm3."""
+    """Which layers have rotary positions: all, except in smollm3."""
     if facts.family != "smollm3":
         return [True] * n_layers
     default = None
@@ -84,14 +84,14 @@ def make_layers(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ..
 
 
 def context_of(facts: Facts, layers: tuple[LayerKind, ...]) -> int:
-    """Positions the model was made for; dynamic NTK stretches what is written there by its factor."""
+    """The model's context; with dynamic NTK the written context times its factor."""
     written = facts.size("max_position_embeddings")
     factors = [kind.rope.factor for kind in layers if kind.rope is not None and kind.rope.kind == "dynamic"]
     return int(written * factors[0]) if factors else written
 
 
 def base(facts: Facts, **changes: Any) -> Config:
-    """What all of this kind share, with `changes`, in whose place nothing is read."""
+    """The config that all of these share; fields in `changes` replace those of the file, which are then not read."""
     n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
     d_model = facts.size("hidden_size")
     d_head = head_size(facts, d_model, n_heads)

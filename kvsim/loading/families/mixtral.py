@@ -1,5 +1,5 @@
-"""Mixtral (arXiv:2401.04088): every feed-forward layer a mixture; softmax over all experts, the best made
-to sum to 1."""
+"""Mixtral (arXiv:2401.04088): a mixture of experts in every layer; softmax over all experts, the chosen
+weights normalised to sum to 1."""
 
 from dataclasses import replace
 

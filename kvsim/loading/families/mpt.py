@@ -31,7 +31,7 @@ def config(facts: Facts) -> Config:
     attention.only("attn_type", "multihead_attention")
     facts.only("no_bias", True)
     facts.only("logit_scale")
-    # transformers takes 8 whatever is written, the original code what is written: only 8 is the same in both.
+    # transformers always uses 8, the original code the written value: only 8 is the same in both.
     attention.only("alibi_bias_max", 8)
     clip, scale = attention.value("clip_qkv"), attention.value("softmax_scale")
     return Config(
@@ -43,7 +43,7 @@ def config(facts: Facts) -> Config:
         n_heads=n_heads,
         n_kv_heads=n_heads,
         d_head=d_model // n_heads,
-        d_ff=4 * d_model,  # whatever expansion_ratio says
+        d_ff=4 * d_model,  # transformers ignores expansion_ratio
         norm="layer",
         norm_eps=facts.number("layer_norm_epsilon"),
         activation="gelu",

@@ -1,4 +1,5 @@
-"""OLMo 2 (arXiv:2501.00656): norms on what each half gives, query and key normalised over all heads."""
+"""OLMo 2 (arXiv:2501.00656): norms on the output of attention and of feed-forward, query and key normalised over all
+heads."""
 
 from kvsim.config import Config
 from kvsim.loading.facts import Facts

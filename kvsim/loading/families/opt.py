@@ -1,5 +1,5 @@
 """OPT (arXiv:2205.01068): learned positions that start at row 2, norms before or after, and for some
-sizes token vectors of another width than the model."""
+sizes embeddings of a width other than the model's."""
 
 from kvsim.config import Config
 from kvsim.loading.facts import Facts

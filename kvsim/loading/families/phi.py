@@ -1,4 +1,4 @@
-"""Phi-1 and Phi-2 (arXiv:2306.11644): attention and feed-forward side by side after one LayerNorm, rotary
+"""Phi-1 and Phi-2 (arXiv:2306.11644): parallel attention and feed-forward after one LayerNorm, rotary
 on a part of each head, biases everywhere, the head included."""
 
 from kvsim.config import Config

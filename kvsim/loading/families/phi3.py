@@ -13,7 +13,7 @@ NAMES = Names("model.layers", INSIDE | FUSED | {"gate": "mlp.gate_up_proj", "up"
 def config(facts: Facts) -> Config:
     for key in ("rope_parameters", "rope_scaling"):
         table = facts.table(key)
-        if table:  # the first configs called LongRoPE yarn
+        if table:  # the first configs call LongRoPE "yarn"
             names = {name: "longrope" for name in ("rope_type", "type") if table.get(name) in ("su", "yarn")}
             facts = facts.changed(**{key: table | names})
             facts.inside(key).only("rope_type", "default", "longrope")

@@ -44,7 +44,7 @@ def config(facts: Facts) -> Config:
     if facts.given("dense_act_fn") and facts.choice("dense_act_fn", ACTIVATIONS) != activation:
         raise facts.wrong("dense_act_fn", facts.value("dense_act_fn"), f"{activation} (feed_forward_proj)")
     tied = facts.flag("tie_word_embeddings", True)
-    # Under another name, transformers would take num_layers' own default for the decoder.
+    # If num_layers has another name, transformers uses its default for the decoder.
     symmetric = facts.name_of("num_layers") == "num_layers"
     n_decoder = facts.layers("num_decoder_layers", n_layers if symmetric else facts.required)
     encoder = Config(
@@ -77,7 +77,7 @@ def config(facts: Facts) -> Config:
         head_scale=d_model**-0.5 if scaled else 1.0,
         causal=True,
         encoder=encoder,
-        # The class has no default, and transformers does not generate without one.
+        # The class has no default; transformers cannot generate without a start id.
         start_id=facts.index("decoder_start_token_id") if facts.given("decoder_start_token_id") else None,
     )
 

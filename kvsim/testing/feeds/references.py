@@ -1,6 +1,8 @@
 """The expected logits, from kvsim's own model in float64, and the difference that rounding in a dtype explains."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
+from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.independent.decoder import Decoder, covers
 from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
 from kvsim.testing.subject.calls import Chunks, UnreadableError, to_host
@@ -81,6 +84,7 @@ class Reference:
         if self.config.encoder is not None:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
+        self._own = object()  # in place of a digest of the weights of a loaded model
         self.covered = covers(self.config, policy)
 
     def changed_weight(self) -> str | None:
@@ -102,7 +106,11 @@ class Reference:
         return self._models[dtype]
 
     def run(self, text: Chunks, dtype: str = "float64") -> Any:
-        """Logits [T, V] of a text fed in chunks, computed in `dtype`, returned in float64."""
+        """Logits [T, V] of a text fed in chunks, computed in `dtype`, returned in float64: read-only, because the same
+        array is returned again for the same text."""
+        return self._known(Model, dtype, text, lambda: self._run(text, dtype))
+
+    def _run(self, text: Chunks, dtype: str) -> Any:
         model = self.model(dtype)
         cache = model.new_cache(self.policy)
         with np.errstate(all="ignore"):
@@ -114,6 +122,13 @@ class Reference:
         decoder = Decoder(self.config, map_arrays(self.weights, keep), self.policy, keep)
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
+
+    def _known(self, kind: type[Any], dtype: str, text: Chunks, run: Callable[[], Any]) -> Any:
+        """The result of `run`, memoised for this process by the digest of the weights. The weights of a loaded model
+        may be too large to digest before every run: its results are memoised for this object only."""
+        weights = self._own if self.given is None else fingerprint(self.weights)
+        key = (kind, dtype, repr(self.config), weights, self.policy, tuple(map(tuple, text)))
+        return KNOWN.get(key, lambda: [run()])[0]
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
         """The largest difference of the reference's own runs in `dtype` from its logits in float64.
@@ -130,7 +145,7 @@ class Reference:
             elif name == "float64" and self.lossless:
                 runs.append(self.run([[i for chunk in text for i in chunk]]))
             if self.covered:
-                runs.append(self.emulate(text, name))
+                runs.append(self._known(Decoder, name, text, partial(self.emulate, text, name)))
             errors = [float(np.abs(run - right).max()) for run in runs]
             worst = max([worst, *(e for e in errors if math.isfinite(e))])
         return worst

@@ -239,13 +239,19 @@ class Decoder(LoopAttention):
 
     def rotate_pairs(self, rope: Rope, x: Any, position: int) -> Any:
         """x [..., K] with pair j rotated by the angle position · theta^(-2j / size) (arXiv:2104.09864)."""
-        one, other = (list(side) for side in zip(*self.pairs(rope), strict=True))
+        one, other = split_pairs(tuple(self.pairs(rope)))
         cos, sin = cos_sin(rope.theta, rope.size, position)
         cos, sin = self.round(cos), self.round(sin)
-        rotated = x.copy()
-        rotated[..., one] = x[..., one] * cos - x[..., other] * sin
-        rotated[..., other] = x[..., other] * cos + x[..., one] * sin
+        first, second, rotated = x[..., one], x[..., other], x.copy()
+        rotated[..., one] = first * cos - second * sin
+        rotated[..., other] = second * cos + first * sin
         return self.round(rotated)
+
+
+@lru_cache(maxsize=64)
+def split_pairs(pairs: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
+    """The indices of the first elements of all pairs, and those of the second."""
+    return np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
 
 
 @lru_cache(maxsize=4096)

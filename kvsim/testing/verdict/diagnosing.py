@@ -7,6 +7,7 @@ import numpy as np
 
 from kvsim.config import Config
 from kvsim.testing.bank import BANK, Mistake
+from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.independent.decoder import Decoder, read_policy
 from kvsim.testing.subject.calls import Chunks, equal
 from kvsim.testing.verdict.failure import Candidate, Diagnosis
@@ -32,19 +33,25 @@ class Suspects:
     def __init__(self, config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> None:
         self.config, self.policy = as_window(config, policy)
         self.weights, self.texts = weights, texts
+        self.model = (repr(self.config), fingerprint(weights))  # what its runs are known by
 
     def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
         family = self.policy.partition(":")[0]
         return [(m, m.variants) for m in BANK.values() if m.family in ("dynamic", family)]
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
-        """Logits [T, V] of the wanted texts; those that it cannot read are missing."""
+        """Logits [T, V] of the wanted texts; those that it cannot read are missing. What was run before is known."""
         lossless = self.policy.partition(":")[0] in ("dynamic", "static", "paged")
         policy = "dynamic" if lossless and mistake.family == "dynamic" else self.policy
-        keeps = cls.fresh is not Decoder.fresh  # what it was fed before matters
-        chosen = range(len(self.texts)) if keeps else wanted
-        outputs = run_decoder(cls, self.config, self.weights, policy, [self.texts[i] for i in chosen])
-        return {i: output for i, output in zip(chosen, outputs, strict=True) if output is not None and i in wanted}
+        if cls.fresh is Decoder.fresh:
+            outputs = {i: self._known(cls, policy, [self.texts[i]])[0] for i in wanted}
+        else:  # what it was fed before matters
+            outputs = dict(enumerate(self._known(cls, policy, self.texts)))
+        return {i: outputs[i] for i in wanted if outputs[i] is not None}
+
+    def _known(self, cls: type[Any], policy: str, texts: list[Chunks]) -> list[Any]:
+        key = (cls, self.model, policy, tuple(tuple(map(tuple, text)) for text in texts))
+        return KNOWN.get(key, lambda: run_decoder(cls, self.config, self.weights, policy, texts))
 
 
 def as_window(config: Config, policy: str) -> tuple[Config, str]:

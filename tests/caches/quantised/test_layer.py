@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.arrays import get_backend
@@ -149,6 +149,7 @@ def test_how_many_rows():
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 @pytest.mark.parametrize("spec", SPECS)
+@settings(max_examples=40)
 @given(st.data())
 def test_old_rows_are_plain_pythons_and_new_ones_are_exact(spec, dtype, data):
     """However the rows are cut into steps; and each step reads what was quantised before it, and itself in full."""

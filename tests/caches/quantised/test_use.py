@@ -35,10 +35,10 @@ from tests.models import CLOSE, GPT2_LIKE, PRIMES, demo, make_model
 
 
 def gpt2_cache(spec, dtype="float16"):
-    """4,096 tokens in a cache of GPT-2's shape: twelve layers of twelve heads of 64."""
+    """4,096 tokens in a layer of GPT-2's shape, twelve heads of 64, and in another one."""
     config = replace(
-        GPT2_LIKE, max_context=4096, n_layers=12, d_model=768, n_heads=12, n_kv_heads=12, d_head=64,
-        layers=(LayerKind(),) * 12,
+        GPT2_LIKE, max_context=4096, n_layers=2, d_model=768, n_heads=12, n_kv_heads=12, d_head=64,
+        layers=(LayerKind(),) * 2,
     )  # fmt: skip
     cache = new_cache(spec, config, make_ops(get_backend("numpy"), dtype))
     made = rows(Shape(12, 64, 64), 4096, dtype=dtype)
@@ -62,12 +62,12 @@ def gpt2_cache(spec, dtype="float16"):
 def test_a_share_of_float16s_bytes(spec, share, told):
     needs(spec)
     cache = gpt2_cache(spec)
-    whole = 12 * 12 * 4096 * 2 * 64 * 2
+    whole = 2 * 12 * 4096 * 2 * 64 * 2
     assert cache.logical_bytes + cache.metadata_bytes == share * whole
     assert f"{share:.5f}" == told
     row = 12 * 2 * 64
-    assert cache.logical_bytes == 12 * row * (3968 * (1 if spec != "int4" else 0.5) + 128 * 2)
-    assert cache.allocated_bytes - cache.logical_bytes == cache.wasted.reserved == 12 * row * 64 * 2
+    assert cache.logical_bytes == 2 * row * (3968 * (1 if spec != "int4" else 0.5) + 128 * 2)
+    assert cache.allocated_bytes - cache.logical_bytes == cache.wasted.reserved == 2 * row * 64 * 2
 
 
 def arrays_in(value):

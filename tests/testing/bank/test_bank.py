@@ -102,7 +102,12 @@ def shows(id):
     return differs
 
 
-@pytest.mark.parametrize("id", IDS)
+# The search is hypothesis's; what is the smallest of all is asked for every mistake below. One for each kind of feed.
+SEARCHED = ["rope_pos_restarts_at_0", "mask_missing", "window_ignored", "cache_not_reset_between_prompts",
+            "quantised_twice"]  # fmt: skip
+
+
+@pytest.mark.parametrize("id", SEARCHED)
 def test_hypothesis_finds_the_smallest_feed(id):
     """It shrinks the number of tokens first, and once more that of chunks: a feed that is smaller need not fail."""
     found = [find(feeds, shows(id), settings=SEARCH) for feeds in (BY_TOKENS, BY_CHUNKS)]

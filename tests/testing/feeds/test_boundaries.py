@@ -1,5 +1,7 @@
-"""int8 caches in float32: right ones pass for hundreds of texts, since nothing that is quantised stands on a boundary;
+"""int8 caches in float32: correct ones pass on many texts, because no quantised number is on a rounding boundary;
 mistakes of the quantiser are still named."""
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,8 +18,7 @@ from kvsim.testing.feeds.references import Reference
 from tests.testing.strangers.strangers import Int8
 
 POLICY = "int8:group=2,residual=1"
-SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4}  # for hundreds of runs
-ON_A_BOUNDARY = (104, 134, 143, 157)  # seeds whose first texts make a right decoder fail
+SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4}  # for many runs
 
 
 def check(cls, dtype, seed, words=None, **sizes):
@@ -27,28 +28,61 @@ def check(cls, dtype, seed, words=None, **sizes):
     )
 
 
-@pytest.mark.parametrize("seeds", [range(first, first + 50) for first in range(0, 200, 50)], ids=str)
+class Nudged(Int8):
+    """A right decoder at its worst: whatever it quantises has moved towards the next code by `nudge`, which is half of
+    the reference's own rounding error and more than an order of sums changes."""
+
+    nudge = 0.0
+
+    def through(self, x, axis):
+        scale = (np.abs(x).max(axis=axis, keepdims=True) / 127).astype(np.float16).astype(np.float64)
+        return super().through((x + self.nudge * np.sign(x / scale - np.rint(x / scale))).astype(x.dtype), axis)
+
+
+def nudged(seed):
+    reference = Reference(testing.weights(dtype="float32", seed=seed, **SMALL), POLICY)
+    margins = measure_margins(reference, max(choose_feeds(reference.config, POLICY), key=sum), "float32", seed)
+    return type("Nudged", (Nudged,), {"nudge": min(margins.values()) / 4})
+
+
+@cache
+def on_a_boundary():
+    """The first seed whose first texts make a right decoder fail, and that decoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for seed in range(400):
+            cls = nudged(seed)
+            patch.setattr("kvsim.testing.feeds.feeding.measure_margins", lambda *arguments: {})
+            try:
+                check(cls, "float32", seed, **SMALL)
+            except OracleError:
+                return seed, cls
+            patch.undo()
+    raise AssertionError("no such seed: texts keep from boundaries by chance?")
+
+
+@pytest.mark.parametrize("seeds", [range(first, first + 4) for first in (0, 4, 8)], ids=str)
 def test_a_right_decoder_passes_in_float32(seeds):
     for seed in seeds:
         check(Int8, "float32", seed, **SMALL)
+        check(nudged(seed), "float32", seed, **SMALL)
 
 
-@pytest.mark.parametrize("seed", ON_A_BOUNDARY)
-def test_with_the_first_texts_it_would_not(seed, monkeypatch):
-    monkeypatch.setattr("kvsim.testing.feeds.feeding.measure_margins", lambda *arguments: {})
-    with pytest.raises(OracleError):
-        check(Int8, "float32", seed, **SMALL)
+def test_with_the_first_texts_it_would_not():
+    seed, cls = on_a_boundary()
+    check(cls, "float32", seed, **SMALL)
+    check(Int8, "float32", seed, **SMALL)
 
 
-@pytest.mark.parametrize("seed", ON_A_BOUNDARY)
-def test_one_that_computes_in_float32_what_was_given_in_float64_passes(seed):
-    weights, narrow = (testing.weights(dtype=dtype, seed=seed, **SMALL) for dtype in ("float64", "float32"))
-    testing.assert_policy(lambda: Int8(narrow), lambda m, ids: m.forward(ids), weights, POLICY, seed=seed)
+def test_one_that_computes_in_float32_what_was_given_in_float64_passes():
+    for seed in (on_a_boundary()[0], 0):
+        weights, narrow = (testing.weights(dtype=dtype, seed=seed, **SMALL) for dtype in ("float64", "float32"))
+        testing.assert_policy(lambda narrow=narrow: Int8(narrow), lambda m, ids: m.forward(ids), weights, POLICY,
+                              seed=seed)  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_a_right_decoder_of_the_usual_size_passes(dtype):
-    for seed in range(8, 16):
+    for seed in (8, 9):
         check(Int8, dtype, seed)
     check(Int8, "float64", 0, {"dtype": "float64"})
 
@@ -91,10 +125,14 @@ class AllAgain(Int8):
     (ValuesByChannel, "quantised_scale_axis"), (AllAgain, "quantised_twice"),
 ])  # fmt: skip
 def test_mistakes_of_the_quantiser_are_named(cls, id, dtype):
-    for seed in range(3):
+    """Texts keep from the right quantiser's boundaries, not from a wrong one's: where rounding decides a code of that,
+    it is caught and need not be named. Three seeds in a row where it does would be another matter."""
+    named = []
+    while named.count([id]) == 0 and len(named) < 3:
         with pytest.raises(OracleError) as caught:
-            check(cls, dtype, seed, **SMALL)
-        assert caught.value.facts["diagnosis"] == [id]
+            check(cls, dtype, len(named), **SMALL)
+        named.append(caught.value.facts["diagnosis"])
+    assert named[-1] == [id], named
 
 
 def test_the_smallest_feed_is_looked_for_in_such_texts_too(monkeypatch):
@@ -158,5 +196,7 @@ def test_what_cannot_be_checked_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="under int8 nothing is quantised in 64 tokens"):
         testing.assert_policy(lambda: Int8(weights), lambda m, ids: m.forward(ids), weights, "int8")
     monkeypatch.setattr(boundaries, "DRAWS", 1)
+    wide = {(layer, kind): 1.0 for layer in (0, 1) for kind in ("keys", "values")}  # no two codes are as far apart
+    monkeypatch.setattr("kvsim.testing.feeds.feeding.measure_margins", lambda *arguments: wide)
     with pytest.raises(UsageError, match="in each of the 1 texts that were tried some number stands"):
-        check(Int8, "float32", 104, **SMALL)
+        check(Int8, "float32", 0, **SMALL)

@@ -18,7 +18,7 @@ WRONG = """
 from strangers import Stranger, TopLeft
 
 def test_wrong(kv_oracle):
-    weights = kv_oracle.weights(window=4)
+    weights = kv_oracle.weights(heads=2, kv_heads=1, layers=1, d_head=4, window=4)
     kv_oracle.assert_split_invariant(lambda: TopLeft(weights), lambda m, ids: m.forward(ids))
 """
 

