@@ -22,7 +22,7 @@ def attention(rows, kv_rows, cache, pos):
     """Queries of `rows`, keys and values of `kv_rows`, the latter into `cache`: the last row's context."""
     positions, rope = Positions(ops, config), config.layers[0].rope
     q, k, v = (project(ops, config, w, kind, x) for kind, x in (("query", rows), ("key", kv_rows), ("value", kv_rows)))
-    view = cache.update(k.transpose(1, 0, 2), v.transpose(1, 0, 2), pos, positions.encoder_of_keys(rope))
+    (view,) = cache.update(k.transpose(1, 0, 2), v.transpose(1, 0, 2), pos, positions.encoder_of_keys(rope))
     queries = positions.rotate(rope, to_groups(ops, q, config.n_kv_heads), view.query_pos)
     mask = positions.mask(view.query_pos, view.key_pos, None)
     return merge_heads(ops, attend(ops, queries, view, mask, config.d_head**-0.5))[-1]
@@ -35,8 +35,8 @@ class Faked:
         self.inner = model.new_cache("none").layers[0]
 
     def update(self, keys, values, pos, encode):
-        view = self.inner.update(keys, values, Span(0, pos.stop), encode)
-        return view._replace(query_pos=pos)
+        (view,) = self.inner.update(keys, values, Span(0, pos.stop), encode)
+        return (view._replace(query_pos=pos),)
 
 
 real = model.new_cache("dynamic").layers[0]

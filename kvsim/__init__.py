@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not
 if TYPE_CHECKING:
     from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
-    from kvsim.comparisons.conversation import Turn as Turn
+    from kvsim.comparisons.conversation_record import Turn as Turn
     from kvsim.comparisons.policies import compare as compare
     from kvsim.comparisons.policies_record import PolicyComparison as PolicyComparison
     from kvsim.comparisons.trace import trace as trace
@@ -44,7 +44,7 @@ _HOME = {
     "Run": "kvsim.generation.runs",
     "Step": "kvsim.generation.runs",
     "Trace": "kvsim.comparisons.trace_record",
-    "Turn": "kvsim.comparisons.conversation",
+    "Turn": "kvsim.comparisons.conversation_record",
     "UsageError": "kvsim.errors",
     "compare": "kvsim.comparisons.policies",
     "cost": "kvsim.costs.work.cost",

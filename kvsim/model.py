@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
 from kvsim.caches.cache import Cache, check_room
 from kvsim.caches.cross import same_source
-from kvsim.caches.paged.pool import Pool
 from kvsim.checks import check_ids
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
@@ -23,6 +22,9 @@ from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
+
+if TYPE_CHECKING:
+    from kvsim.caches.paged.pool import Pool
 
 Logits = Literal["all", "last"]
 # The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
@@ -92,7 +94,7 @@ class Model:
         """An empty cache for one sequence, of the policy `spec`: "none", "dynamic", "static:4096" and so on."""
         return new_cache(spec, self.config, self.ops)
 
-    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> Pool:
+    def new_pool(self, spec: str = "paged:16", *, blocks: int | None = None) -> "Pool":
         """A pool of `blocks` blocks for the caches of many sequences: `pool.new_cache()`, `pool.reuse(cache, ids)`."""
         return new_pool(spec, self.config, self.ops, blocks)
 

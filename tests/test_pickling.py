@@ -9,7 +9,7 @@ import pytest
 
 import kvsim
 from kvsim.arrays import get_backend
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import list_examples
 from kvsim.errors import FileError, KvsimError, UsageError
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
@@ -19,7 +19,7 @@ from tests.models import PRIMES
 IDS = list(range(5, 19))
 SMALL = ("window:4", "sinks:1+3", "int8:group=2,residual=2", "int4:group=2,residual=2,zero", "fp8:group=2,residual=2",
          "h2o:4", "snapkv:4", "knorm:4", "offload:int8:group=2,residual=2")  # fmt: skip
-SPECS = sorted({policy.example for policy in POLICIES.values()} | set(SMALL))
+SPECS = sorted({*list_examples(), *SMALL})
 
 
 def pickled(x):

@@ -1,81 +1,33 @@
-"""Caches, one policy a file. A new policy is a file and one line in `POLICIES`.
+"""KV caches: one policy a file, made from a spec such as "none", "dynamic", "static:4096", "window:256", "sinks:4+252".
 
-A cache is chosen by a string that parses and prints back: "none", "dynamic", "static:4096", "window:256",
-"sinks:4+252".
+A new policy is a file and one line in `kvsim.caches.specs.POLICIES`.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from kvsim.caches.base import LayerCache, layer_shape
+from kvsim.caches.base import LayerCache, Shape, layer_shape
 from kvsim.caches.cache import Cache
-from kvsim.caches.dynamic import DynamicLayer
-from kvsim.caches.evicting.h2o import HeavyHittersLayer
-from kvsim.caches.evicting.knorm import ShortKeysLayer
-from kvsim.caches.evicting.snapkv import SnapLayer
-from kvsim.caches.none import NoLayer
-from kvsim.caches.offload import OffloadLayer
-from kvsim.caches.paged.layer import PagedLayer
-from kvsim.caches.paged.pool import Pool
-from kvsim.caches.quantised.layer import Fp8Layer, Int4Layer, Int8Layer
-from kvsim.caches.sinks import SinksLayer
-from kvsim.caches.static import StaticLayer
-from kvsim.caches.window import WindowLayer
+from kvsim.caches.specs import Spec, parse_spec
+from kvsim.checks import check_whole
 from kvsim.config import Config
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError
 from kvsim.ops import Ops
 
-POLICIES: dict[str, type[LayerCache]] = {
-    "none": NoLayer,
-    "dynamic": DynamicLayer,
-    "static": StaticLayer,
-    "paged": PagedLayer,
-    "window": WindowLayer,
-    "sinks": SinksLayer,
-    "int8": Int8Layer,
-    "int4": Int4Layer,
-    "fp8": Fp8Layer,
-    "h2o": HeavyHittersLayer,
-    "snapkv": SnapLayer,
-    "knorm": ShortKeysLayer,
-    "offload": OffloadLayer,
-}
-EXAMPLES = tuple(policy.example for policy in POLICIES.values())
-
-
-class Spec(NamedTuple):
-    """A policy and its options, which print back as they are parsed."""
-
-    name: str
-    options: Any
-
-    @property
-    def policy(self) -> type[LayerCache]:
-        return POLICIES[self.name]
-
-    def __str__(self) -> str:
-        options = self.policy.print_options(self.options)
-        return f"{self.name}:{options}" if options else self.name
-
-
-def parse_spec(spec: str) -> Spec:
-    """ "static:4096" -> Spec("static", 4096); UsageError for what names no policy, or options that it does not take."""
-    name, colon, text = spec.partition(":") if isinstance(spec, str) else ("", "", "")
-    if name not in POLICIES:
-        raise UsageError("unknown cache {spec}: use one of {known}", spec=shortened(spec), known=", ".join(EXAMPLES))
-    return Spec(name, POLICIES[name].read_options(name, text or colon))
+if TYPE_CHECKING:
+    from kvsim.caches.paged.pool import Pool
 
 
 def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
     """An empty cache of the policy `spec` for one sequence of the model `config`.
 
-    UsageError: no such policy, a model that it does not fit, or more than can be allocated.
+    UsageError: an unknown policy, a policy that does not fit the model, or more memory than can be allocated.
     """
     parsed = parse_spec(spec)
     policy, options = parsed.policy, parsed.options
     policy.check(str(parsed), config, ops, options)
     try:
-        with ops.running():  # a device that is full says what it holds and has left
-            return policy.make_cache(str(parsed), config, ops, options)
+        with ops.running():  # reports the memory of a device that is full
+            return _make_cache(parsed, config, ops)
     except UsageError:
         raise
     except (MemoryError, ValueError) as error:
@@ -87,16 +39,50 @@ def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
         ) from error
 
 
-def new_pool(spec: str, config: Config, ops: Ops, blocks: int | None) -> Pool:
-    """`blocks` empty blocks of the policy `spec` ("paged:16") for sequences of the model `config`; None: as many as it
-    takes, and nothing is ever given up that can still be found.
+def new_pool(spec: str, config: Config, ops: Ops, blocks: int | None) -> "Pool":
+    """A pool of `blocks` empty blocks of the policy `spec` ("paged:16") for sequences of the model `config`. None: the
+    pool grows as needed and never evicts a cached prefix.
 
-    UsageError: another policy, no number of blocks, or more than can be allocated.
+    UsageError: another policy, `blocks` below 1, or more memory than can be allocated.
     """
     parsed = parse_spec(spec)
-    if not issubclass(parsed.policy, PagedLayer):
+    if not parsed.policy.in_pool:
+        from kvsim.caches.paged.layer import PagedLayer
+
         raise UsageError("a pool is made of blocks: use {example}, not {spec}", example=PagedLayer.example, spec=spec)
-    if blocks is not None and (isinstance(blocks, bool) or not hasattr(blocks, "__index__") or blocks < 1):
-        raise UsageError("the number of blocks must be at least 1, or None, got {got}", got=shortened(blocks))
+    if blocks is not None:
+        blocks = check_whole("blocks", blocks, 1)
+    from kvsim.caches.paged.pool import Pool
+
     with ops.running():
         return Pool(str(parsed), config, ops, parsed.options, blocks)
+
+
+def _make_cache(spec: Spec, config: Config, ops: Ops) -> Cache:
+    """An empty cache; paged: the only one of a pool of its own."""
+    policy, options = spec.policy, spec.options
+    if policy.in_pool:
+        from kvsim.caches.paged.pool import Pool
+
+        return Pool(str(spec), config, ops, options, None, alone=True).new_cache()
+    lossless = policy.is_lossless(config, options)
+    return Cache(str(spec), config, ops, _make_layers(spec, config, ops), policy.capacity(options), lossless)
+
+
+def _make_layers(spec: Spec, config: Config, ops: Ops) -> list[LayerCache]:
+    """An empty layer for each of the model's."""
+    policy, options, shape = spec.policy, spec.options, layer_shape(config)
+    if policy.wraps:
+        from kvsim.caches.offload import OffloadLayer, host_ops
+
+        return [OffloadLayer(ops, shape, options, layer) for layer in _make_layers(options, config, host_ops(ops))]
+    return [_make_layer(policy, ops, shape, options, kind.window) for kind in config.layers]
+
+
+def _make_layer(policy: type[LayerCache], ops: Ops, shape: Shape, options: Any, window: int | None) -> LayerCache:
+    """An empty layer; `window`: that of the model's attention in this layer."""
+    if window is None or policy.takes_windows:
+        return policy.new_layer(ops, shape, options, window)
+    from kvsim.caches.window import WindowLayer
+
+    return WindowLayer(ops, shape, window)

@@ -1,6 +1,6 @@
-"""What every layer of a cache is: rows of keys and values, taken in at their positions and shown to the queries.
+"""`LayerCache`, the interface of a cache policy: one layer's rows of keys and values.
 
-A policy is a subclass of `LayerCache` in a file of its own, and a line in `kvsim.caches.POLICIES`.
+A policy is a subclass of `LayerCache` in a file of its own, and a line in `kvsim.caches.specs.POLICIES`.
 """
 
 import math
@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
 from kvsim.config import Config
@@ -16,28 +16,27 @@ from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
-if TYPE_CHECKING:
-    from kvsim.caches.cache import Cache
-
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
 
 class Shape(NamedTuple):
-    """One row of one layer: G heads, a key of `d_key` and a value of `d_value` elements each."""
+    """The shape of one row of one layer: G heads, each with a key of `d_key` and a value of `d_value` elements."""
 
     n_heads: int
     d_key: int
     d_value: int
 
     def row_bytes(self, ops: Ops) -> int:
-        """Bytes of one token in one layer."""
+        """Bytes of one token in one layer, in the model's dtype."""
         return self.n_heads * (self.d_key + self.d_value) * ops.item_bytes
 
 
 class Waste(NamedTuple):
-    """Bytes allocated beyond the rows that matter, as the vLLM paper splits them (arXiv:2309.06180): `reserved` for
-    tokens that may still come; `internal`, inside of what was given out, where none ever will; `external`, between
-    what is held, where nothing that anybody needs lies."""
+    """Bytes allocated beyond the rows in use, split as in the vLLM paper (arXiv:2309.06180).
+
+    `reserved`: for tokens that may still come. `internal`: inside allocated blocks, never to be filled. `external`:
+    between rows in use, holding rows that no later query sees.
+    """
 
     reserved: int = 0
     internal: int = 0
@@ -48,20 +47,20 @@ class Waste(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a layer holds, to be copied or written to a file: host integers, and arrays by name."""
+    """The contents of a layer, for copies and files: host integers and arrays, each under a name."""
 
     numbers: dict[str, int]
     arrays: dict[str, Any]
 
 
 def array_bytes(ops: Ops, *arrays: Array) -> int:
-    """Bytes that arrays of the model's dtype hold (the array API has no `nbytes`)."""
+    """Bytes of arrays of the model's dtype (the array API has no `nbytes`)."""
     count: int = sum(math.prod(array.shape) for array in arrays)
     return count * ops.item_bytes
 
 
 def read_whole(text: str, name: str, example: str) -> int:
-    """A whole number of at least 1 in a policy's options. UsageError: it is none."""
+    """`text`, the options of the policy `name`, as a whole number of at least 1. UsageError: anything else."""
     if not (re.fullmatch("[0-9]{1,18}", text) and int(text) > 0):
         raise UsageError(
             "the cache {name} needs its size in tokens, at least 1, as in {example}, not {spec}",
@@ -73,7 +72,8 @@ def read_whole(text: str, name: str, example: str) -> int:
 
 
 def layer_shape(config: Config) -> Shape:
-    """What a row of self-attention's cache holds (DESIGN: what a cache of each attention kind holds)."""
+    """The shape of a row of self-attention: keys and values, or for latent attention what its `form` caches (the latent
+    [rank] as key and the shared rotary key [rope] as value, unless the expanded keys and values are cached)."""
     latent = config.latent
     if latent is None:
         return Shape(config.n_kv_heads, config.d_head, config.d_head)
@@ -82,31 +82,45 @@ def layer_shape(config: Config) -> Shape:
     return Shape(1, latent.rank, latent.d_rope)
 
 
+def describe(kind: str, spec: str, config: Config, ops: Ops, contents: str) -> str:
+    """The repr of a cache or pool: one line of at most 200 characters. `contents`: what it holds."""
+    shape = layer_shape(config)
+    sizes = f"{config.n_layers} layers of {shape.n_heads} heads ({shape.d_key} + {shape.d_value})"
+    spec = spec if len(spec) <= 60 else f"{spec[:57]}..."
+    line = f"<kvsim.{kind} {spec}: {config.family}, {sizes}, {ops.dtype_name} on {ops.backend.name}; {contents}>"
+    return line if len(line) <= 200 else f"{line[:196]}...>"
+
+
 class LayerCache(ABC):
-    """One layer's rows. `update` writes at `pos` and drops whatever stood there or after, so that a
-    forward pass which was interrupted leaves nothing behind: its rows are overwritten by the next. What cannot be
-    taken back (rows let go, rows quantised) happens in `commit`, when every layer is through.
+    """One layer's rows of keys and values.
+
+    `update` writes rows at `pos` and discards those at `pos` and after, so a forward pass that was interrupted leaves
+    no trace: the next one overwrites its rows. What cannot be undone (eviction, quantisation) happens in `commit`,
+    after every layer has been updated.
     """
 
-    # What `kvsim caches` tells of the policy.
+    # Shown by `kvsim caches`
     example: ClassVar[str]  # a spec
-    promise: ClassVar[Words]  # what it keeps and what it loses
+    promise: ClassVar[Words]  # which rows it keeps, and in what form
     paper: ClassVar[str] = "-"
     lossless: ClassVar[bool] = True
 
-    keeps: ClassVar[bool] = True  # False: every step starts from nothing
-    encodes_on_read: ClassVar[bool] = False  # are positions worked in when rows are read, not when they are written?
-    by_layer: ClassVar[bool] = True  # are a layer's rows its own, and not blocks of a pool?
+    keeps: ClassVar[bool] = True  # False: no row is kept from one step to the next
+    encodes_on_read: ClassVar[bool] = False  # are keys encoded with positions when read, not when written?
+    in_pool: ClassVar[bool] = False  # are rows stored in the blocks of a pool?
+    takes_windows: ClassVar[bool] = False  # also layers whose attention has a window? If not, these are WindowLayers
+    wraps: ClassVar[bool] = False  # are its options the spec of another policy?
     symbolic: ClassVar[bool] = False  # do its shapes follow from lengths alone, as polynomials?
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         self.ops, self.shape, self.options = ops, shape, options
 
-    # The policy: its options and where it fits
+    # Options of the policy, and the models that it supports
 
     @classmethod
     def read_options(cls, name: str, text: str) -> Any:
-        """What stands after the colon of a spec ("" if there is none). UsageError: not what the policy takes."""
+        """The options after the colon of a spec ("": none, ":": a colon and nothing after it), parsed. UsageError: not
+        options of this policy."""
         if text:
             raise UsageError(
                 "the cache {name} takes no size: use {name}, not {spec}", name=name, spec=shortened(f"{name}:{text}")
@@ -115,119 +129,113 @@ class LayerCache(ABC):
 
     @classmethod
     def print_options(cls, options: Any) -> str:
-        """The same, printed back."""
+        """The options as text that `read_options` parses back."""
         return "" if options is None else str(options)
 
     @classmethod
     def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
-        """UsageError: a model that the policy does not fit, with the reason."""
+        """UsageError: the policy does not support this model, dtype or backend, with the reason."""
 
     @classmethod
     def is_lossless(cls, config: Config, options: Any) -> bool:
-        """Does it give the logits of a run without a cache, for this model?"""
+        """Are the logits those of a run without a cache, for this model?"""
         return cls.lossless
 
     @classmethod
     def capacity(cls, options: Any) -> int | None:
-        """Tokens that a cache can hold; None: as many as the model's context."""
+        """Tokens that a cache can hold. None: limited by the model's context only."""
         return None
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
-        """Bytes of one token in one layer for as long as the policy keeps it, with its share of what stands beside
-        the rows: a fraction, since several tokens may share a scale."""
+        """Bytes of one token in one layer while the policy keeps it, metadata included. A fraction, because several
+        tokens may share a scale."""
         return Fraction(shape.row_bytes(ops))
 
     @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> "list[LayerCache]":
-        """An empty layer for each of the model's. Layers with a window of their own keep that window."""
-        from kvsim.caches.window import WindowLayer
-
-        shape = layer_shape(config)
-        windows = [kind.window for kind in config.layers]
-        return [cls(ops, shape, options) if w is None else WindowLayer(ops, shape, w) for w in windows]
+    def new_layer(cls, ops: Ops, shape: Shape, options: Any, window: int | None) -> "LayerCache":
+        """An empty layer. `window`: that of the model's attention in this layer; not None only if `takes_windows`."""
+        return cls(ops, shape, options)
 
     @classmethod
-    def make_cache(cls, spec: str, config: Config, ops: Ops, options: Any) -> "Cache":
-        """An empty cache of this policy for one sequence."""
-        from kvsim.caches.cache import Cache
+    def check_wrapped(cls, spec: str, policy: "type[LayerCache]") -> None:
+        """UsageError: this policy, which `wraps` another, cannot wrap the `policy` of `spec`."""
 
-        layers = cls.make_layers(config, ops, options)
-        return Cache(spec, config, ops, layers, cls.capacity(options), cls.is_lossless(config, options))
-
-    # What attention calls
+    # Called by attention and by `Cache`
 
     def _allocate(self, capacity: int) -> tuple[Array, Array]:
-        """Arrays for `capacity` rows of keys and of values, [G, capacity, K] each."""
+        """Uninitialised arrays for `capacity` rows of keys and of values, [G, capacity, K] each."""
         ops, (g, k, v) = self.ops, self.shape
         made = [ops.xp.empty((g, capacity, d), dtype=ops.dtype, device=ops.device) for d in (k, v)]
         return made[0], made[1]
 
     @abstractmethod
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        """Take the new rows [G, T, K] at `pos`; answer with all that their queries may look at."""
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
+        """Writes the new rows [G, T, K] at `pos`. Returns the keys and values that their queries may see, one view for
+        each group of queries that see the same rows, in order. `encode(keys, values, pos)` encodes positions."""
 
     def commit(self, pos: Span) -> None:
-        """The rows at `pos` are there for good: every layer has taken its own."""
+        """Called when every layer has been updated at `pos`: the step can no longer fail."""
 
     def rewind(self, seen: int) -> None:
-        """A step after the first `seen` tokens was interrupted: forget what it brought, if anything."""
+        """Discards the rows of a step that was interrupted after the first `seen` tokens."""
         self.crop(seen)
 
-    # What is held
+    # Contents and bytes
 
     @property
     @abstractmethod
     def keys(self) -> Array:
-        """The keys held, encoded unless the policy says otherwise: [G, S, K]."""
+        """The keys held, [G, S, K], encoded with positions unless `encodes_on_read`."""
 
     @property
     @abstractmethod
     def values(self) -> Array:
-        """The values held: [G, S, K]."""
+        """The values held, [G, S, K]."""
 
     @property
     def logical_bytes(self) -> int:
-        """Bytes of the rows that matter."""
+        """Bytes of the rows in use."""
         return array_bytes(self.ops, self.keys, self.values)
 
     @property
     @abstractmethod
     def allocated_bytes(self) -> int:
-        """Bytes of the arrays that hold them, room to grow included."""
+        """Bytes of the arrays that hold the rows, spare capacity included."""
 
     @property
     def metadata_bytes(self) -> int:
-        """Bytes of what is kept beside the rows: scales, zero points, positions, scores, block tables."""
+        """Bytes kept in addition to the rows: scales, zero points, positions, scores, block tables."""
         return 0
 
     @property
     def waste(self) -> Waste:
-        """allocated - logical, split."""
+        """`allocated_bytes` - `logical_bytes`, split by reason."""
         return Waste(reserved=self.allocated_bytes - self.logical_bytes)
 
     # Operations
 
     @property
     def home(self) -> Ops:
-        """Where the arrays of `state` live."""
+        """The operations (backend and device) of the arrays of `state`."""
         return self.ops
 
     def fresh(self) -> "LayerCache":
-        """An empty layer of the same kind."""
+        """An empty layer with the same policy, options and shape."""
         return type(self)(self.ops, self.shape, self.options)
 
     def check_crop(self, length: int) -> None:
-        """UsageError: the first `length` tokens cannot be had as a fresh run would leave them, and why."""
+        """UsageError: the layer cannot return to the state that a new cache would have after the first `length`
+        tokens, with the reason."""
 
     @abstractmethod
     def crop(self, length: int) -> None:
-        """Forget all tokens but the first `length`; `check_crop` has agreed."""
+        """Discards all tokens but the first `length`. Call `check_crop` first."""
 
     @abstractmethod
     def state(self) -> State:
-        """All that it holds. Arrays may be views: whoever keeps them copies them."""
+        """The contents. Arrays may be views of the layer's own: copy what you keep."""
 
     @abstractmethod
     def restore(self, state: State) -> None:
-        """Hold a copy of `state`, of a layer of the same kind."""
+        """Replaces the contents by a copy of `state`, taken from a layer of the same policy, options and shape."""

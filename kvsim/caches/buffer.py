@@ -1,4 +1,4 @@
-"""Rows in one array for keys and one for values, [G, capacity, K]; the policy says when they grow."""
+"""Rows in one array for keys and one for values, [G, capacity, K]; subclasses decide when the arrays grow."""
 
 from abc import abstractmethod
 from typing import Any
@@ -10,7 +10,7 @@ from kvsim.spans import Span, View
 
 
 class BufferLayer(LayerCache):
-    """Heads come first, so that each head's rows are contiguous and a step writes only its own."""
+    """Rows 0 .. `rows` - 1 of two arrays. The head axis comes first, so that the rows of a head are contiguous."""
 
     symbolic = True
 
@@ -21,16 +21,16 @@ class BufferLayer(LayerCache):
 
     @abstractmethod
     def _make_room(self, needed: int) -> None:
-        """See that the arrays hold `needed` rows; the first `self.rows` must survive."""
+        """Makes sure that the arrays have room for `needed` rows, keeping the first `self.rows`."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         self.rows = pos.start
         self._make_room(pos.stop)
         keys, values = encode(keys, values, pos)
         self._keys[:, pos.start : pos.stop, :] = keys
         self._values[:, pos.start : pos.stop, :] = values
         self.rows = pos.stop
-        return View(self.keys, self.values, Span(0, pos.stop), pos)
+        return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     @property
     def keys(self) -> Array:

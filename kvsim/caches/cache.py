@@ -1,10 +1,11 @@
-"""The cache of one sequence: a layer for each of the model's, and the tokens that the model has fed to it."""
+"""`Cache`: the cached rows of one sequence in every layer, and the tokens that they were computed from."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from kvsim.caches.base import LayerCache, Shape, Waste
+from kvsim.caches.base import LayerCache, Shape, Waste, describe
 from kvsim.caches.cross import CrossLayer
+from kvsim.checks import check_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -12,39 +13,42 @@ from kvsim.spans import Span
 
 
 class Cache:
-    """`seen` counts the tokens that the model has fed, `ids` has them. Whatever the policy, `crop`, `fork` and `clear`
-    leave what a fresh run would have left, or refuse with the reason.
+    """The cache of one sequence. `seen` is the number of tokens fed so far, `ids` are these tokens.
 
-    `copy.deepcopy` gives another cache of the same model. Pickle the model with it: `pickle.dumps((model, cache))`; a
-    cache that is pickled alone belongs to no model after it is loaded (`Model.save_cache` writes one for later).
+    Under every policy `crop`, `fork` and `clear` leave the state that a new cache would have after the same tokens, or
+    raise UsageError with the reason.
+
+    `copy.deepcopy` returns another cache of the same model. Pickle a cache together with its model:
+    `pickle.dumps((model, cache))`. A cache pickled alone belongs to no model after loading (use `Model.save_cache`).
     """
 
-    pool: Any = None  # where its rows stand beside those of other caches, if they do
+    pool: Any = None  # the pool that stores its rows, if any
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, layers: list[LayerCache], capacity: int | None, lossless: bool
     ) -> None:
         self.spec, self.config = spec, config
-        self.ops = ops  # the model's own: how a model knows its caches
+        self.ops = ops  # the model's own object: identifies the model that the cache belongs to
         self.layers = layers
-        self.capacity = capacity  # tokens it can hold; None: as many as the model's context
+        self.capacity = capacity  # in tokens; None: limited by the model's context only
         self.lossless = lossless
         self.keeps = all(layer.keeps for layer in layers)
-        self.cross: list[CrossLayer] = []  # one for each layer of an encoder-decoder, else none
+        self.cross: list[CrossLayer] = []  # one for each layer of an encoder-decoder, else empty
         if config.encoder is not None:
             shape = Shape(config.n_kv_heads, config.d_head, config.d_head)
             self.cross = [CrossLayer(ops, shape, keeps=self.keeps) for _ in layers]
-        self.source: object = None  # what the cross layers were made of
+        self.source: object = None  # the ids or array from which the cross layers were computed
         self.seen = 0
         self.ids: list[int] = []
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "fitted"}
+    def __repr__(self) -> str:
+        contents = f"{self.seen} tokens, {self.allocated_bytes} bytes"
+        return describe("Cache", self.spec, self.config, self.ops, contents)
 
-    # What the model calls
+    # Called by the model
 
     def admit(self, count: int) -> Span:
-        """The positions of the next `count` tokens; UsageError if they do not fit. Changes nothing."""
+        """The positions of the next `count` tokens. Changes nothing. UsageError: they exceed the capacity."""
         stop = self.seen + count
         if self.capacity is not None and stop > self.capacity:
             raise UsageError(
@@ -57,29 +61,30 @@ class Cache:
         return Span(self.seen, stop)
 
     def commit(self, pos: Span, ids: Sequence[int] = ()) -> None:
-        """The model has fed the tokens `ids` at `pos` through every layer."""
+        """Called when the tokens `ids` at `pos` have passed through every layer; makes the step permanent."""
         if not self.keeps:
             return
         for layer in self.layers:
             layer.commit(pos)
         self.seen = pos.stop
-        if ids:  # a run of shapes has none
+        if ids:  # a run on the meta backend has none
             self.ids[pos.start :] = ids
 
     def rewind(self) -> None:
-        """A step was interrupted: what layers have taken of it is forgotten."""
+        """Discards the rows of a step that was interrupted."""
         for layer in self.layers:
             layer.rewind(self.seen)
 
     # Operations
 
     def crop(self, length: int) -> None:
-        """Forget all tokens but the first `length`, as speculative decoding does with those it rejects.
+        """Discards all tokens but the first `length`, for example those that speculative decoding rejects.
 
-        UsageError, and nothing is changed: more than it has seen, or rows that are no longer there as a fresh run
-        would have them (let go, quantised).
+        UsageError, and nothing changes: `length` exceeds `seen`, or rows that a new cache would hold after `length`
+        tokens have been evicted or quantised.
         """
-        if isinstance(length, bool) or not hasattr(length, "__index__") or not 0 <= length <= self.seen:
+        length = check_whole("length", length, 0)
+        if length > self.seen:
             raise UsageError("cannot crop to {length} tokens: the cache has seen {seen}", length=length, seen=self.seen)
         if length == self.seen:
             return
@@ -91,7 +96,7 @@ class Cache:
         del self.ids[length:]
 
     def fork(self) -> "Cache":
-        """A second cache with the same contents, which goes its own way: a copy."""
+        """An independent cache with the same contents."""
         other = self._empty()
         self._hand_rows(other)
         other.cross = [layer.fork() for layer in self.cross]
@@ -99,48 +104,48 @@ class Cache:
         return other
 
     def _hand_rows(self, other: Any) -> None:
-        """Give an empty cache of the same kind all rows."""
+        """Copies all rows to `other`, an empty cache of the same policy."""
         for mine, copied in zip(self.layers, other.layers, strict=True):
             copied.restore(mine.state())
 
     def _empty(self) -> "Cache":
-        """An empty cache of the same kind."""
+        """An empty cache with the same policy, options and model."""
         layers = [layer.fresh() for layer in self.layers]
         return type(self)(self.spec, self.config, self.ops, layers, self.capacity, self.lossless)
 
     def clear(self) -> None:
-        """Forget everything, the source too."""
+        """Discards all tokens and the source."""
         self._drop_rows()
         for layer in self.cross:
             layer.clear()
         self.source, self.seen, self.ids = None, 0, []
 
     def _drop_rows(self) -> None:
-        """Hold no row any more."""
+        """Discards all rows of self-attention."""
         self.layers = [layer.fresh() for layer in self.layers]
 
     # Bytes
 
     @property
     def logical_bytes(self) -> int:
-        """Bytes of the rows that matter, all layers."""
+        """Bytes of the rows in use, over all layers."""
         held = sum(layer.logical_bytes for layer in self.layers)
         return held + sum(layer.logical_bytes for layer in self.cross)
 
     @property
     def allocated_bytes(self) -> int:
-        """Bytes of the arrays that hold them, all layers, room to grow included."""
+        """Bytes of the arrays that hold the rows, over all layers, spare capacity included."""
         held = sum(layer.allocated_bytes for layer in self.layers)
         return held + sum(layer.allocated_bytes for layer in self.cross)
 
     @property
     def metadata_bytes(self) -> int:
-        """Bytes of what is kept beside the rows: scales, zero points, positions, scores, block tables."""
+        """Bytes kept in addition to the rows: scales, zero points, positions, scores, block tables."""
         return sum(layer.metadata_bytes for layer in self.layers)
 
     @property
     def wasted(self) -> Waste:
-        """allocated_bytes - logical_bytes, split as the vLLM paper splits it."""
+        """`allocated_bytes` - `logical_bytes` of self-attention, split as in the vLLM paper (arXiv:2309.06180)."""
         total = Waste()
         for layer in self.layers:
             total = total.plus(layer.waste)
@@ -148,17 +153,17 @@ class Cache:
 
 
 def check_room(steps: Sequence[tuple[Cache, Span]]) -> None:
-    """Caches that were admitted one by one take these positions in one step. UsageError, and nothing is changed:
-    those of one pool together need more than it has."""
+    """Checks that one step can write these positions of several caches, each already admitted by itself. UsageError:
+    together, the caches of one pool need more blocks than are free."""
     pools = {id(cache.pool): cache.pool for cache, _ in steps if cache.pool is not None}
     for pool in pools.values():
         pool.check_room([(cache, pos) for cache, pos in steps if cache.pool is pool])
 
 
 def select(caches: Sequence[Cache], order: Sequence[int]) -> list[Cache]:
-    """The caches at the places `order`, each for one sequence: beam search goes on with some twice and drops others.
+    """The caches at the indices `order`, as beam search reorders its beams.
 
-    A cache that is named again is forked. UsageError: a place that is none.
+    A repeated index gives a fork; caches whose index is missing are cleared. UsageError: an index out of range.
     """
     if wrong := [i for i in order if not 0 <= i < len(caches)]:
         raise UsageError("there is no cache {place}: there are {count}", place=wrong[0], count=len(caches))

@@ -1,6 +1,6 @@
-"""A cache in a file: safetensors with the rows of every layer, and in its metadata whose they are.
+"""Caches in files: safetensors with the rows of every layer. The metadata name the model, dtype and policy.
 
-Read back only into a cache of the same model (config and weights), dtype and policy.
+A file is read only into a cache of the same model (config and weights), dtype and policy.
 """
 
 import json
@@ -11,12 +11,13 @@ from kvsim.caches.base import State
 from kvsim.caches.cache import Cache
 from kvsim.errors import FileError, UsageError
 from kvsim.files import write_beside
+from kvsim.schemas import dump
 
-FORMAT = "kvsim.cache/1"
+FORMAT = "kvsim.cache/1"  # of the file's metadata; no JSON document, so not in kvsim.schemas.VERSIONS
 
 
 def to_bytes(cache: Cache, model: str) -> bytes:
-    """The file's contents; `model`: what tells this model from every other."""
+    """The contents of the file. `model`: the model's fingerprint."""
     from safetensors.numpy import save
 
     host = cache.ops.backend.to_host
@@ -32,14 +33,14 @@ def to_bytes(cache: Cache, model: str) -> bytes:
             arrays |= {f"cross.{i}.{name}": host(x).copy() for name, x in zip(("keys", "values"), cross.held)}  # noqa: B905
     facts = {
         "format": FORMAT, "model": model, "dtype": cache.ops.dtype_name, "spec": cache.spec,
-        "ids": json.dumps(cache.ids), "numbers": json.dumps(numbers),
-        "source": json.dumps(cache.source if isinstance(cache.source, tuple) else None),
+        "ids": dump(cache.ids), "numbers": dump(numbers),
+        "source": dump(cache.source if isinstance(cache.source, tuple) else None),
     }  # fmt: skip
     return save(arrays, facts)
 
 
 def save_cache(cache: Cache, model: str, path: Path) -> None:
-    """Write `cache`, whole or not at all. UsageError: one that keeps nothing, or whose source has no ids."""
+    """Writes `cache` to `path` atomically. UsageError: the policy keeps no rows, or the source was not given as ids."""
     if not cache.keeps:
         raise UsageError("the cache {spec} keeps nothing that could be saved", spec=cache.spec)
     if cache.source is not None and not isinstance(cache.source, tuple):
@@ -60,7 +61,7 @@ def _refuse(path: Path, what: str, found: object, expected: object) -> FileError
 
 
 def _whole_numbers(text: str, most: int) -> list[dict[str, int]]:
-    """The numbers of every layer, each from 0 to `most`. ValueError: they are none."""
+    """The numbers of every layer from their JSON text. ValueError: anything but integers from 0 to `most`."""
     numbers: list[dict[str, int]] = json.loads(text)
     fine = isinstance(numbers, list) and all(
         isinstance(one, dict) and all(type(n) is int and 0 <= n <= most for n in one.values()) for one in numbers
@@ -70,16 +71,16 @@ def _whole_numbers(text: str, most: int) -> list[dict[str, int]]:
     return numbers
 
 
-def _ids(text: str, vocabulary: int) -> list[int]:
-    ids = json.loads(text)
+def _ids(ids: Any, vocabulary: int) -> list[int]:
+    """`ids`, as parsed from JSON. ValueError: not a list of ids of the vocabulary."""
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < vocabulary for i in ids):
         raise ValueError("ids")
     return ids
 
 
 def load_cache(cache: Cache, model: str, path: Path) -> None:
-    """Fill the empty `cache` from a file. FileError: no such file, one that is no cache, or one of another model, dtype
-    or policy; the cache is then as it was."""
+    """Fills the empty `cache` from a file. FileError: the file is missing, is not a cache, or belongs to another model,
+    dtype or policy; `cache` is then left empty."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -90,14 +91,13 @@ def load_cache(cache: Cache, model: str, path: Path) -> None:
             for what, expected in (("model", model), ("dtype", cache.ops.dtype_name), ("policy", cache.spec)):
                 if facts.get("spec" if what == "policy" else what) != expected:
                     raise _refuse(path, what, facts.get("spec" if what == "policy" else what), expected)
-            ids = _ids(facts["ids"], cache.config.vocab_size)
+            ids = _ids(json.loads(facts["ids"]), cache.config.vocab_size)
             cache.admit(len(ids))
             numbers = _whole_numbers(facts["numbers"], max(len(ids), 1))
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-            source = None
-            if cache.cross and json.loads(facts["source"]) is not None:
-                assert cache.config.encoder is not None
-                source = tuple(_ids(json.dumps(json.loads(facts["source"])), cache.config.encoder.vocab_size))
+            source = json.loads(facts["source"]) if cache.config.encoder is not None else None
+            if source is not None and cache.config.encoder is not None:
+                source = tuple(_ids(source, cache.config.encoder.vocab_size))
         _fill(cache, numbers, arrays)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         cache.clear()
@@ -108,7 +108,8 @@ def load_cache(cache: Cache, model: str, path: Path) -> None:
 
 
 def _fill(cache: Cache, numbers: list[dict[str, int]], arrays: dict[str, Any]) -> None:
-    """Every layer from its numbers and arrays. ValueError: what it then tells of itself is not what it was given."""
+    """Restores every layer from its numbers and arrays. ValueError: arrays of other names, dtypes or shapes than the
+    layer's state has after it was restored."""
     ops, xp = cache.ops, cache.ops.xp
     if len(numbers) != len(cache.layers):
         raise ValueError(f"{len(numbers)} layers")
@@ -122,9 +123,9 @@ def _fill(cache: Cache, numbers: list[dict[str, int]], arrays: dict[str, Any]) -
                     raise ValueError(f"layers.{i}.{name} is {array.dtype} {list(array.shape)}")
             placed = {n: home.xp.asarray(a, dtype=own.arrays[n].dtype, device=home.device) for n, a in given.items()}
             layer.restore(State(numbers[i], placed))
-            told = layer.state()
+            restored = layer.state()
             shapes = {name: tuple(array.shape) for name, array in given.items()}
-            if told.numbers != numbers[i] or {n: tuple(a.shape) for n, a in told.arrays.items()} != shapes:
+            if restored.numbers != numbers[i] or {n: tuple(a.shape) for n, a in restored.arrays.items()} != shapes:
                 raise ValueError(f"layers.{i}: {numbers[i]} and {shapes} do not go together")
         for i, cross in enumerate(cache.cross):
             pair = [arrays.pop(f"cross.{i}.{name}", None) for name in ("keys", "values")]

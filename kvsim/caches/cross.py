@@ -1,6 +1,6 @@
-"""Keys and values of cross-attention: made once from the source, and read at every step.
+"""Keys and values of cross-attention: computed once from the source, and read at every step.
 
-A cache that keeps nothing makes them again each time, and the ledger shows it.
+Under the policy `none` they are computed again at every step, and the ledger counts that.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from kvsim.spans import Span, View
 
 
 def same_source(ops: Ops, one: Any, other: Any) -> bool:
-    """Are two sources the same: equal ids, the same array, or an array of equal numbers?"""
+    """Are two sources equal: equal tuples of ids, or arrays of the same shape and numbers?"""
     if isinstance(one, tuple) or isinstance(other, tuple):
         return isinstance(one, tuple) and one == other
     if one is other or tuple(one.shape) != tuple(other.shape):
@@ -24,7 +24,7 @@ def same_source(ops: Ops, one: Any, other: Any) -> bool:
 
 
 class CrossLayer:
-    """One layer's keys and values of the source, [G, S, K] each; empty until they are first read."""
+    """One layer's keys and values of the source, [G, S, K] each; empty until the first `read`."""
 
     def __init__(self, ops: Ops, shape: Shape, keeps: bool) -> None:
         self.ops, self.shape, self.keeps = ops, shape, keeps
@@ -36,7 +36,7 @@ class CrossLayer:
         self.held: tuple[Array, Array] | None = None
 
     def read(self, make: Callable[[], tuple[Any, Any]]) -> View:
-        """What is held; `make()` if nothing is."""
+        """The keys and values held; the first time (under `none`: each time) those that `make()` returns."""
         keys, values = self.held or make()
         if self.keeps:
             self.held = (keys, values)
@@ -44,7 +44,7 @@ class CrossLayer:
         return View(keys, values, everywhere, everywhere)
 
     def hold(self, keys: Array, values: Array) -> None:
-        """Rows that were made before, [G, S, K]. ValueError: not of this model's heads."""
+        """Takes keys and values [G, S, K] computed earlier. ValueError: shapes that do not fit this model's heads."""
         g, k, v = self.shape
         s = keys.shape[1] if len(keys.shape) == 3 else -1
         if tuple(keys.shape) != (g, s, k) or tuple(values.shape) != (g, s, v):
@@ -55,7 +55,7 @@ class CrossLayer:
         self.held = None
 
     def fork(self) -> "CrossLayer":
-        """Another with the same rows, which nobody writes: the arrays themselves."""
+        """Another layer with the same arrays, which are shared because they are never written."""
         other = CrossLayer(self.ops, self.shape, self.keeps)
         other.held = self.held
         return other

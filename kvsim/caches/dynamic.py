@@ -1,6 +1,6 @@
-"""`dynamic`: grows with the text. Lossless.
+"""`dynamic`: keeps every row; grows with the text. Lossless.
 
-Capacity doubles, so that a run of n tokens copies at most 2n rows in all and most steps copy none.
+Capacity doubles, so a run of n tokens copies at most 2n rows in total and most steps copy none.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from kvsim.ops import Ops
 
 
 class DynamicLayer(BufferLayer):
-    """Starts empty; its arrays hold the next power of two of the rows."""
+    """Starts empty; the capacity is the number of rows rounded up to a power of two."""
 
     example = "dynamic"
     promise = Words("every row; grows by doubling")
@@ -26,4 +26,4 @@ class DynamicLayer(BufferLayer):
         keys, values = self._allocate(1 << (needed - 1).bit_length())
         keys[:, : self.rows, :] = self.keys
         values[:, : self.rows, :] = self.values
-        self._keys, self._values = keys, values  # now, and not before: who interrupts loses nothing
+        self._keys, self._values = keys, values  # assigned last: an interrupt before keeps the old arrays

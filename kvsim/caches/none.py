@@ -1,37 +1,33 @@
 """`none`: keeps nothing, so the model is fed the whole text at every step. Lossless.
 
-Its `seen` is 0 for ever; recomputing is the loop's one line with this cache, not a mode of its own.
+Its `seen` stays 0, so the loop `model(ids[cache.seen:], cache)` recomputes everything without a branch of its own.
 """
 
 from fractions import Fraction
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, layer_shape
-from kvsim.config import Config
+from kvsim.caches.base import Encode, LayerCache, Shape, State
 from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
 
 class NoLayer(LayerCache):
-    """Answers with the new rows alone."""
+    """Returns the new rows only."""
 
     example = "none"
     promise = Words("nothing: everything is computed again at every step")
     keeps = False
     symbolic = True
+    takes_windows = True
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: None) -> Fraction:
         return Fraction(0)
 
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: None) -> list[LayerCache]:
-        return [cls(ops, layer_shape(config), options) for _ in config.layers]
-
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         keys, values = encode(keys, values, pos)
-        return View(keys, values, pos, pos)
+        return (View(keys, values, pos, pos),)
 
     @property
     def keys(self) -> Array:
@@ -48,10 +44,10 @@ class NoLayer(LayerCache):
         return 0
 
     def crop(self, length: int) -> None:
-        """There is nothing to forget."""
+        """Nothing to discard."""
 
     def state(self) -> State:
         return State({}, {})
 
     def restore(self, state: State) -> None:
-        """There is nothing to hold."""
+        """Nothing to restore."""

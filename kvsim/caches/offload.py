@@ -1,77 +1,73 @@
-"""`offload:POLICY`: rows are kept on the host, by whichever policy, and fetched for each step (as in FlexGen,
+"""`offload:POLICY`: the rows of another policy are stored on the host and copied to the device for each step (FlexGen,
 arXiv:2303.06865).
 
-On NumPy host and device are one: nothing is copied, and what a device would have to copy is counted. Elsewhere the
-copies are real.
+On NumPy the host is the device: nothing is copied, but the bytes that a device would copy are counted.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvsim.arrays import Array, get_backend
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, layer_shape
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Scattered, Span, View
 
+if TYPE_CHECKING:
+    from kvsim.caches.specs import Spec
+
 ON_HOST = ("numpy", "exact", "meta")
 
 
 def host_ops(ops: Ops) -> Ops:
-    """Operations where the rows are kept: `ops` itself if that is where it is."""
+    """Operations on the host: `ops` itself if its arrays are there already."""
     return ops if ops.backend.name in ON_HOST else Ops(get_backend("numpy"), ops.dtype_name)
 
 
 class OffloadLayer(LayerCache):
-    """A layer of another policy on the host. `stored_bytes` went there, `fetched_bytes` came back, in all."""
+    """A layer of another policy on the host. `stored_bytes` and `fetched_bytes` count all copies to it and from it."""
 
     example = "offload:dynamic"
-    promise = Words("that of the policy after the colon; rows live on the host and are fetched for each step")
+    promise = Words("as the policy after the colon; rows are stored on the host and fetched for each step")
     paper = "arXiv:2303.06865"
+    wraps = True
 
-    def __init__(self, ops: Ops, shape: Shape, options: Any, layer: LayerCache) -> None:
+    def __init__(self, ops: Ops, shape: Shape, options: "Spec", layer: LayerCache) -> None:
         super().__init__(ops, shape, options)
         self.layer = layer
         self.stored_bytes = self.fetched_bytes = 0
 
     @classmethod
-    def read_options(cls, name: str, text: str) -> Any:
-        from kvsim.caches import parse_spec
-
+    def read_options(cls, name: str, text: str) -> str:
         if not text or text == ":":
             raise UsageError("the cache {name} needs a policy, as in {example}", name=name, example=cls.example)
-        kept = parse_spec(text)
-        if not (kept.policy.keeps and kept.policy.by_layer):
-            raise UsageError("the cache {spec} cannot be offloaded: its rows are not a layer's own", spec=str(kept))
-        return kept
+        return text
 
     @classmethod
-    def check(cls, spec: str, config: Config, ops: Ops, options: Any) -> None:
+    def check_wrapped(cls, spec: str, policy: type[LayerCache]) -> None:
+        if not policy.keeps or policy.in_pool:
+            raise UsageError("the cache {spec} cannot be offloaded: its rows are in a pool or not kept", spec=spec)
+
+    @classmethod
+    def check(cls, spec: str, config: Config, ops: Ops, options: "Spec") -> None:
         if not ops.backend.holds_data:
             return
         if ops.dtype_name not in get_backend("numpy").dtypes:
             raise UsageError(
-                "rows in {dtype} cannot be kept on the host, which has no such numbers: use float16 or float32",
+                "rows in {dtype} cannot be stored on the host: NumPy does not support it, use float16 or float32",
                 dtype=shortened(ops.dtype_name),
             )
         options.policy.check(str(options), config, host_ops(ops), options.options)
 
     @classmethod
-    def is_lossless(cls, config: Config, options: Any) -> bool:
-        lossless: bool = options.policy.is_lossless(config, options.options)
-        return lossless
+    def is_lossless(cls, config: Config, options: "Spec") -> bool:
+        return options.policy.is_lossless(config, options.options)
 
     @classmethod
-    def capacity(cls, options: Any) -> int | None:
-        capacity: int | None = options.policy.capacity(options.options)
-        return capacity
+    def capacity(cls, options: "Spec") -> int | None:
+        return options.policy.capacity(options.options)
 
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
-        kept = options.policy.make_layers(config, host_ops(ops), options.options)
-        return [cls(ops, layer_shape(config), options, layer) for layer in kept]
-
-    # Copies
+    # Copies between host and device
 
     def _bytes(self, x: Array) -> int:
         bits = 64 if x.dtype == self.ops.xp.int64 else 8 * self.ops.item_bytes
@@ -94,28 +90,31 @@ class OffloadLayer(LayerCache):
         where = view.key_pos
         if isinstance(where, Scattered):
             where = where._replace(old=self._up(where.old))
-        parts = None if view.parts is None else tuple((rows, self._fetch(part)) for rows, part in view.parts)
-        keys, values = (view.keys, view.values) if parts else (self._up(view.keys), self._up(view.values))
         observer = None if view.observer is None else self._observe(view.observer)
-        return view._replace(keys=keys, values=values, key_pos=where, parts=parts, observer=observer)
+        return view._replace(keys=self._up(view.keys), values=self._up(view.values), key_pos=where, observer=observer)
 
     def _observe(self, observer: Any) -> Any:
         return lambda queries, probs: observer(self._down(queries), self._down(probs))
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        """Rows are encoded on the device before they leave it, unless the policy does so when it reads them."""
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
+        """Positions are always encoded on the device: before rows are stored, or, if the policy encodes on read, in a
+        round trip of the rows that it reads."""
         if self.layer.encodes_on_read:
 
             def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
                 k, v = encode(self._up(k), self._up(v), at)
                 return self._down(k), self._down(v)
 
-            return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, encode_there))
-        keys, values = encode(keys, values, pos)
-        as_they_are: Encode = lambda k, v, at: (k, v)  # noqa: E731
-        return self._fetch(self.layer.update(self._down(keys), self._down(values), pos, as_they_are))
+        else:
+            keys, values = encode(keys, values, pos)
 
-    # All else is the layer's
+            def encode_there(k: Array, v: Array, at: Span) -> tuple[Array, Array]:
+                return k, v  # encoded already
+
+        views = self.layer.update(self._down(keys), self._down(values), pos, encode_there)
+        return tuple([self._fetch(view) for view in views])
+
+    # Everything else is that of the layer on the host
 
     @property
     def home(self) -> Ops:

@@ -1,10 +1,10 @@
-"""`sinks:S+W`: each query sees the first S tokens and the last W, itself the last of them, at positions inside the
-cache (StreamingLLM, arXiv:2309.17453, section 3.2).
+"""`sinks:S+W`: attention sinks. Each query sees the first S tokens and the last W, its own included, at positions
+inside the cache (StreamingLLM, arXiv:2309.17453, section 3.2).
 
-The rows that a query sees are numbered 0, 1, ... n - 1 in order, and the query stands at n - 1, so that no distance is
-longer than S + W, however long the text. Keys are therefore stored without positions and encoded whenever they are
-read. All this is said of each query alone: how the tokens are cut into steps changes nothing (but for rotary
-frequencies that depend on the length, and only among the first S + W tokens).
+The n rows that a query sees have positions 0 .. n - 1 in order, and the query has position n - 1, so no distance
+exceeds S + W however long the text is. Keys are therefore stored without positions and encoded each time they are read.
+This holds for each query by itself, so the split of the tokens into steps changes nothing (except with rotary
+frequencies that depend on the length, among the first S + W tokens).
 """
 
 import re
@@ -19,10 +19,10 @@ from kvsim.spans import Span, View
 
 
 class Ends(NamedTuple):
-    """How many tokens are seen at either end of the text."""
+    """Numbers of tokens that a query sees at the two ends of the text."""
 
     first: int  # the sinks
-    last: int  # the window, the query itself included
+    last: int  # the window, the query's own token included
 
     @property
     def size(self) -> int:
@@ -30,14 +30,14 @@ class Ends(NamedTuple):
 
 
 class SinksLayer(LayerCache):
-    """The sinks, then the rows of the positions from `start` to `stop`: at least those that the next query sees. What
-    is left behind is let go by the next update, so that a forward pass which was interrupted can be run again.
+    """Rows of the sinks, then of the positions `start` .. `stop` - 1, which include those that the next query sees.
 
-    `keys` are not encoded: their positions change from query to query.
+    Rows that leave the window are evicted by the next update only, so that a forward pass that was interrupted can be
+    repeated. `keys` are not encoded, because their positions change from query to query.
     """
 
     example = "sinks:4+252"
-    promise = Words("the first S tokens and the last W of each query, numbered inside the cache")
+    promise = Words("the first S tokens and the last W of each query, at positions inside the cache")
     paper = "arXiv:2309.17453"
     lossless = False
     encodes_on_read = True
@@ -46,7 +46,7 @@ class SinksLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.ends: Ends = options
         self.start, self.stop = self.ends.first, 0
-        self.done = 0  # tokens that every layer has taken; `stop` is ahead of it while a step runs, or has failed
+        self.done = 0  # tokens committed; less than `stop` during a step and after an interrupted one
         g, k, v = shape
         self._keys: Array = ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
         self._values: Array = ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device)
@@ -77,24 +77,24 @@ class SinksLayer(LayerCache):
     def check(cls, spec: str, config: Config, ops: Ops, options: Ends) -> None:
         if config.learned_positions:
             raise UsageError(
-                "the cache {spec} numbers positions anew whenever it reads keys, and this model has learned ones, which"
-                " are added to the embeddings before there are keys: use window:{window}",
+                "the cache {spec} encodes positions each time it reads keys, but this model adds learned positions to"
+                " the embeddings: use window:{window}",
                 spec=spec,
                 window=options.size,
             )
 
     @classmethod
     def is_lossless(cls, config: Config, options: Ends) -> bool:
-        return all(kind.window is not None for kind in config.layers)  # and every layer keeps its own
+        return all(kind.window is not None for kind in config.layers)  # such layers are WindowLayers
 
     # Rows by position
 
     def _column(self, position: int) -> int:
-        """Where the row of a position stands that is held."""
+        """The column of a position whose row is held."""
         return position if position < self.ends.first else self.ends.first + position - self.start
 
     def _first(self, stop: int) -> int:
-        """After the sinks, the first position that a query at `stop` sees."""
+        """The first position after the sinks that a query at `stop` sees."""
         return max(self.ends.first, stop + 1 - self.ends.last)
 
     def _seen(self, x: Array, stop: int) -> Array:
@@ -106,46 +106,46 @@ class SinksLayer(LayerCache):
             return x[:, : self._column(stop), :]
         return self.ops.xp.concat([x[:, :n_sinks, :], x[:, self._column(first) : self._column(stop), :]], axis=1)
 
-    # What attention calls
+    # Called by attention and by `Cache`
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]:
         xp = self.ops.xp
         self._keys = xp.concat([self._seen(self._keys, pos.start), keys], axis=1)
         self._values = xp.concat([self._seen(self._values, pos.start), values], axis=1)
         self.start, self.stop = self._first(pos.start), pos.stop
-        parts = []
-        crowded = max(pos.start, min(pos.stop, self.ends.size))  # the first query that does not see all
+        views = []
+        crowded = max(pos.start, min(pos.stop, self.ends.size))  # the first query that does not see all rows before it
         if pos.start < crowded:
-            parts.append((slice(0, crowded - pos.start), self._whole(pos.start, crowded, encode)))
+            view = self._whole(pos.start, crowded, encode)
+            views.append(view._replace(queries=slice(0, crowded - pos.start)))
         for position in range(crowded, pos.stop):
             at = position - pos.start
-            parts.append((slice(at, at + 1), self._inside(position, encode)))
-        one = parts[0][1]
-        return one if len(parts) == 1 else one._replace(parts=tuple(parts))  # whose own rows nobody reads
+            views.append(self._inside(position, encode)._replace(queries=slice(at, at + 1)))
+        return tuple(views)
 
     def commit(self, pos: Span) -> None:
         self.done = pos.stop
 
     def _whole(self, start: int, stop: int, encode: Encode) -> View:
-        """The queries from `start` to `stop`, which see all before them: positions inside are the true ones."""
+        """The view of the queries `start` .. `stop` - 1, which see all rows before them, at their true positions."""
         everything = Span(0, stop)
         keys, values = encode(self._keys[:, :stop, :], self._values[:, :stop, :], everything)
         return View(keys, values, everything, Span(start, stop))
 
     def _inside(self, position: int, encode: Encode) -> View:
-        """The query at a position beyond S + W, which is the last of as many rows."""
+        """The view of one query at a position of at least S + W: S + W rows, of which the query's is the last."""
         size = self.ends.size
         held = self._with_itself(self._keys, position), self._with_itself(self._values, position)
         return View(*encode(*held, Span(0, size)), Span(0, size), Span(size - 1, size))
 
     def _with_itself(self, x: Array, position: int) -> Array:
-        """All that the query at `position` sees: [G, S + W, K]."""
+        """The rows that the query at `position` sees, its own included: [G, S + W, K]."""
         first, stop = self._column(position + 1 - self.ends.last), self._column(position) + 1
         if first == self.ends.first:
             return x[:, :stop, :]
         return self.ops.xp.concat([x[:, : self.ends.first, :], x[:, first:stop, :]], axis=1)
 
-    # What is held
+    # Contents and bytes
 
     @property
     def keys(self) -> Array:
@@ -161,7 +161,7 @@ class SinksLayer(LayerCache):
 
     @property
     def waste(self) -> Waste:
-        """Rows between the sinks and the window, which nobody sees any more."""
+        """Rows between the sinks and the window, which no later query sees."""
         return Waste(external=self.allocated_bytes - self.logical_bytes)
 
     # Operations
@@ -169,7 +169,8 @@ class SinksLayer(LayerCache):
     def check_crop(self, length: int) -> None:
         if self._first(length) < self.start:
             raise UsageError(
-                "the cache {spec} cannot go back to {length} tokens: it has let go of rows that the next one would see",
+                "the cache {spec} cannot be cropped to {length} tokens: rows that the next query would see have been"
+                " evicted",
                 spec=f"sinks:{self.print_options(self.options)}",
                 length=length,
             )

@@ -1,22 +1,22 @@
-"""`static:N`: room for N tokens from the start, and never more. Lossless.
+"""`static:N`: capacity for N tokens, allocated once. Lossless.
 
-What compiled engines use: no array ever changes its size. Rows not filled are never returned.
+No array ever changes its size, as compiled engines require. Unfilled rows are never returned.
 """
 
 from typing import Any
 
-from kvsim.caches.base import LayerCache, Shape, layer_shape, read_whole
+from kvsim.caches.base import Shape, read_whole
 from kvsim.caches.buffer import BufferLayer
-from kvsim.config import Config
 from kvsim.errors import Words
 from kvsim.ops import Ops
 
 
 class StaticLayer(BufferLayer):
-    """N rows, allocated once, in every layer: also in one with a window."""
+    """N rows, allocated once, in every layer, including layers with a window."""
 
     example = "static:4096"
     promise = Words("every row; room for N tokens from the start, and never more")
+    takes_windows = True
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options, capacity=options)
@@ -29,9 +29,5 @@ class StaticLayer(BufferLayer):
     def capacity(cls, options: int) -> int:
         return options
 
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
-        return [cls(ops, layer_shape(config), options) for _ in config.layers]
-
     def _make_room(self, needed: int) -> None:
-        """Nothing to do: `Cache.admit` has refused what does not fit."""
+        """Nothing to do: `Cache.admit` refuses tokens beyond the capacity."""

@@ -1,15 +1,14 @@
-"""`window:W`: each query sees W tokens, itself the last of them; a layer keeps what its next query can see, the last
-W - 1 rows.
+"""`window:W`: sliding-window attention. Each query sees W tokens, its own included; a layer keeps the last W - 1 rows.
 
-What `dynamic` does, too, in a layer whose model has that window: there it is lossless. In a layer without one the model
-becomes the one that has the window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825), exactly and however
-its tokens are cut into steps.
+Most other policies use it, too, for layers whose attention has a window W in the model; there it is lossless. In other
+layers it computes exactly the model with that window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825),
+however the tokens are split into steps.
 """
 
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, layer_shape, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
@@ -17,9 +16,11 @@ from kvsim.spans import Span, View
 
 
 class WindowLayer(LayerCache):
-    """Rows of the positions `pos`, from column `at` of one array for keys and one for values. New rows follow them,
-    and what is left behind is let go by the next update, so that a forward pass which was interrupted can be run
-    again. When the arrays are full, the rows in the window move to new ones: once in about a window of steps.
+    """Rows of the positions `pos`, starting at column `at` of one array for keys and one for values.
+
+    New rows are appended. Rows that leave the window are dropped by the next update only, so that a forward pass that
+    was interrupted can be repeated. When the arrays are full, the rows in the window are copied to new ones: once in
+    about W steps.
     """
 
     example = "window:256"
@@ -27,6 +28,7 @@ class WindowLayer(LayerCache):
     paper = "arXiv:2310.06825"
     lossless = False
     symbolic = True
+    takes_windows = True
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)
@@ -43,16 +45,15 @@ class WindowLayer(LayerCache):
         return all(kind.window is not None and kind.window <= options for kind in config.layers)
 
     @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: int) -> list[LayerCache]:
-        windows = [kind.window or options for kind in config.layers]
-        return [cls(ops, layer_shape(config), min(options, window)) for window in windows]
+    def new_layer(cls, ops: Ops, shape: Shape, options: int, window: int | None) -> LayerCache:
+        return cls(ops, shape, options if window is None else min(options, window))
 
     def _old(self, stop: int) -> slice:
-        """The columns of the rows that a query at position `stop` can see of those before it."""
+        """The columns of the rows before position `stop` that a query at `stop` can see."""
         first = max(self.pos.start, stop - self.kept)
         return slice(self.at + first - self.pos.start, self.at + stop - self.pos.start)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         old = self._old(pos.start)
         start, count = old.start, old.stop - old.start
         keys, values = encode(keys, values, pos)
@@ -60,13 +61,13 @@ class WindowLayer(LayerCache):
             moved = self._allocate(count + pos.size + self.kept)
             moved[0][:, :count, :], moved[1][:, :count, :] = self._keys[:, old, :], self._values[:, old, :]
             first, start = Span(pos.start - count, pos.start), 0
-            # Now, and not before: who interrupts loses nothing.
+            # Assigned after the copy: an interrupt before keeps the old arrays.
             (self._keys, self._values), self.pos, self.at = moved, first, start
         self._keys[:, start + count : start + count + pos.size, :] = keys
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start
         rows = slice(start, start + count + pos.size)
-        return View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1)
+        return (View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1),)
 
     @property
     def keys(self) -> Array:
@@ -82,7 +83,7 @@ class WindowLayer(LayerCache):
 
     @property
     def waste(self) -> Waste:
-        """Columns before the window are nobody's; those after it are for tokens to come."""
+        """Columns before the window hold rows that no query sees; those after it are for tokens to come."""
         column = self.shape.row_bytes(self.ops)
         held = self._old(self.pos.stop)
         return Waste(reserved=(self._keys.shape[1] - held.stop) * column, external=held.start * column)
@@ -91,7 +92,7 @@ class WindowLayer(LayerCache):
         first = max(length - self.kept, 0)
         if first < self.pos.start:
             raise UsageError(
-                "a window of {window} tokens cannot go back to {length}: it has let go of the rows before {first}",
+                "a window of {window} tokens cannot be cropped to {length}: the rows before {first} have been evicted",
                 window=self.kept + 1,
                 length=length,
                 first=self.pos.start,

@@ -50,9 +50,9 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """An example of every policy."""
-    from kvsim.caches import EXAMPLES
+    from kvsim.caches.specs import list_examples
 
-    return [CompletionItem(spec) for spec in EXAMPLES if spec.startswith(incomplete)]
+    return [CompletionItem(spec) for spec in list_examples() if spec.startswith(incomplete)]
 
 
 complete_dtype = known("float32", "float64", "float16", "bfloat16")

@@ -1,132 +1,29 @@
-"""A conversation from a script: its turns, turns edited and branches, their totals, and their JSON."""
+"""`kvsim chat`: run a conversation from a script of turns, forks and edits."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
-from kvsim import __version__
-from kvsim.comparisons.conversation import Conversation, Turn, Work
-from kvsim.comparisons.trace import describe_model
-from kvsim.comparisons.trace_record import Counts
+from kvsim.comparisons.chat_script_record import Chat, Kind, Line
+from kvsim.comparisons.conversation import Conversation
+from kvsim.comparisons.conversation_record import Turn
+from kvsim.comparisons.description import describe_model
 from kvsim.errors import FileError, UsageError
-from kvsim.generation.runs import check_room
+from kvsim.generation.plan import check_room
 from kvsim.loading.json_file import read_value
 from kvsim.model import Model
 
-SCHEMA = "kvsim.chat/1"
 LIMIT = 2**20  # bytes of a file of turns
-DEFAULT = ("什么是KV缓存？", "床前明月光，", "今天天气", "中华人民")  # the demo model goes on with these
+DEFAULT = ("什么是KV缓存？", "床前明月光，", "今天天气", "中华人民")  # texts that the demo model continues well
 
-Kind = Literal["turn", "fork", "edit"]
 Progress = Callable[[int, int], None]  # turns done, turns in all
 
 
-class Line(NamedTuple):
-    """One turn of a script."""
-
-    kind: Kind  # a turn; one that branches off after turn `at`; one in place of turn `at`
-    at: int
-    turn: Turn
-
-
-class Totals(NamedTuple):
-    """Of several turns, the work of each run."""
-
-    reused: Counts
-    fresh: Counts
-
-
-@dataclass(frozen=True)
-class Chat:
-    """What a script came to."""
-
-    model: dict[str, Any]  # name, layers, heads, kv_heads, d_head
-    cache: str
-    lossless: bool
-    backend: str
-    dtype: str
-    separator: str
-    lines: tuple[Line, ...]
-    by_length: str | None  # the kind of positions whose frequencies depend on the length, if so
-
-    @property
-    def totals(self) -> Totals:
-        """Every line."""
-        turns = [line.turn for line in self.lines]
-        return Totals(Counts.sum(t.reused.counts for t in turns), Counts.sum(t.fresh.counts for t in turns))
-
-    @property
-    def unknown(self) -> list[str]:
-        """Parts of the texts that the model has never seen, each once."""
-        return list(dict.fromkeys(piece for line in self.lines for piece in line.turn.unknown))
-
-    @property
-    def wrong(self) -> list[Line]:
-        """Turns of a lossless cache whose logits differ from a fresh run's by more than rounding."""
-        return [line for line in self.lines if self.lossless and not line.turn.agrees]
-
-    @property
-    def agrees(self) -> bool:
-        """Is there no such turn, or are there such by design (`by_length`)?"""
-        return not self.wrong or self.by_length is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `kvsim.chat/1` (see `kvsim schema chat`)."""
-        return {
-            "schema": SCHEMA,
-            "kvsim": __version__,
-            "model": self.model,
-            "cache": self.cache,
-            "lossless": self.lossless,
-            "backend": self.backend,
-            "dtype": self.dtype,
-            "separator": self.separator,
-            "unknown": self.unknown,
-            "turns": [_line_dict(line) for line in self.lines],
-            "totals": {name: counts._asdict() for name, counts in self.totals._asdict().items()},
-            "by_length": self.by_length,
-            "agrees": self.agrees,
-        }
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text, UTF-8 characters as they are, integers exact."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-
-
-def _work_dict(work: Work) -> dict[str, int]:
-    return {**work.counts._asdict(), "kv_bytes": work.kv_bytes, "allocated_bytes": work.allocated_bytes}
-
-
-def _line_dict(line: Line) -> dict[str, Any]:
-    turn = line.turn
-    return {
-        "kind": line.kind,
-        "at": line.at,
-        "number": turn.number,
-        "text": turn.text,
-        "reply": turn.reply,
-        "ids": list(turn.ids),
-        "reply_ids": list(turn.reply_ids),
-        "cached": turn.cached,
-        "new": turn.new,
-        "reused": _work_dict(turn.reused),
-        "fresh": _work_dict(turn.fresh),
-        "max_abs_diff": turn.max_abs_diff,
-        "allowed_diff": turn.allowed_diff,
-        "agrees": turn.agrees,
-        "identical": turn.identical,
-        "restart": None if turn.restart is None else str(turn.restart),
-    }
-
-
 def read_turns(path: Path) -> list[str]:
-    """The texts in a JSON file. FileError: more than LIMIT bytes, or no list of texts that are not empty."""
+    """The texts of a JSON file. FileError: more than LIMIT bytes, or no list of texts that are not empty."""
     found = read_value(path, LIMIT)
     if not isinstance(found, list) or not found:
         raise FileError(
-            "{path} must hold a JSON list of texts, one a turn, at least one; got {got}",
+            "{path} must hold a JSON list of texts, one per turn, at least one; got {got}",
             path=path,
             got="[]" if found == [] else type(found).__name__,
         )
@@ -140,13 +37,14 @@ def read_turns(path: Path) -> list[str]:
             )
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # half of a pair, written as an escape
+        except UnicodeEncodeError as error:  # a lone surrogate, written as an escape
             raise FileError("{path}: turn {number} is not valid Unicode", path=path, number=number) from error
     return found
 
 
 def _check_script(talk: Conversation, texts: Sequence[str], new: int, branches: Sequence[tuple[int, str]]) -> None:
-    """Refuse, before anything runs, a script that could not end."""
+    """Check before anything runs that every turn of a script fits. UsageError: no turns, a branch at a turn that is not
+    there, an empty text, more tokens than the context or the cache holds."""
     if not texts:
         raise UsageError("a conversation needs at least one turn")
     for number, _ in branches:
@@ -154,11 +52,11 @@ def _check_script(talk: Conversation, texts: Sequence[str], new: int, branches: 
             raise UsageError(
                 "there is no turn {number}: this conversation has {count}", number=number, count=len(texts)
             )
-    said = 0
+    length = 0
     for i, text in enumerate(texts):
-        said += len(talk.encode(text, first=i == 0))
-        check_room(talk.model, [talk.cache], said, new)
-        said += new
+        length += len(talk.encode(text, first=i == 0))
+        check_room(talk.model, [talk.cache], length, new)
+        length += new
 
 
 def run_chat(
@@ -172,29 +70,30 @@ def run_chat(
     separator: str = "",
     progress: Progress | None = None,
 ) -> Chat:
-    """Say `texts` one after the other. A fork (N, text) says its text after turn N beside the conversation; an edit
-    (N, text) replaces turn N's text when all is said, and drops the later turns.
+    """A conversation of `texts`, turn by turn. A fork (N, text) branches off after turn N and leaves the conversation
+    as it is; an edit (N, text) replaces turn N's text after the last turn, and drops the turns after N.
+    `progress(done, total)` is called after every turn.
 
     UsageError: no turns, a turn that is not there, an empty text, more tokens than the context or the cache holds.
+    KvsimError: logits that are not finite.
     """
     talk = Conversation(model, cache, separator=separator)
     _check_script(talk, texts, max_new_tokens, [*forks, *edits])
-    lines, beside = list[Line](), list[Line]()
+    turns, branches, edited = list[Line](), list[Line](), list[Line]()
     n_lines = len(texts) + len(forks) + len(edits)
 
-    def tell(to: list[Line], kind: Kind, at: int, turn: Turn) -> None:
+    def add(to: list[Line], kind: Kind, at: int, turn: Turn) -> None:
         to.append(Line(kind, at, turn))
         if progress is not None:
-            progress(len(lines) + len(beside), n_lines)
+            progress(len(turns) + len(branches) + len(edited), n_lines)
 
     for number, text in enumerate(texts, start=1):
-        tell(lines, "turn", number, talk.say(text, max_new_tokens))
+        add(turns, "turn", number, talk.say(text, max_new_tokens))
         for at, other in forks:
             if at == number:
-                tell(beside, "fork", at, talk.fork().say(other, max_new_tokens))
-    lines, beside = [*lines, *beside], []
+                add(branches, "fork", at, talk.fork().say(other, max_new_tokens))
     for at, text in edits:
-        tell(lines, "edit", at, talk.edit(at, text, max_new_tokens))
+        add(edited, "edit", at, talk.edit(at, text, max_new_tokens))
     return Chat(
         model=describe_model(talk.model),
         cache=talk.cache.spec,
@@ -202,6 +101,6 @@ def run_chat(
         backend=talk.model.backend,
         dtype=talk.model.dtype,
         separator=separator,
-        lines=tuple(lines),
+        lines=(*turns, *branches, *edited),
         by_length=talk.by_length,
     )

@@ -1,109 +1,66 @@
-"""A conversation of several turns, whose cache goes on: what it saves, measured against a cache that starts again.
+"""A conversation of several turns through one cache: what reuse saves, measured against a cache that starts again.
 
-A turn's text follows all that was said before it. The cache has seen everything but the last token of the last reply,
-which was chosen and never fed: it is fed with the next turn. What engines call prefix reuse is therefore the loop's own
-line, `model(ids[cache.seen:], cache)`.
+A turn's text follows all earlier turns. The cache has seen everything but the last token of the last reply, which was
+chosen and never fed: it is fed with the next turn. What engines call prefix reuse is therefore the loop's own line,
+`model(ids[cache.seen:], cache)`.
 """
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from kvsim.caches.cache import Cache
-from kvsim.comparisons.trace import allowed_difference, compare_logits, find_length_dependence, quietly
-from kvsim.comparisons.trace_record import Counts
+from kvsim.comparisons.agreement import check_agreement, combine, quietly
+from kvsim.comparisons.agreement_record import Agreement
+from kvsim.comparisons.conversation_record import Turn, Work
+from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.description import find_length_dependence
+from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.generate import run_lockstep
-from kvsim.generation.runs import Prompt, check_room, encode_prompt
+from kvsim.generation.lockstep import Lockstep, run_lockstep
+from kvsim.generation.plan import check_room
+from kvsim.generation.prompts import Prompt, encode_prompt
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
-from kvsim.text import find_unknown
-
-
-class Work(NamedTuple):
-    """What one run executed in a turn, and what its cache holds after it."""
-
-    counts: Counts
-    kv_bytes: int  # rows that the cache holds
-    allocated_bytes: int  # arrays that hold them
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One text and its reply. The same tokens went through two caches: the conversation's own, and a fresh one that
-    was fed the whole conversation at once and then the reply, token by token."""
-
-    number: int  # from 1
-    text: str | None  # None for ids
-    reply: str | None  # None for a model without a tokenizer
-    start: int  # where the turn begins: tokens of the turns before it
-    ids: tuple[int, ...]  # of the text, the separator before it included
-    reply_ids: tuple[int, ...]
-    unknown: tuple[str, ...]  # parts of the text that the model has never seen
-    cached: int  # tokens that the conversation's cache had seen already
-    new: int  # those that it was fed; the reply's last token is not among them
-    reused: Work
-    fresh: Work
-    max_abs_diff: float  # between both runs' logits, over every position that both computed
-    allowed_diff: float  # 0 where every sum adds in one order: nothing may differ
-    agrees: bool  # is every step's difference rounding, or nothing where nothing is allowed?
-    identical: bool  # are the logits equal bit for bit?
-    restart: KvsimError | None = None  # why the cache could not go back and was cleared
-
-    @property
-    def stop(self) -> int:
-        """Tokens of the conversation after the turn."""
-        return self.start + len(self.ids) + len(self.reply_ids)
+from kvsim.text import find_unknown, one_line
 
 
 def common_prefix(one: list[int], other: list[int]) -> int:
-    """How many ids both begin with."""
+    """The number of ids at the beginning that both share."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 class _Meter:
-    """What both caches' runs add up to, step by step."""
+    """What both runs of a turn executed, and how far they agree, step by step."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.ledgers = Ledger(), Ledger()
-        self.widest, self.allowed, self.agrees, self.identical = 0.0, 0.0, True, True
+        self.events: tuple[list[MatMul], list[MatMul]] = [], []
+        self.agreements: list[Agreement] = []
 
-    def add(self, passes: tuple[tuple[object, Ledger], ...]) -> None:
-        (reused, part), (full, whole) = passes
-        for mine, ledger in zip(self.ledgers, (part, whole), strict=True):
-            mine.events += ledger.events
-        ops = self.model.ops
-        difference, largest, identical = compare_logits(ops, full, reused)
-        if not math.isfinite(difference):
-            raise KvsimError("the logits are not finite in {dtype}: use a wider dtype", dtype=self.model.dtype)
-        allowed = 0.0 if ops.backend.fixed_order else allowed_difference(ops, whole, largest)
-        self.identical &= identical
-        agrees = difference <= allowed if allowed else identical
-        # The widest step is told; where some differ by more than is allowed, of those.
-        if (not agrees, difference) >= (not self.agrees, self.widest):
-            self.widest, self.allowed = difference, allowed
-        self.agrees &= agrees
+    def add(self, step: Lockstep) -> None:
+        """Take a step. KvsimError: a logit that is not finite."""
+        reused, fresh = step.passes
+        for events, done in zip(self.events, step.passes, strict=True):
+            events.extend(done.ledger.events)
+        self.agreements.append(check_agreement(self.model, fresh.logits, reused.logits, fresh.ledger))
 
-    def works(self, caches: list[Cache]) -> tuple[Work, Work]:
-        reused, fresh = (
-            Work(Counts.of(ledger), cache.logical_bytes, cache.allocated_bytes)
-            for ledger, cache in zip(self.ledgers, caches, strict=True)
-        )
-        return reused, fresh
+    def measure(self, caches: list[Cache]) -> list[Work]:
+        """The work of both runs, with their caches as they are now."""
+        return [
+            Work(Counts.of(Ledger(events)), cache.logical_bytes, cache.allocated_bytes)
+            for events, cache in zip(self.events, caches, strict=True)
+        ]
 
 
 class Conversation:
     """Turns through one cache. `model` is a name, a folder, or a loaded Model; `cache` a spec.
 
-    There is no chat template: a turn's text is appended to the ids so far, `separator` before it (but not before the
-    first). Each text is encoded by itself; special tokens that the tokenizer sets before every text stand at the start
-    alone. A turn may be given as ids. Replies are the likeliest tokens unless `sampler` draws.
+    There is no chat template: a turn's text is appended to the ids so far, after `separator` (except in the first
+    turn). Each text is encoded by itself; special tokens that the tokenizer puts before every text are kept only at
+    the start of the conversation. A turn may be given as ids. Replies are greedy unless `sampler` draws.
 
-    UsageError: an unknown cache, or a model with an encoder.
+    UsageError: an unknown cache, or a model with an encoder. Otherwise as `kvsim.load`.
     """
 
     def __init__(
@@ -123,34 +80,39 @@ class Conversation:
         self.separator = separator
         self.sampler = sampler or Sampler()
         self.turns: list[Turn] = []
-        self.ids: list[int] = []  # everything said, the last reply's last token included
+        self.ids: list[int] = []  # of all turns, the last reply's last token included
+
+    def __repr__(self) -> str:
+        size = f"turns {len(self.turns):,}, tokens {len(self.ids):,}"
+        return one_line(f"<kvsim.Conversation {size}, model {self.model.name}, cache {self.cache.spec}>")
 
     @property
     def text(self) -> str | None:
-        """Everything said; None for a model without a tokenizer."""
+        """The text of all turns; None for a model without a tokenizer."""
         return None if self.model.tokenizer is None else self.model.tokenizer.decode(self.ids)
 
     @property
     def by_length(self) -> str | None:
-        """The kind of positions whose frequencies depend on the length, if the model has such: then a turn through a
-        cache that goes on differs from a fresh one by design."""
+        """The kind of rotary positions whose frequencies depend on the length, or None. With such positions a turn
+        through a reused cache differs from one through a new cache by design."""
         return find_length_dependence(self.model.config)
 
     def say(self, text: Prompt, max_new_tokens: int = 8) -> Turn:
-        """The next turn: `text`, answered by `max_new_tokens` tokens.
+        """The next turn: `text`, and a reply of `max_new_tokens` tokens.
 
-        UsageError: an empty text, or more tokens than the context or the cache holds; nothing is changed.
+        UsageError: an empty text, or more tokens than the context or the cache holds; nothing is changed then.
+        KvsimError: logits that are not finite.
         """
         return self._add(self.turns, text, max_new_tokens)
 
     def edit(self, number: int, text: Prompt, max_new_tokens: int | None = None) -> Turn:
-        """Say `text` in place of turn `number`'s, answered by as many tokens as before unless said; later turns are
-        dropped. The cache goes back to the first token that is another one, and what stands before it is reused.
+        """Replace the text of turn `number`; later turns are dropped. The reply has as many tokens as before if
+        `max_new_tokens` is None. The cache is cropped to the prefix that both texts share, which is reused.
 
-        A cache that cannot go back (rows let go, rows quantised) is cleared, and everything is fed again: that is
-        always right, the turn says `cached` 0, and `restart` has the reason.
+        A cache that cannot be cropped (rows evicted or quantised) is cleared, and everything is fed again: the result
+        is the same, the turn's `cached` is 0, and its `restart` has the reason.
 
-        UsageError: there is no such turn, or as `say`; nothing is changed.
+        UsageError: there is no such turn, or as `say`; nothing is changed then.
         """
         self.check_number(number)
         replaced = self.turns[number - 1]
@@ -158,8 +120,8 @@ class Conversation:
         return self._add(self.turns[: number - 1], text, new)
 
     def fork(self) -> "Conversation":
-        """A second conversation that begins with this one's turns and goes its own way, with a fork of the cache: what
-        was said so far is not fed again."""
+        """A second conversation that begins with this one's turns and continues independently, with a fork of the
+        cache: the turns so far are not fed again."""
         other = Conversation(self.model, self.cache.spec, separator=self.separator, sampler=self.sampler)
         other.cache, other.turns, other.ids = self.cache.fork(), list(self.turns), list(self.ids)
         return other
@@ -172,7 +134,7 @@ class Conversation:
             )
 
     def encode(self, text: Prompt, first: bool) -> list[int]:
-        """The ids of a turn's text, with what stands before it. UsageError: it is empty."""
+        """The ids of a turn's text, after the separator unless it is the first. UsageError: it is empty."""
         ids = encode_prompt(self.model, text)
         if first:
             return ids
@@ -187,8 +149,8 @@ class Conversation:
         return (between[len(lead) :] if between[: len(lead)] == lead else between) + ids
 
     def _rewind(self, ids: list[int]) -> KvsimError | None:
-        """Leave in the cache what `ids` begins with, and at least one id to feed; the reason if that is nothing
-        because the cache cannot go back. An interrupted turn's tokens go, too."""
+        """Crop the cache to the prefix that it shares with `ids`, so that at least one id is left to feed; the error
+        if it cannot be cropped and was cleared. The tokens of an interrupted turn are removed, too."""
         kept = min(common_prefix(self.cache.ids, ids), len(ids) - 1)
         if kept >= self.cache.seen:
             return None
@@ -200,7 +162,7 @@ class Conversation:
         return None
 
     def _add(self, before: list[Turn], text: Prompt, max_new_tokens: int) -> Turn:
-        """The turn that follows the turns `before`: they are ours, or the first of ours."""
+        """The turn that follows the turns `before`, which are all of this conversation's or the first of them."""
         model, start = self.model, before[-1].stop if before else 0
         own = self.encode(text, first=not before)
         ids = [*self.ids[:start], *own]
@@ -209,10 +171,11 @@ class Conversation:
         restart = self._rewind(ids)
         cached = self.cache.seen
         caches, meter, reply = [self.cache, fresh], _Meter(model), list[int]()
-        for turn in quietly(run_lockstep(model, ids, caches, max_new_tokens, "prefill", self.sampler)):
-            meter.add(turn.passes)
-            reply.append(turn.next)
-        reused, again = meter.works(caches)
+        for step in quietly(run_lockstep(model, ids, caches, max_new_tokens, "prefill", self.sampler)):
+            meter.add(step)
+            reply.append(step.next)
+        reused, again = meter.measure(caches)
+        agreement = combine(meter.agreements)
         made = Turn(
             number=len(before) + 1,
             text=text if isinstance(text, str) else None,
@@ -225,20 +188,21 @@ class Conversation:
             new=len(ids) + len(reply) - 1 - cached,
             reused=reused,
             fresh=again,
-            max_abs_diff=meter.widest,
-            allowed_diff=meter.allowed,
-            agrees=meter.agrees,
-            identical=meter.identical,
+            max_abs_diff=agreement.difference,
+            allowed_diff=agreement.allowed,
+            agrees=all(one.agrees for one in meter.agreements),
+            identical=all(one.identical for one in meter.agreements),
             restart=restart,
         )
         self.turns, self.ids = [*before, made], [*ids, *reply]
         return made
 
     def _reply(self, ids: list[int], reply: list[int]) -> str | None:
-        """The reply's part of the whole text: what a token says may depend on those before it."""
+        """The text of the reply, decoded with what precedes it: a token's text may depend on the tokens before it."""
         tokenizer = self.model.tokenizer
         return None if tokenizer is None else tokenizer.decode([*ids, *reply])[len(tokenizer.decode(ids)) :]
 
     def _unknown(self, text: Prompt) -> tuple[str, ...]:
+        """Pieces of a text that are not in the vocabulary, each once; none for ids."""
         tokenizer = self.model.tokenizer
         return tuple(find_unknown(tokenizer.split(text))) if tokenizer is not None and isinstance(text, str) else ()

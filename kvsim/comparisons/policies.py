@@ -1,8 +1,8 @@
-"""The same tokens through several caches: what each costs, and how far its logits are from those of a run that keeps
-every row.
+"""`kvsim.compare`: the same tokens through several caches, the cost of each, and the distance of its logits from those
+of a cache that keeps every row.
 
-`kvsim.compare` runs them in lockstep, a step of all caches at a time; of a step's logits two arrays are alive, the
-reference's and one other. `kvsim.comparisons.policies_record` has what it answers with.
+All caches take a step before any takes the next; of a step's logits only two arrays are alive at a time, the
+reference's and one other.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,34 +12,38 @@ from typing import NamedTuple
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.caches import POLICIES, parse_spec
 from kvsim.caches.cache import Cache
+from kvsim.caches.specs import list_examples, parse_spec
+from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
+from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.description import describe_model, find_length_dependence
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
-from kvsim.comparisons.trace import allowed_difference, describe_model, find_length_dependence, quietly
-from kvsim.comparisons.trace_record import Counts
-from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.generate import run_lockstep
-from kvsim.generation.prompts import read_piece, read_pieces
-from kvsim.generation.runs import Prompt, check_room, plan_stops
+from kvsim.errors import UsageError
+from kvsim.generation.lockstep import Pass, run_lockstep
+from kvsim.generation.plan import check_room, plan_stops
+from kvsim.generation.prompts import Prompt, read_piece, read_pieces
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
 
 REFERENCE = "dynamic"  # keeps every row
-_AT_ONCE = 2**18  # logits that are on the host in float64 at a time
+_AT_ONCE = 2**18  # logits held in float64 at a time
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 def log_softmax(logits_TV: np.ndarray) -> np.ndarray:
-    """Of float64 logits, over the vocabulary: [T, V]."""
+    """log softmax over the vocabulary of float64 logits [T, V]: [T, V]."""
     shifted_TV = logits_TV - logits_TV.max(axis=-1, keepdims=True)
     return np.asarray(shifted_TV - np.log(np.exp(shifted_TV).sum(axis=-1, keepdims=True)))
 
 
 def compare_rows(wanted_TV: np.ndarray, got_TV: np.ndarray) -> list[Row]:
-    """Each position of a run beside the reference's, on the host. KL(p || q) = Σ p (log p - log q), in float64; what
-    rounding leaves below zero is zero. Ties go to the smaller id, as in greedy decoding."""
+    """A row for each position: logits `got_TV` of a run compared with the reference's `wanted_TV`, on the host.
+
+    KL(p || q) = Σ p (log p - log q) in nats, computed in float64; a negative sum is rounding and becomes 0. Ties of
+    the choice go to the smaller id, as in greedy decoding.
+    """
     rows: list[Row] = []
     size = max(1, _AT_ONCE // wanted_TV.shape[-1])
     for start in range(0, wanted_TV.shape[0], size):
@@ -55,42 +59,47 @@ def compare_rows(wanted_TV: np.ndarray, got_TV: np.ndarray) -> list[Row]:
     return rows
 
 
-class _Beside(NamedTuple):
-    """What is kept of a pass: its new positions beside the reference's."""
+class _Compared(NamedTuple):
+    """What is kept of a pass: its new positions compared with the reference's."""
 
     rows: list[Row]
-    identical: bool  # bit for bit
+    difference: Difference
 
 
-class _Watch:
-    """Holds each pass against the reference's of the same step, whose logits come to the host once."""
+class _Reference:
+    """The reference's logits, copied to the host once a step, and every other pass compared with them."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.largest = 0.0  # max|logit| of the reference so far
-        self.step = 0.0  # and in this step
+        self.largest = 0.0  # max|logit| so far
         self._seen: Array | None = None
+        self._host_TV: np.ndarray
+        self._scale = 0.0  # max|logit| in this step
 
     def _to_host(self, logits: Array) -> np.ndarray:
+        """KvsimError: a logit that is not finite."""
         with self.model.ops.running():
             host: np.ndarray = self.model.ops.backend.to_host(logits)
         if not np.isfinite(host).all():
-            raise KvsimError("the logits are not finite in {dtype}: use a wider dtype", dtype=self.model.dtype)
+            raise not_finite(self.model)
         return host
 
-    def reference(self, logits: Array) -> np.ndarray:
-        """The reference's logits [T, V] of this step."""
+    def read(self, logits: Array) -> np.ndarray:
+        """The reference's logits [T, V] of this step, on the host."""
         if self._seen is not logits:
-            self._seen, self._host = logits, self._to_host(logits)
-            self.step = float(np.abs(self._host).max())
-            self.largest = max(self.largest, self.step)
-        return self._host
+            self._seen, self._host_TV = logits, self._to_host(logits)
+            self._scale = float(np.abs(self._host_TV).max())
+            self.largest = max(self.largest, self._scale)
+        return self._host_TV
 
-    def keep(self, reference: Array, logits: Array) -> _Beside:
-        """A cache that keeps nothing has computed earlier positions again: the last rows are the new ones."""
-        wanted_TV, got_TV = self.reference(reference), self._to_host(logits)
+    def compare(self, reference: Array, logits: Array) -> _Compared:
+        """The last T rows of a pass's logits compared: a cache that keeps nothing has computed earlier positions
+        again."""
+        wanted_TV, got_TV = self.read(reference), self._to_host(logits)
         got_TV = got_TV[got_TV.shape[0] - wanted_TV.shape[0] :, :]
-        return _Beside(compare_rows(wanted_TV, got_TV), wanted_TV.tobytes() == got_TV.tobytes())
+        rows = compare_rows(wanted_TV, got_TV)
+        identical = wanted_TV.tobytes() == got_TV.tobytes()
+        return _Compared(rows, Difference(max(row.difference for row in rows), self._scale, identical))
 
 
 class _Tally:
@@ -102,7 +111,15 @@ class _Tally:
         self.rows: list[Row] = []
         self.agrees = True
 
+    def add(self, model: Model, done: Pass) -> None:
+        """Take a step's pass."""
+        self.counts.append(Counts.of(done.ledger))
+        if isinstance(done.logits, _Compared):  # not the reference's own
+            self.rows += done.logits.rows
+            self.agrees &= judge(model.ops, done.logits.difference, done.ledger).agrees
+
     def finish(self) -> PolicyRun:
+        """The run as a record."""
         cache = self.cache
         return PolicyRun(
             cache.spec, cache.lossless, cache.logical_bytes, cache.allocated_bytes, cache.metadata_bytes,
@@ -111,7 +128,7 @@ class _Tally:
 
 
 def choose_caches(model: Model) -> list[str]:
-    """An example of every lossy policy that fits the model."""
+    """The specs compared by default: an example of every lossy policy that fits the model."""
 
     def fits(spec: str) -> bool:
         policy, options = parse_spec(spec).policy, parse_spec(spec).options
@@ -121,7 +138,7 @@ def choose_caches(model: Model) -> list[str]:
             return False
         return not policy.is_lossless(model.config, options)
 
-    return [policy.example for policy in POLICIES.values() if fits(policy.example)]
+    return [spec for spec in list_examples() if fits(spec)]
 
 
 def compare(
@@ -137,44 +154,31 @@ def compare(
     progress: Progress | None = None,
 ) -> PolicyComparison:
     """The same tokens through each of `caches` (specs; None: an example of every lossy policy) and through the
-    reference, a `dynamic` cache in the same dtype: the prompt (text or ids), then what the reference chooses.
+    reference, a `dynamic` cache in the same dtype: the prompt (text or ids), then the reference's choices.
 
-    The prompt is fed as `feed` says; a policy that lets rows go after a step does so the more often the smaller the
-    steps. Every fed position is compared. `model` is a name, a folder, or a loaded Model (whose backend and dtype then
-    hold).
+    The prompt is fed as `feed` says; a policy that evicts rows after each step evicts more often when steps are
+    smaller. Every fed position is compared. `model` is a name, a folder, or a loaded Model (whose backend and dtype
+    then apply). `progress(done, total)` is called after every step.
 
-    UsageError: an empty text, an unknown cache or feed, more tokens than the context or a cache holds.
-    KvsimError: logits that are not finite.
+    UsageError: an empty text, an unknown cache or feed, a model with an encoder, more tokens than the context or a
+    cache holds. KvsimError: logits that are not finite. Otherwise as `kvsim.load`.
     """
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
     if model.config.encoder is not None:
-        raise UsageError("compare shows models without an encoder: use kvsim.generate for {model}", model=model.name)
-    asked = choose_caches(model) if caches is None else [caches] if isinstance(caches, str) else caches
-    wanted = [str(parse_spec(spec)) for spec in asked]
-    specs = [REFERENCE, *(spec for spec in dict.fromkeys(wanted) if spec != REFERENCE)]
+        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
+    tallies = [_Tally(model.new_cache(spec)) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
-    ids = [piece.id for piece in prompt]
-    tallies = [_Tally(model.new_cache(spec)) for spec in specs]
-    held = [tally.cache for tally in tallies]
+    ids, held = [piece.id for piece in prompt], [tally.cache for tally in tallies]
     check_room(model, held, len(ids), max_new_tokens)
     n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
-    watch, new, n_fed = _Watch(model), list[int](), 0
-    turns = run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=watch.keep)
-    for turn in quietly(turns):
-        n_fed += len(turn.fed)
-        if n_fed >= len(ids):
+    logits, new = _Reference(model), list[int]()
+    for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
+        if turn.new:
             new.append(turn.next)
-        watch.reference(turn.passes[0].logits)  # where there is no other cache
+        logits.read(turn.passes[0].logits)  # also where there is no other cache
         for tally, done in zip(tallies, turn.passes, strict=True):
-            tally.counts.append(Counts.of(done.ledger))
-            if tally is not tallies[0]:
-                tally.rows += done.logits.rows
-                allowed = 0.0
-                if not model.ops.backend.fixed_order:
-                    allowed = allowed_difference(model.ops, done.ledger, watch.step)
-                most = max(row.difference for row in done.logits.rows)
-                tally.agrees &= most <= allowed if allowed else done.logits.identical
+            tally.add(model, done)
         if progress is not None:
             progress(turn.number, n_steps)
     reference, *runs = [tally.finish() for tally in tallies]
@@ -188,6 +192,13 @@ def compare(
         dtype=model.dtype,
         reference=reference,
         runs=tuple(runs),
-        largest_logit=watch.largest,
+        largest_logit=logits.largest,
         by_length=find_length_dependence(model.config),
     )
+
+
+def _list_specs(model: Model, caches: str | Iterable[str] | None) -> list[str]:
+    """The reference's spec and then those of `caches`, each once. UsageError: an unknown cache."""
+    asked = choose_caches(model) if caches is None else [caches] if isinstance(caches, str) else caches
+    specs = [str(parse_spec(spec)) for spec in asked]
+    return [REFERENCE, *(spec for spec in dict.fromkeys(specs) if spec != REFERENCE)]

@@ -1,38 +1,35 @@
-"""What `kvsim.compare` found: numbers of several runs over the same tokens, and their JSON."""
+"""The answer of `kvsim.compare`: the numbers of several caches' runs over the same tokens, and their JSON."""
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kvsim import __version__
-from kvsim.comparisons.trace_record import Counts
-from kvsim.text import Piece, find_unknown
-
-SCHEMA = "kvsim.compare/1"
+from kvsim.comparisons.counts import Counts
+from kvsim.schemas import dump, stamp
+from kvsim.text import Piece, find_unknown, one_line, show_text
 
 
 class Row(NamedTuple):
-    """One position of one run beside the reference."""
+    """One position of one run, compared with the reference."""
 
     difference: float  # largest |difference| of a logit
     divergence: float  # KL(reference || run), in nats
-    choice: int  # the id that it finds likeliest to follow
-    same: bool  # as the reference
+    choice: int  # the likeliest next id
+    same: bool  # is it the reference's?
 
 
 class Closeness(NamedTuple):
-    """Some positions of one run, told together."""
+    """Some positions of one run, summarised."""
 
     positions: int
-    same_choices: int  # of them
-    mean_divergence: float
+    same_choices: int  # positions with the reference's choice
+    mean_divergence: float  # KL(reference || run), in nats
     largest_divergence: float
     max_abs_diff: float
 
     @classmethod
     def of(cls, rows: tuple[Row, ...]) -> "Closeness":
-        """At least one row."""
+        """The summary of `rows`, at least one."""
         divergences = [row.divergence for row in rows]
         return cls(
             len(rows),
@@ -49,22 +46,27 @@ class PolicyRun:
 
     cache: str
     lossless: bool
-    logical_bytes: int  # of the rows that matter, at the end
-    allocated_bytes: int
-    metadata_bytes: int
+    logical_bytes: int  # bytes of the rows held at the end
+    allocated_bytes: int  # bytes of the arrays allocated for them
+    metadata_bytes: int  # bytes beside the rows: scales, positions, block tables
     counts: Counts  # of all steps
-    rows: tuple[Row, ...] = ()  # one a position; none of the reference
-    agrees: bool = True  # where it is lossless: is every step's difference within what rounding explains?
+    rows: tuple[Row, ...] = ()  # one for each position; none for the reference
+    agrees: bool = True  # is the difference of every step within what rounding explains?
+
+    def __repr__(self) -> str:
+        kind = "lossless" if self.lossless else "lossy"
+        held = f"{self.logical_bytes:,} B, {self.counts.macs:,} MACs, positions compared {len(self.rows):,}"
+        return one_line(f"<PolicyRun {self.cache}, {kind}: {held}>")
 
     @property
     def first_change(self) -> int | None:
-        """The position in the text, from 0, of the first token that it would choose otherwise; None: there is none."""
+        """The position in the text, from 0, of the first token that this run would choose differently, or None."""
         return next((i + 1 for i, row in enumerate(self.rows) if not row.same), None)
 
 
 @dataclass(frozen=True)
 class PolicyComparison:
-    """Several caches, and the reference that they are held against."""
+    """Several caches, and the reference that they are compared with."""
 
     text: str | None  # the prompt as it was given; None for ids
     prompt: tuple[Piece, ...]
@@ -76,35 +78,40 @@ class PolicyComparison:
     reference: PolicyRun
     runs: tuple[PolicyRun, ...]
     largest_logit: float  # max|logit| of the reference, over every position
-    by_length: str | None = None  # the kind of positions whose frequencies depend on the length, if so
+    by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    def __repr__(self) -> str:
+        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        caches = ", ".join(run.cache for run in self.runs) or "none"
+        what = f"{self.model['name']}, reference {self.reference.cache}, compared with it: {caches}"
+        return one_line(f"<kvsim.PolicyComparison {text}: {what}>")
 
     @property
     def unknown(self) -> list[str]:
-        """Pieces of the prompt that the model has never seen, each once."""
+        """Pieces of the prompt that are not in the vocabulary, each once."""
         return find_unknown(self.prompt)
 
     def all_of(self, run: PolicyRun) -> Closeness:
-        """Every position that was fed."""
+        """The closeness over every position that was fed."""
         return Closeness.of(run.rows)
 
     def new_of(self, run: PolicyRun) -> Closeness:
-        """The positions whose logits choose the new tokens: the prompt's last one and those after it."""
+        """The closeness over the positions that choose new tokens: the prompt's last one and those after it."""
         return Closeness.of(run.rows[len(self.prompt) - 1 :])
 
     def relative(self, difference: float) -> float:
-        """A difference as a part of max|logit|; of logits that are all zero, as it is."""
+        """A difference divided by max|logit|; unchanged if all logits are zero."""
         return difference / (self.largest_logit or 1.0)
 
     @property
     def agrees(self) -> bool:
-        """Is every lossless cache's difference rounding, or by design (`by_length`)?"""
+        """Is the difference of every lossless cache rounding, or by design (`by_length`)?"""
         return self.by_length is not None or all(run.agrees for run in self.runs if run.lossless)
 
     def to_dict(self) -> dict[str, Any]:
         """As `kvsim.compare/1` (see `kvsim schema compare`)."""
         return {
-            "schema": SCHEMA,
-            "kvsim": __version__,
+            **stamp("compare"),
             "text": self.text,
             "prompt_ids": [piece.id for piece in self.prompt],
             "new": [piece.text for piece in self.new],
@@ -135,8 +142,8 @@ class PolicyComparison:
         return {**closeness._asdict(), "relative_diff": self.relative(closeness.max_abs_diff)}
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, UTF-8 characters as they are, integers exact."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        """`to_dict` as JSON text: UTF-8 characters unescaped, integers exact."""
+        return dump(self.to_dict())
 
 
 def _cost_dict(run: PolicyRun) -> dict[str, Any]:

@@ -1,47 +1,14 @@
-"""What a trace is: numbers read from two runs of one generation, and their JSON.
+"""The answer of `kvsim.trace`: the numbers of two runs of one generation, and their JSON."""
 
-`kvsim.comparisons.trace` makes traces, `kvsim.views` shows them; here is what passes between.
-"""
-
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from kvsim import __version__
+from kvsim.comparisons.agreement_record import Agreement, show_agreement
+from kvsim.comparisons.counts import Counts
 from kvsim.counting.events import MatMul
-from kvsim.counting.ledger import Ledger
-from kvsim.text import Piece, find_unknown
-
-SCHEMA = "kvsim.trace/1"
-
-
-class Counts(NamedTuple):
-    """What one run executed: cells and rows for one head of one layer, the rest for the whole model."""
-
-    score_cells: int
-    useful_cells: int
-    projected_rows: int
-    macs: int
-    useful_macs: int
-    flops: int
-
-    @classmethod
-    def of(cls, ledger: Ledger) -> "Counts":
-        return cls(
-            ledger.score_cells(),
-            ledger.useful_cells(),
-            ledger.projected_rows(),
-            ledger.macs,
-            ledger.useful_macs,
-            ledger.flops,
-        )
-
-    @classmethod
-    def sum(cls, counts: Iterable["Counts"]) -> "Counts":
-        rows = list(counts)
-        return cls(*(sum(column) for column in zip(*rows, strict=True))) if rows else cls(0, 0, 0, 0, 0, 0)
+from kvsim.schemas import dump, stamp
+from kvsim.text import Piece, find_unknown, one_line, show_text
 
 
 @dataclass(frozen=True)
@@ -50,9 +17,12 @@ class Side:
 
     counts: Counts
     kv_tokens: int  # tokens that the cache has seen
-    kv_bytes: int  # rows that the cache holds after the step
-    allocated_bytes: int  # arrays that hold them
+    kv_bytes: int  # bytes of the rows that the cache holds after the step
+    allocated_bytes: int  # bytes of the arrays allocated for them
     events: tuple[MatMul, ...]
+
+    def __repr__(self) -> str:
+        return one_line(f"<Side {self.counts}, {self.kv_tokens:,} tokens cached in {self.kv_bytes:,} B>")
 
 
 @dataclass(frozen=True)
@@ -61,27 +31,51 @@ class TraceStep:
 
     number: int  # from 1
     fed: tuple[Piece, ...]  # the tokens that the step adds
-    next: Piece  # the uncached run's choice: what both runs are fed where the prompt has ended
+    next: Piece  # the uncached run's choice, which both runs are fed after the prompt
     no_cache: Side
     cached: Side
-    max_abs_diff: float  # between both runs' logits, over every position that both computed
-    allowed_diff: float  # 0 where every sum adds in one order: nothing may differ
-    identical: bool  # are the logits equal bit for bit?
+    agreement: Agreement  # of both runs' logits, over every position that both computed
+
+    def __repr__(self) -> str:
+        fed = show_text("".join(piece.text for piece in self.fed), [])
+        macs = f"{self.no_cache.counts.macs:,} and {self.cached.counts.macs:,} MACs"
+        next = show_text(self.next.text, [])
+        return one_line(f"<TraceStep {self.number}: fed {fed}, next {next}, {macs}, {show_agreement(self.agrees)}>")
+
+    @property
+    def max_abs_diff(self) -> float:
+        """The largest |difference| of a logit between the runs."""
+        return self.agreement.difference
+
+    @property
+    def allowed_diff(self) -> float:
+        """The difference that rounding explains; 0 where every sum adds in one order, so that nothing may differ."""
+        return self.agreement.allowed
+
+    @property
+    def identical(self) -> bool:
+        """Are the logits equal bit for bit?"""
+        return self.agreement.identical
 
     @property
     def agrees(self) -> bool:
         """Is the difference rounding, or nothing where nothing is allowed?"""
-        return self.max_abs_diff <= self.allowed_diff if self.allowed_diff else self.identical
+        return self.agreement.agrees
 
 
 class Totals(NamedTuple):
+    """Sums over steps, one for each run."""
+
     no_cache: Counts
     cached: Counts
+
+    def __repr__(self) -> str:
+        return one_line(f"<Totals {self.no_cache}; cached {self.cached}>")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A generation, told by its numbers."""
+    """One generation run twice over the same tokens, without a cache and with one."""
 
     text: str | None  # the prompt as it was given; None for ids
     prompt: tuple[Piece, ...]
@@ -93,22 +87,29 @@ class Trace:
     dtype: str
     item_bytes: int
     steps: tuple[TraceStep, ...]
-    fixed_order: bool = False  # does the backend add in one order, so that nothing may differ?
-    by_length: str | None = None  # the kind of positions whose frequencies depend on the length, if so
+    fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
+    by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    def __repr__(self) -> str:
+        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        totals = self.totals
+        cells = f"{totals.no_cache.score_cells:,} and {totals.cached.score_cells:,} score cells"
+        what = f"{self.model['name']}, caches none and {self.cache}, steps {len(self.steps):,}"
+        return one_line(f"<kvsim.Trace {text}: {what}, {cells}, {show_agreement(self.agrees)}>")
 
     @property
     def fed(self) -> tuple[Piece, ...]:
-        """Every token that was fed: the last new one is chosen but never fed."""
+        """The tokens that were fed: all but the last new one, which is only chosen."""
         return tuple(piece for step in self.steps for piece in step.fed)
 
     @property
     def unknown(self) -> list[str]:
-        """Pieces of the prompt that the model has never seen, each once."""
+        """Pieces of the prompt that are not in the vocabulary, each once."""
         return find_unknown(self.prompt)
 
     @property
     def totals(self) -> Totals:
-        """All steps of each run."""
+        """The sums of all steps."""
         return Totals(
             Counts.sum(step.no_cache.counts for step in self.steps),
             Counts.sum(step.cached.counts for step in self.steps),
@@ -116,13 +117,13 @@ class Trace:
 
     @property
     def as_prefill(self) -> Totals | None:
-        """What `feed="prefill"` executes, read from this run's own events; None if this is that feed.
+        """The totals under `feed="prefill"`, derived from this trace's own counts; None if this is that feed.
 
-        The step that ends the prompt computes, without a cache, just what a prefill into an empty
-        cache does; from there on the two feeds take the same steps.
+        The step that ends the prompt computes, without a cache, exactly what a prefill into an empty cache does; from
+        there on the two feeds take the same steps.
         """
-        read = list(accumulate(len(step.fed) for step in self.steps))
-        end = read.index(len(self.prompt))
+        stops = list(accumulate(len(step.fed) for step in self.steps))
+        end = stops.index(len(self.prompt))
         if end == 0:
             return None
         no_cache = [step.no_cache.counts for step in self.steps[end:]]
@@ -131,7 +132,7 @@ class Trace:
 
     @property
     def widest(self) -> TraceStep:
-        """The step whose two runs differ most; where some differ by more than is allowed, of those."""
+        """The step with the largest difference, among steps beyond their allowance if any; the first of a tie."""
         wrong = [step for step in self.steps if not step.agrees]
         return max(wrong or self.steps, key=lambda step: step.max_abs_diff)
 
@@ -142,7 +143,7 @@ class Trace:
 
     @property
     def allowed_diff(self) -> float:
-        """What that same step was allowed."""
+        """The allowance of the widest step."""
         return self.widest.allowed_diff
 
     @property
@@ -157,16 +158,15 @@ class Trace:
 
     @property
     def differs_by_design(self) -> bool:
-        """Do the runs differ because cached keys keep the frequencies of the length at which they arrived,
-        and the uncached run turns all keys by those of the present length?"""
+        """Do the runs differ because cached keys keep the rotary frequencies of the length at which they were cached,
+        while the uncached run rotates all keys by those of the current length?"""
         return self.by_length is not None and not self.agrees
 
     def to_dict(self) -> dict[str, Any]:
         """The trace as `kvsim.trace/1` (see `kvsim schema trace`): plain numbers, strings and lists."""
         as_prefill = self.as_prefill
         return {
-            "schema": SCHEMA,
-            "kvsim": __version__,
+            **stamp("trace"),
             "text": self.text,
             "fed": [piece.text for piece in self.fed],
             "fed_ids": [piece.id for piece in self.fed],
@@ -189,8 +189,8 @@ class Trace:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, UTF-8 characters as they are, integers exact."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        """`to_dict` as JSON text: UTF-8 characters unescaped, integers exact."""
+        return dump(self.to_dict())
 
 
 def _side_dict(side: Side) -> dict[str, int]:

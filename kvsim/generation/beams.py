@@ -1,22 +1,25 @@
-"""Beam search: of all continuations of the beams, the likeliest go on. Sums of log-probabilities, no length penalty.
+"""Beam search: of all continuations of the beams, keep the likeliest. Sums of log-probabilities, no length penalty.
 
 A step keeps the `width` best of (beam, next token) by the sum of log-probabilities, computed on the host in float64;
-equal ones by the place of the beam, then by the id. What reaches a stop is finished, and takes a place of its own; the
-search ends when as many are finished as there are beams, or at the last token. Beams share no rows that one of them
-writes: a cache that goes on twice is forked.
+ties go to the beam that ranks first, then to the smaller id. A continuation that reaches a stop is finished and keeps
+one of the `width` places; the search ends when as many are finished as there are beams, or at the last token. Beams
+share no row that one of them writes: a cache that continues in two beams is forked.
 """
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.arrays import Array
 from kvsim.caches.cache import select
-from kvsim.counting.ledger import Ledger
-from kvsim.errors import KvsimError, UsageError, shortened
-from kvsim.generation.runs import Beam, Prompt, Run, Start, Step, check_room, join_text, plan_stops
+from kvsim.checks import check_whole
+from kvsim.errors import KvsimError
+from kvsim.generation.options import GenerationOptions, count_if
+from kvsim.generation.plan import check_room, plan_stops
+from kvsim.generation.prompts import Prompt, Start, join_text, start_run
+from kvsim.generation.runs import Beam, Run, Step, sum_ledger
 from kvsim.generation.stopping import Stopping
-from kvsim.model import Logits, Model
+from kvsim.model import Model
 
 
 class Candidate(NamedTuple):
@@ -24,7 +27,7 @@ class Candidate(NamedTuple):
 
     beam: int
     id: int
-    score: float
+    score: float  # sum of log-probabilities, the new token's included
 
 
 def log_softmax(logits_V: np.ndarray) -> np.ndarray:
@@ -35,7 +38,7 @@ def log_softmax(logits_V: np.ndarray) -> np.ndarray:
 
 
 def best_candidates(scores: list[float], rows: list[np.ndarray], count: int) -> list[Candidate]:
-    """The `count` best continuations of beams with `scores` by log-probabilities `rows` [V] each."""
+    """The `count` best continuations, best first, of beams with `scores` and log-probabilities `rows` [V] each."""
     every: list[Candidate] = []
     for beam, (score, row) in enumerate(zip(scores, rows, strict=True)):
         total = score + row
@@ -45,63 +48,86 @@ def best_candidates(scores: list[float], rows: list[np.ndarray], count: int) -> 
 
 
 def check_width(width: Any, vocabulary: int) -> int:
-    """UsageError: no whole number from 1 to the size of the vocabulary."""
-    if isinstance(width, bool) or not hasattr(width, "__index__") or not 1 <= width <= vocabulary:
-        raise UsageError(
-            "beams must be a whole number from 1 to {most}, got {got}", most=vocabulary, got=shortened(width)
-        )
-    return int(width)
+    """`width` as an int. UsageError: no whole number from 1 to the size of the vocabulary."""
+    return check_whole("beams", width, 1, vocabulary)
 
 
-def search_beams(
-    model: Model, prompt: Prompt, start: Start, max_new_tokens: int, spec: str, feed: str, stopping: Stopping,
-    count: bool, logits: Logits, width: int,
-) -> Run:  # fmt: skip
-    """The likeliest of `width` beams as a run; `run.beams` has all, best first. A step's events are those of all
-    beams."""
-    ids, source, first = start
-    caches = [model.new_cache(spec)]
-    check_room(model, caches, len(ids), max_new_tokens)
-    texts, scores = [list(ids)], [0.0]
-    finished: list[tuple[list[int], float]] = []
-    steps: list[Step] = []
-    ledger = Ledger()
-    fed = 0
-    for stop in plan_stops(len(ids), max_new_tokens, feed):
-        with model.ops.count() if count else nullcontext(Ledger()) as counted:
-            if fed == 0 and source is not None:
-                out = [model(texts[0][:stop], caches[0], logits=logits, encoder_states=source)]
-            else:
-                pairs = zip(texts, caches, strict=True)
-                out = model.batch([(text[cache.seen : stop], cache) for text, cache in pairs], logits=logits)
-        with model.ops.running():
-            rows = [log_softmax(model.ops.backend.to_host(one[-1, :])) for one in out]
+class _Search:
+    """The beams so far, and the steps that led there."""
+
+    def __init__(self, model: Model, start: Start, options: GenerationOptions) -> None:
+        self.model, self.start, self.options = model, start, options
+        self.stopping = Stopping(model, options.stop)
+        self.caches = [model.new_cache(options.cache)]
+        self.texts, self.scores = [list(start.ids)], [0.0]
+        self.finished: list[tuple[list[int], float]] = []  # texts that reached a stop, and their scores
+        self.steps: list[Step] = []
+        self.fed = 0
+
+    def take_step(self, stop: int) -> bool:
+        """Feed every beam up to `stop` tokens and continue the best; False: every beam is finished."""
+        with count_if(self.model, self.options.count) as ledger:
+            out = self._feed(stop)
+        rows = self._log_probs(out)
+        new = tuple(i for text in self.texts for i in text[self.fed : stop])
+        self.fed = stop
+        best = best_candidates(self.scores, rows, self.options.beams - len(self.finished))
+        events = tuple(ledger.events) if self.steps else (*self.start.events, *ledger.events)
+        self.steps.append(Step(len(self.steps) + 1, new, best[0].id, events))
+        return stop < len(self.start.ids) or self._continue(best)
+
+    def _feed(self, stop: int) -> list[Array]:
+        """The logits [T, V] of each beam's next step."""
+        logits = self.options.logits
+        if self.fed == 0 and self.start.source is not None:
+            ids = self.texts[0][:stop]
+            return [self.model(ids, self.caches[0], logits=logits, encoder_states=self.start.source)]
+        pairs = zip(self.texts, self.caches, strict=True)
+        return self.model.batch([(text[cache.seen : stop], cache) for text, cache in pairs], logits=logits)
+
+    def _log_probs(self, out: list[Array]) -> list[np.ndarray]:
+        """The log-probabilities [V] of each beam's next token, on the host. KvsimError: NaN among the logits."""
+        with self.model.ops.running():
+            rows = [log_softmax(self.model.ops.backend.to_host(logits_TV[-1, :])) for logits_TV in out]
         if any(np.isnan(row).any() for row in rows):
             raise KvsimError("the logits hold NaN: the computation overflowed; use a wider dtype")
-        new = tuple(i for text in texts for i in text[fed:stop])
-        fed = stop
-        best = best_candidates(scores, rows, width - len(finished))
-        steps.append(Step(len(steps) + 1, new, best[0].id, (*first, *counted.events)))
-        ledger.events += steps[-1].events
-        first = ()
-        if stop < len(ids):
-            continue
+        return rows
+
+    def _continue(self, best: list[Candidate]) -> bool:
+        """Replace the beams by the best candidates; those that reach a stop are finished. False: no beam is left."""
         alive = []
         for candidate in best:
-            text = [*texts[candidate.beam], candidate.id]
-            if stopping.reached(text[len(ids) :]):
-                finished.append((text, candidate.score))
+            text = [*self.texts[candidate.beam], candidate.id]
+            if self.stopping.reached(text[len(self.start.ids) :]):
+                self.finished.append((text, candidate.score))
             else:
                 alive.append((candidate, text))
-        if not alive:
+        if alive:
+            self.caches = select(self.caches, [candidate.beam for candidate, _ in alive])
+        self.texts, self.scores = [text for _, text in alive], [candidate.score for candidate, _ in alive]
+        return bool(alive)
+
+    def to_run(self, prompt: Prompt) -> Run:
+        """The likeliest beam as a run."""
+        n_prompt = len(self.start.ids)
+        found = sorted([*self.finished, *zip(self.texts, self.scores, strict=True)], key=lambda beam: -beam[1])
+        beams = tuple(
+            Beam(text[n_prompt:], join_text(self.model, prompt, text, text[n_prompt:]), score) for text, score in found
+        )
+        ids, best = [*self.start.ids, *beams[0].new_ids], beams[0]
+        return Run(ids, best.new_ids, best.text, self.steps, sum_ledger(self.steps), self.caches[0], beams=beams)
+
+
+def search_beams(model: Model, prompt: Prompt, options: GenerationOptions) -> Run:
+    """The likeliest of `options.beams` beams as a run; `run.beams` has all of them, best first. A step's events are
+    those of all beams.
+
+    UsageError: as `generate`. KvsimError: logits that are NaN.
+    """
+    start = start_run(model, prompt, options.count)
+    search = _Search(model, start, options)
+    check_room(model, search.caches, len(start.ids), options.max_new_tokens)
+    for stop in plan_stops(len(start.ids), options.max_new_tokens, options.feed):
+        if not search.take_step(stop):
             break
-        caches = select(caches, [candidate.beam for candidate, _ in alive])
-        texts, scores = [text for _, text in alive], [candidate.score for candidate, _ in alive]
-    else:
-        finished += list(zip(texts, scores, strict=True))
-    finished.sort(key=lambda beam: -beam[1])
-    beams = tuple(
-        Beam(text[len(ids) :], join_text(model, prompt, text, text[len(ids) :]), score) for text, score in finished
-    )
-    whole = [*ids, *beams[0].new_ids]
-    return Run(whole, beams[0].new_ids, beams[0].text, steps, ledger, caches[0], beams=beams)
+    return search.to_run(prompt)

@@ -9,7 +9,7 @@ from kvsim.errors import KvsimError, UsageError, shortened
 from kvsim.ops import Ops
 
 
-def _refuse_nan() -> KvsimError:
+def _nan_error() -> KvsimError:
     return KvsimError("the logits hold NaN: the computation overflowed; use a wider dtype")
 
 
@@ -21,7 +21,8 @@ def keep_top_k(probs: np.ndarray, order: np.ndarray, k: int) -> np.ndarray:
 
 
 def keep_top_p(probs: np.ndarray, order: np.ndarray, p: float) -> np.ndarray:
-    """`probs` [V], only the fewest of `order` that together hold `p` of it (arXiv:1904.09751)."""
+    """`probs` [V] with all but the shortest beginning of `order` that holds a share `p` of it at zero
+    (arXiv:1904.09751)."""
     running = np.cumsum(probs[order])
     count = int(np.searchsorted(running, p * running[-1])) + 1
     return keep_top_k(probs, order, count)
@@ -29,10 +30,12 @@ def keep_top_p(probs: np.ndarray, order: np.ndarray, p: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Greedy at temperature 0, else a draw from softmax(logits / temperature), cut to the `top_k`
-    likeliest and then to the likeliest that hold `top_p`. Ties go to the smaller id.
+    """Greedy at temperature 0, else a draw from softmax(logits / temperature), restricted to the `top_k` likeliest
+    ids and then to the likeliest that together hold the share `top_p`. Ties go to the smaller id.
 
-    A draw depends on the seed and on the position alone: not on how the prompt was fed, nor on the cache.
+    A draw depends only on the seed and the position: not on how the prompt was fed, nor on the cache.
+
+    UsageError: a value that is no number or out of range, or top_k or top_p at temperature 0.
     """
 
     temperature: float = 0.0
@@ -61,7 +64,7 @@ class Sampler:
             raise UsageError("top-k and top-p need a temperature above 0: temperature 0 is greedy")
 
     def choose(self, ops: Ops, logits: Array, position: int) -> int:
-        """The next id for logits [V], to stand at `position`. KvsimError: NaN among them."""
+        """The id chosen for `position` from logits [V]. KvsimError: NaN among them."""
         with ops.running():
             return self._choose(ops, logits, position)
 
@@ -69,12 +72,12 @@ class Sampler:
         if self.temperature == 0.0:
             chosen = ops.argmax(logits)
             if chosen < 0:
-                raise _refuse_nan()
+                raise _nan_error()
             return chosen
         host = np.asarray(ops.backend.to_host(logits), dtype=np.float64)
         if np.isnan(host).any():
-            raise _refuse_nan()
-        with np.errstate(over="ignore"):  # a temperature next to zero leaves the largest alone, as it should
+            raise _nan_error()
+        with np.errstate(over="ignore"):  # at a temperature near zero all but the largest become 0, as they should
             probs = np.exp((host - host.max()) / self.temperature)
         order = np.argsort(-host, kind="stable")
         if self.top_k is not None:

@@ -1,38 +1,35 @@
-"""Speculative decoding (arXiv:2211.17192, arXiv:2302.01318): someone cheap guesses the next tokens, the model reads all
-guesses in one step and keeps those that it would have chosen itself.
+"""Speculative decoding (arXiv:2211.17192, arXiv:2302.01318): a cheap drafter guesses the next tokens, the model reads
+all guesses in one step and keeps those that it would have chosen itself.
 
-A token is kept if it is the very one that the sampler chooses at its position: what comes out is what plain generation
-gives, with the same seed. The rows of guesses that were wrong are taken back by `cache.crop`.
+A guess is kept only if it is the token that the sampler chooses at its position, so that the text is that of plain
+generation with the same seed. The rows of rejected guesses are removed by `cache.crop`.
 """
 
 import re
-from contextlib import nullcontext
 from typing import Any, Protocol
 
+from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
-from kvsim.counting.ledger import Ledger
+from kvsim.checks import check_whole
 from kvsim.errors import UsageError, shortened
-from kvsim.generation.runs import Prompt, Run, Start, Step, check_room, join_text, plan_stops
+from kvsim.generation.options import GenerationOptions, count_if
+from kvsim.generation.plan import check_room, plan_stops
+from kvsim.generation.prompts import Prompt, Start, join_text, start_run
+from kvsim.generation.runs import Run, Step, sum_ledger
 from kvsim.generation.sampling import Sampler
 from kvsim.generation.stopping import Stopping
 from kvsim.model import Model
 
 
-def check_size(size: Any) -> int:
-    """UsageError: no whole number of at least 1."""
-    if isinstance(size, bool) or not hasattr(size, "__index__") or size < 1:
-        raise UsageError("draft_tokens must be a whole number of at least 1, got {got}", got=shortened(size))
-    return int(size)
-
-
 class Drafter(Protocol):
-    """Whoever guesses: up to `count` tokens that may follow `ids`."""
+    """Guesses the next tokens."""
 
-    def guess(self, ids: list[int], count: int) -> list[int]: ...
+    def guess(self, ids: list[int], count: int) -> list[int]:
+        """At most `count` tokens that may follow `ids`."""
 
 
 class Lookup:
-    """What followed the last `n` tokens (or fewer of them) the last time that they stood together: prompt lookup."""
+    """Prompt lookup: guesses what followed the last earlier occurrence of the final `n` tokens (or of fewer)."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -46,8 +43,8 @@ class Lookup:
         return []
 
 
-class Smaller:
-    """Another model, with a cache of its own, that chooses by the same sampler."""
+class DraftModel:
+    """A smaller model with a cache of its own, which chooses with the same sampler."""
 
     def __init__(self, model: Model, sampler: Sampler) -> None:
         self.model, self.sampler, self.cache = model, sampler, model.new_cache("dynamic")
@@ -57,7 +54,7 @@ class Smaller:
         common = next((i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b), min(len(held), len(ids)))
         try:
             self.cache.crop(min(common, len(ids) - 1))
-        except UsageError:  # a window that has let go of the rows: read the text again
+        except UsageError:  # a window that has evicted the rows: read the text again
             self.cache.clear()
         text = list(ids)
         for _ in range(min(count, self.model.config.max_context - len(ids) + 1)):
@@ -67,7 +64,7 @@ class Smaller:
 
 
 def make_drafter(model: Model, draft: Any, sampler: Sampler) -> Drafter:
-    """ "ngram:3", or a model. UsageError: neither, or a model with another vocabulary."""
+    """The drafter for "ngram:N" or a model. UsageError: anything else, or a model with another vocabulary."""
     if isinstance(draft, str) and (found := re.fullmatch("ngram:([0-9]{1,9})", draft)) and int(found[1]) > 0:
         return Lookup(int(found[1]))
     if not isinstance(draft, Model):
@@ -78,70 +75,88 @@ def make_drafter(model: Model, draft: Any, sampler: Sampler) -> Drafter:
             model=model.name,
             size=model.config.vocab_size,
         )
-    return Smaller(draft, sampler)
+    return DraftModel(draft, sampler)
 
 
-def speculate(
-    model: Model, prompt: Prompt, start: Start, max_new_tokens: int, spec: str, feed: str, stopping: Stopping,
-    keep_logits: bool, count: bool, sampler: Sampler, drafter: Drafter, size: int,
-) -> Run:  # fmt: skip
-    """A run whose steps after the prompt feed up to `size` guesses each; `step.next` is the last token that the step
-    made certain."""
-    ids, source, first = start
-    cache = model.new_cache(spec)
+class _Speculation:
+    """The text so far, and the steps that led there."""
+
+    def __init__(self, model: Model, start: Start, cache: Cache, options: GenerationOptions) -> None:
+        self.model, self.start, self.cache, self.options = model, start, cache, options
+        self.stopping = Stopping(model, options.stop)
+        self.ids = list(start.ids)  # prompt and new
+        self.end = len(start.ids) + options.max_new_tokens  # the number of ids at which the run ends
+        self.fed = 0  # ids whose rows are final: rejected guesses are not among them
+        self.steps: list[Step] = []
+        self.drafted = self.accepted = 0
+
+    @property
+    def new(self) -> list[int]:
+        """The ids after the prompt."""
+        return self.ids[len(self.start.ids) :]
+
+    def take_step(self, stop: int, guesses: list[int]) -> None:
+        """Feed the ids up to `stop` and the guesses after them; at the end of the text, append what was chosen."""
+        fed = (*self.ids[self.fed : stop], *guesses)
+        with count_if(self.model, self.options.count) as ledger:
+            ids = [*self.ids[self.cache.seen : stop], *guesses]
+            logits_TV = self.model(ids, self.cache, encoder_states=self.start.source)
+        choices = self._choose(logits_TV, stop, guesses)
+        appended = self._append(choices) if stop == len(self.ids) else 0
+        accepted = max(appended - 1, 0)
+        self.drafted += len(guesses)
+        self.accepted += accepted
+        self.fed = len(self.ids) - 1 if appended else stop
+        events = tuple(ledger.events) if self.steps else (*self.start.events, *ledger.events)
+        row_V = logits_TV[len(logits_TV) - len(guesses) - 1 + accepted, :] if self.options.keep_logits else None
+        self.steps.append(Step(len(self.steps) + 1, fed, choices[accepted], events, row_V))
+        if self.cache.keeps and self.cache.seen > self.fed:
+            self.cache.crop(self.fed)
+
+    def _choose(self, logits_TV: Array, stop: int, guesses: list[int]) -> list[int]:
+        """The sampler's choice after the ids up to `stop`, and after each guess as long as the guesses are its own
+        choices."""
+        sampler, chosen = self.options.sampler, list[int]()
+        first = logits_TV.shape[0] - len(guesses) - 1
+        for i in range(len(guesses) + 1):
+            chosen.append(sampler.choose(self.model.ops, logits_TV[first + i, :], stop + i))
+            if i == len(guesses) or guesses[i] != chosen[-1]:
+                break
+        return chosen
+
+    def _append(self, choices: list[int]) -> int:
+        """Append the choices to the text, up to one that stops the run; the number of those appended."""
+        for count, token in enumerate(choices, start=1):
+            self.ids.append(token)
+            if self.stopping.reached(self.new):
+                self.end = len(self.ids)
+                return count
+        return len(choices)
+
+
+def speculate(model: Model, prompt: Prompt, options: GenerationOptions) -> Run:
+    """A run whose steps after the prompt feed up to `options.draft_tokens` guesses each; `step.next` is the last token
+    that the step decided.
+
+    UsageError: a lossy cache, a drafter that does not fit the model, no whole number of guesses, or as `generate`.
+    """
+    start = start_run(model, prompt, options.count)
+    drafter = make_drafter(model, options.draft, options.sampler)
+    size = check_whole("draft_tokens", options.draft_tokens, 1)
+    cache = model.new_cache(options.cache)
     if not cache.lossless:
         raise UsageError(
-            "speculative decoding takes rows back, which the lossy cache {spec} cannot promise: use dynamic, static:N"
-            " or paged:B",
+            "speculative decoding removes the rows of rejected tokens, which the lossy cache {spec} does not support:"
+            " use dynamic, static:N or paged:B",
             spec=cache.spec,
         )
-    check_room(model, [cache], len(ids), max_new_tokens)
-    text, end = list(ids), len(ids) + max_new_tokens
-    steps: list[Step] = []
-    ledger = Ledger()
-    drafted = accepted = done = 0
-    stops = plan_stops(len(ids), 1, feed)
-    while len(text) < end:
-        guesses: list[int] = []
-        if stops:
-            stop = stops.pop(0)
-        else:
-            stop, guesses = len(text), drafter.guess(text, min(size, end - len(text) - 1))
-        fed = [*text[done:stop], *guesses]
-        with model.ops.count() if count else nullcontext(Ledger()) as counted:
-            out = model([*text[cache.seen : stop], *guesses], cache, encoder_states=source)
-        kept = _accept(model, out, text[:stop], guesses, sampler)
-        new = kept if stop == len(text) else []
-        for i, token in enumerate(new):
-            text.append(token)
-            if stopping.reached(text[len(ids) :]):
-                new, end = new[: i + 1], len(text)
-                break
-        drafted += len(guesses)
-        accepted += max(len(new) - 1, 0)
-        done = len(text) - 1 if new else stop
-        row = out[len(out) - len(guesses) - 1 + max(len(new) - 1, 0), :] if keep_logits else None
-        steps.append(Step(len(steps) + 1, tuple(fed), kept[max(len(new) - 1, 0)], (*first, *counted.events), row))
-        ledger.events += steps[-1].events
-        first = ()
-        _take_back(cache, done)
-    new_ids = text[len(ids) :]
-    told = join_text(model, prompt, text, new_ids)
-    return Run(text, new_ids, told, steps, ledger, cache, drafted=drafted, accepted=accepted)
-
-
-def _accept(model: Model, out: Any, text: list[int], guesses: list[int], sampler: Sampler) -> list[int]:
-    """What the sampler chooses after the text, and after each guess as long as the guesses are its own choices."""
-    chosen: list[int] = []
-    first = out.shape[0] - len(guesses) - 1
-    for i in range(len(guesses) + 1):
-        chosen.append(sampler.choose(model.ops, out[first + i, :], len(text) + i))
-        if i == len(guesses) or guesses[i] != chosen[-1]:
-            break
-    return chosen
-
-
-def _take_back(cache: Cache, length: int) -> None:
-    """The rows of guesses that were not kept."""
-    if cache.keeps and cache.seen > length:
-        cache.crop(length)
+    check_room(model, [cache], len(start.ids), options.max_new_tokens)
+    run = _Speculation(model, start, cache, options)
+    for stop in plan_stops(len(start.ids), 1, options.feed):
+        run.take_step(stop, [])
+    while len(run.ids) < run.end:
+        run.take_step(len(run.ids), drafter.guess(run.ids, min(size, run.end - len(run.ids) - 1)))
+    text = join_text(model, prompt, run.ids, run.new)
+    return Run(
+        run.ids, run.new, text, run.steps, sum_ledger(run.steps), cache, drafted=run.drafted, accepted=run.accepted
+    )

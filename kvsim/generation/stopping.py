@@ -1,4 +1,4 @@
-"""Where a generation ends before its time: at ids, or at texts."""
+"""Stop conditions: ids or texts at which a run ends before `max_new_tokens`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -10,7 +10,7 @@ Stop = str | int | Sequence[str | int]
 
 
 class Stopping:
-    """Has the continuation reached something that the caller stops at?"""
+    """The ids and texts of `generate(stop=...)`. UsageError: anything else, empty text, or text without a tokenizer."""
 
     def __init__(self, model: Model, stop: Stop | None) -> None:
         one = isinstance(stop, str) or (hasattr(stop, "__index__") and not hasattr(stop, "__len__"))
@@ -28,6 +28,7 @@ class Stopping:
             raise UsageError("the model {model} has no tokenizer.json: stop at token ids, not text", model=model.name)
 
     def reached(self, new: list[int]) -> bool:
+        """Do the new ids end in a stop id, or does their text contain a stop text?"""
         if new and new[-1] in self.ids:
             return True
         if not self.texts or self.tokenizer is None:

@@ -18,9 +18,10 @@ SQUARES = ("scores", "capped", "masked", "probs")  # watched places whose arrays
 
 
 class LayerCache(Protocol):
-    """What attention needs of a cache: it takes the new rows and returns the visible ones."""
+    """A cache, as attention sees it: `update` takes the new rows and returns the keys and values that their queries
+    may see, one `View` for each group of queries that see the same rows, in order."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View: ...
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View, ...]: ...
 
 
 class CrossCache(Protocol):
@@ -101,16 +102,12 @@ def project(ops: Ops, config: Config, w: Attention, kind: str, x_TD: Array, pref
     return y_TXK
 
 
-def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tuple[slice | None, View]]:
-    """The queries `size` at a time, each block with the keys that some of it may see: what lies above the diagonal
-    or before the window is not computed. Without a size all at once: full squares. Where the cache shows different
-    rows to different queries, its own parts."""
+def in_blocks(q_GRNK: Array, view: View, window: int | None, size: int | None) -> Iterator[tuple[Array, View]]:
+    """The view's N queries, `size` at a time, each block with the keys that some query in it may see: nothing above
+    the diagonal or before the window is computed. size None, or scattered keys: all queries at once (full squares)."""
     query, key = view.query_pos, view.key_pos
-    if view.parts is not None:
-        yield from view.parts
-        return
     if size is None or query.size <= size or isinstance(key, Scattered):
-        yield None, view
+        yield q_GRNK, view
         return
     for start in range(query.start, query.stop, size):
         part = Span(start, min(start + size, query.stop))
@@ -118,7 +115,7 @@ def in_blocks(view: View, window: int | None, size: int | None) -> Iterator[tupl
         columns = slice(seen.start - key.start, seen.stop - key.start)
         rows = slice(part.start - query.start, part.stop - query.start)
         yield (
-            rows,
+            q_GRNK[:, :, rows, :],
             view._replace(
                 keys=view.keys[:, columns, :], values=view.values[:, columns, :], key_pos=seen, query_pos=part
             ),
@@ -132,22 +129,21 @@ def attend_sequence(
     """Attention of one sequence's new tokens to all visible rows: [T, H·K]."""
     xp = ops.xp
     k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
-    view = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
+    views = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
     q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
-    if view.parts is None:
-        q_GRTK = positions.rotate(kind.rope, q_GRTK, view.query_pos)
-    window = narrower(kind.window, view.window)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
     # An encoder has no mask to skip work by; a watched square is computed whole.
     size = None if not config.causal or ops.is_watched(*SQUARES) else ops.query_block
-    for rows, part in in_blocks(view, window, size):
-        mask = positions.mask(part.query_pos, part.key_pos, window)
-        bias_GRTS = positions.bias(part.query_pos, part.key_pos)
-        q_GRNK = q_GRTK if rows is None else q_GRTK[:, :, rows, :]
-        if view.parts is not None:  # at positions of their own
-            q_GRNK = positions.rotate(kind.rope, q_GRNK, part.query_pos)
-        contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+    for view in views:
+        window = narrower(kind.window, view.window)
+        blocks = in_blocks(
+            positions.rotate(kind.rope, q_GRTK[:, :, view.queries, :], view.query_pos), view, window, size
+        )
+        for q_GRNK, part in blocks:
+            mask = positions.mask(part.query_pos, part.key_pos, window)
+            bias_GRTS = positions.bias(part.query_pos, part.key_pos)
+            contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
     return merge_heads(ops, contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=2))
 
 

@@ -13,7 +13,7 @@ from kvsim.arrays import Array
 from kvsim.config import Config, Latent, LayerKind
 from kvsim.ops import Ops
 from kvsim.spans import View, narrower
-from kvsim.transformer.attention import Sequence, attend, in_blocks, merge_heads
+from kvsim.transformer.attention import Sequence, attend, merge_heads
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import LatentAttention
 
@@ -81,24 +81,23 @@ def latent_attention(
         if latent.form == "cached_expanded":
             nope, values = expand(ops, config, latent, w, new)
             encode = _encode_last(positions, kind, latent)
-            view = s.layers[layer].update(whole_keys(ops, nope, new_rotary), values, s.pos, encode)
+            views = s.layers[layer].update(whole_keys(ops, nope, new_rotary), values, s.pos, encode)
         else:
             encode = positions.encoder_of_values(kind.rope)
-            view = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
-        window = narrower(kind.window, view.window)
-        for rows, part in in_blocks(view, window, None):
-            mask = positions.mask(part.query_pos, part.key_pos, window)
-            q_here = q[:, s.rows, :] if rows is None else q[:, s.rows, :][:, rows, :]
-            turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], part.query_pos)
+            views = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
+        for view in views:
+            mask = positions.mask(view.query_pos, view.key_pos, narrower(kind.window, view.window))
+            q_here = q[:, s.rows, :][:, view.queries, :]
+            turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], view.query_pos)
             here = xp.concat([q_here[..., : latent.d_nope], turned], axis=-1)
             if latent.form == "absorbed":
-                contexts.append(attend_absorbed(ops, config, latent, w, here, part, mask, scale))
+                contexts.append(attend_absorbed(ops, config, latent, w, here, view, mask, scale))
             elif latent.form == "reexpanded":
-                nope, values = expand(ops, config, latent, w, part.keys[0, ...])
-                expanded = part._replace(keys=whole_keys(ops, nope, part.values), values=values)
+                nope, values = expand(ops, config, latent, w, view.keys[0, ...])
+                expanded = view._replace(keys=whole_keys(ops, nope, view.values), values=values)
                 contexts.append(attend_expanded(ops, here, expanded, mask, scale))
             else:
-                contexts.append(attend_expanded(ops, here, part, mask, scale))
+                contexts.append(attend_expanded(ops, here, view, mask, scale))
     context_T_HK = contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES, parse_spec
+from kvsim.caches.specs import POLICIES, parse_spec
 from kvsim.config import BY_LENGTH
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
@@ -22,7 +22,7 @@ REFUSED = {  # with their reasons
     "snapkv": "relative position biases",
     "knorm": "relative position biases|normalised latents",
     "int8": "shares scales",
-    "int4": "packs two numbers of a head to a byte",
+    "int4": "packs two elements of a head into a byte",
 }
 
 
@@ -30,6 +30,29 @@ def test_every_policy_is_here():
     assert {parse_spec(spec).name for spec in SPECS} == set(POLICIES)
     for spec in SPECS:
         assert str(parse_spec(str(parse_spec(spec)))) == str(parse_spec(spec))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_repr_is_one_line(spec):
+    if spec.startswith("fp8"):
+        pytest.importorskip("ml_dtypes")
+    model = make(PRIMES, "numpy", "float32")
+    cache = model.new_cache(spec)
+    model([1, 2, 3], cache)
+    seen = 0 if spec == "none" else 3
+    sizes = "2 layers of 3 heads (10 + 10), float32 on numpy"
+    assert repr(cache) == (
+        f"<kvsim.Cache {cache.spec}: {PRIMES.family}, {sizes}; {seen} tokens, {cache.allocated_bytes} bytes>"
+    )
+    assert len(repr(cache)) <= 200
+
+
+def test_a_long_repr_is_cut():
+    spec = "offload:" * 40 + "int8:residual=2,group=2,head"
+    cache = make(PRIMES, "numpy", "float32").new_cache(spec)
+    assert len(repr(cache)) <= 200
+    assert repr(cache).startswith("<kvsim.Cache offload:offload:")
+    assert repr(cache).endswith("; 0 tokens, 0 bytes>")
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvsim.caches import parse_spec
+from kvsim.caches.specs import parse_spec
 from kvsim.config import Rope
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
@@ -77,29 +77,31 @@ def one_layer():
 def test_worked_by_hand():
     """One sink and a window of two; the key of token p is p, and every position inside adds 100."""
     layer = one_layer()
-    views = [layer.update(*new_rows(p, p + 1), Span(p, p + 1), numbered) for p in range(5)]
+    steps = [layer.update(*new_rows(p, p + 1), Span(p, p + 1), numbered) for p in range(5)]
+    assert [len(views) for views in steps] == [1] * 5
+    views = [view for (view,) in steps]
     assert told(views[0]) == ([0], [0], Span(0, 1), Span(0, 1))
     assert told(views[1]) == ([0, 101], [0, -1], Span(0, 2), Span(1, 2))
     assert told(views[2]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
     assert told(views[3]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
     assert told(views[4]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
-    assert all(view.parts is None for view in views)
+    assert all(view.queries == slice(0, 1) for view in views)
     assert layer.keys[0, :, 0].tolist() == [0, 4]  # as they came: the sink, and what the window keeps for the next
 
 
 def test_a_step_of_several_tokens_by_hand():
     """The same, fed as 2 and 3 tokens: those that see all are one part, every later query is one of its own."""
     layer = one_layer()
-    assert layer.update(*new_rows(0, 2), Span(0, 2), numbered).parts is None
-    view = layer.update(*new_rows(2, 5), Span(2, 5), numbered)
-    assert [rows for rows, _ in view.parts] == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert told(view.parts[0][1]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
-    assert told(view.parts[1][1]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
-    assert told(view.parts[2][1]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
+    assert [view.queries for view in layer.update(*new_rows(0, 2), Span(0, 2), numbered)] == [slice(0, 2)]
+    views = layer.update(*new_rows(2, 5), Span(2, 5), numbered)
+    assert [view.queries for view in views] == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert told(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(2, 3))
+    assert told(views[1]) == ([0, 102, 203], [0, -2, -3], Span(0, 3), Span(2, 3))
+    assert told(views[2]) == ([0, 103, 204], [0, -3, -4], Span(0, 3), Span(2, 3))
     layer = one_layer()
-    view = layer.update(*new_rows(0, 5), Span(0, 5), numbered)
-    assert [rows for rows, _ in view.parts] == [slice(0, 3), slice(3, 4), slice(4, 5)]
-    assert told(view.parts[0][1]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(0, 3))
+    views = layer.update(*new_rows(0, 5), Span(0, 5), numbered)
+    assert [view.queries for view in views] == [slice(0, 3), slice(3, 4), slice(4, 5)]
+    assert told(views[0]) == ([0, 101, 202], [0, -1, -2], Span(0, 3), Span(0, 3))
 
 
 def test_one_head_of_one_layer_by_hand():

@@ -76,7 +76,7 @@ def test_crop_fork_and_clear_leave_what_a_fresh_run_leaves(data, first, last):
     assert all(type(n) is int for layer in cache.layers for n in layer.state().numbers.values())
     needed, held = max(first, length + 1 - last), cache.layers[0].start  # after the sinks
     if length < fed and needed < held:
-        with pytest.raises(UsageError, match="has let go of rows that the next one would see"):
+        with pytest.raises(UsageError, match="rows that the next query would see have been evicted"):
             cache.crop(length)
         assert (cache.seen, fed > first + last) == (fed, True)
         return
@@ -103,5 +103,5 @@ def test_a_crop_within_the_last_step_is_allowed():
     cache.crop(9)
     assert_close(model(IDS[9:], cache), feed(model, model.new_cache("sinks:2+3"), IDS, [12])[9:])
     model([1], cache)
-    with pytest.raises(UsageError, match=r"the cache sinks:2\+3 cannot go back to 11 tokens"):
+    with pytest.raises(UsageError, match=r"the cache sinks:2\+3 cannot be cropped to 11 tokens"):
         cache.crop(11)

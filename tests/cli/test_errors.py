@@ -254,7 +254,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_failed_check_is_exit_1(monkeypatch, capsys):
-    from kvsim.caches import POLICIES
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES
 from kvsim.cli import run
 from tests.comparisons.test_trace import Forgetful
 

@@ -1,4 +1,4 @@
-"""Scripts of conversations: which lines they have, their totals, and files of turns."""
+"""Scripts of conversations: their lines, their totals, and files of turns."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.models import demo
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "chat-1.json").read_text(encoding="utf-8"))
 
 
-def test_a_script_is_the_conversation_said_by_hand():
+def test_a_script_equals_the_same_conversation_by_hand():
     chat = run_chat(
         ["你好！", "今天", "中华"],
         demo(),
@@ -41,28 +41,28 @@ def test_a_script_is_the_conversation_said_by_hand():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_the_schema_refuses_what_is_not_there():
-    told = run_chat(["中"], demo(), max_new_tokens=2).to_dict()
+def test_the_schema_refuses_missing_and_unknown_fields():
+    record = run_chat(["中"], demo(), max_new_tokens=2).to_dict()
     for path in (("turns", 0, "reused", "macs"), ("turns", 0, "cached"), ("totals", "fresh")):
-        copy = json.loads(json.dumps(told))
+        copy = json.loads(json.dumps(record))
         place = copy
         for key in path[:-1]:
             place = place[key]
         del place[path[-1]]
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(copy, SCHEMA)
-    told["turns"][0]["reused"]["other"] = 1
+    record["turns"][0]["reused"]["other"] = 1
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(told, SCHEMA)
+        jsonschema.validate(record, SCHEMA)
 
 
-def test_our_own_turns_are_known_to_the_demo_model():
+def test_the_default_turns_have_no_unknown_token():
     chat = run_chat(DEFAULT, demo())
     assert chat.unknown == []
     assert len(chat.lines) == 4
 
 
-def test_unknown_parts_are_told_once():
+def test_unknown_pieces_are_listed_once():
     assert run_chat(["龘中龘", "国䨻龘"], demo(), max_new_tokens=1).unknown == ["龘", "䨻"]
 
 
@@ -79,7 +79,7 @@ def test_unknown_parts_are_told_once():
         (["中"], {"cache": "lru"}, "unknown cache 'lru'"),
     ],
 )
-def test_a_script_that_cannot_end_is_refused_before_it_begins(texts, options, said, monkeypatch):
+def test_a_script_that_does_not_fit_is_refused_before_it_runs(texts, options, said, monkeypatch):
     monkeypatch.setattr(Conversation, "_add", lambda *_: pytest.fail("it began"))
     with pytest.raises(UsageError) as caught:
         run_chat(texts, demo(), **options)
@@ -91,18 +91,18 @@ def test_an_edit_drops_the_turns_after_it():
         run_chat(["中", "国", "人"], demo(), max_new_tokens=1, edits=[(1, "华"), (3, "民")])
 
 
-def test_a_lossy_cache_need_not_agree_and_starts_again():
+def test_a_lossy_cache_may_differ_and_restarts():
     chat = run_chat(["床前明月光，", "今天"], demo(), "window:3", 3, edits=[(1, "白日")])
     assert not chat.lossless
     assert chat.lines[-1].turn.restart is not None
     assert chat.agrees
-    told = json.loads(chat.to_json())
-    assert "cannot go back" in told["turns"][-1]["restart"]
-    jsonschema.validate(told, SCHEMA)
+    record = json.loads(chat.to_json())
+    assert "cannot be cropped" in record["turns"][-1]["restart"]
+    jsonschema.validate(record, SCHEMA)
 
 
 def test_a_fault_is_found(monkeypatch):
-    from kvsim.caches import POLICIES
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)
@@ -121,7 +121,7 @@ def test_turns_from_a_file(tmp_path):
     ("held", "said"),
     [
         ("{", "is not valid JSON"),
-        ("{}", "must hold a JSON list of texts, one a turn, at least one; got dict"),
+        ("{}", "must hold a JSON list of texts, one per turn, at least one; got dict"),
         ('"text"', "got str"),
         ("[]", "at least one; got []"),
         ('["a", 3]', "turn 2 must be a text that is not empty, got int"),
@@ -134,7 +134,7 @@ def test_turns_from_a_file(tmp_path):
         (None, "there is no such file"),
     ],
 )
-def test_a_file_that_holds_no_turns(held, said, tmp_path):
+def test_a_file_without_turns(held, said, tmp_path):
     file = tmp_path / "turns.json"
     if held is not None:
         file.write_bytes(held if isinstance(held, bytes) else held.encode())
@@ -143,8 +143,8 @@ def test_a_file_that_holds_no_turns(held, said, tmp_path):
     assert said in str(caught.value)
 
 
-def test_progress_is_told():
-    told = []
+def test_progress_is_reported():
+    reported = []
     run_chat(["中", "国"], demo(), max_new_tokens=1, forks=[(1, "华")], edits=[(1, "人")],
-             progress=lambda *step: told.append(step))  # fmt: skip
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+             progress=lambda *step: reported.append(step))  # fmt: skip
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]

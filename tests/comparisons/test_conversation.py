@@ -1,4 +1,4 @@
-"""A conversation's cache goes on; whatever was said, edited or forked, it holds what a fresh run would."""
+"""A conversation reuses its cache; after any turns, edits and forks the cache equals that of a fresh run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.comparisons.conversation import Conversation, common_prefix
 from kvsim.errors import UsageError
-from kvsim.generation.generate import run_lockstep
+from kvsim.generation.lockstep import run_lockstep
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.counting.closed_form import step_macs
@@ -22,7 +22,7 @@ ROW = 2 * PRIMES.n_layers * PRIMES.n_kv_heads * PRIMES.d_head * 8  # bytes of a 
 
 
 def greedy(model, ids, count):
-    """The likeliest continuation, everything computed again at every step."""
+    """The greedy continuation, everything computed again at every step."""
     ids = list(ids)
     for _ in range(count):
         ids.append(int(np.argmax(model(ids)[-1])))
@@ -30,7 +30,7 @@ def greedy(model, ids, count):
 
 
 def check_cache(talk):
-    """The cache holds all but the last id, and answers it as a run over everything does."""
+    """The cache holds all but the last id, whose logits equal those of a run over everything."""
     assert talk.cache.ids == talk.ids[:-1]
     assert talk.cache.seen == len(talk.ids) - 1
     whole = talk.model(talk.ids)
@@ -131,7 +131,7 @@ def test_bit_for_bit_where_every_sum_adds_in_one_order():
 
 
 def test_the_tutorials_four_turns():
-    """Only the new question and answer are computed; without reuse the whole record is, at every turn."""
+    """Only the new question and answer are computed; without reuse the whole conversation, at every turn."""
     talk = Conversation("demo")
     turns = [talk.say(text, 8) for text in ("什么是KV缓存？", "床前明月光，", "今天天气", "中华人民")]
     assert [turn.reply for turn in turns] == [
@@ -160,14 +160,14 @@ def test_without_a_cache_nothing_is_reused():
     assert talk.edit(1, [1, 3]).cached == 0
 
 
-def test_a_cache_that_cannot_go_back_starts_again():
-    """And then holds what the model with that window would."""
+def test_a_cache_that_cannot_be_cropped_is_cleared():
+    """And then equals the cache of the model with that window."""
     talk = Conversation(make_model(LONG), "window:3")
     talk.say([1, 2, 3, 4], 3)
     talk.say([5, 6], 3)
     turn = talk.edit(1, [1, 2, 9, 9], 3)
     assert (turn.cached, turn.new) == (0, 6)
-    assert "a window of 3 tokens cannot go back to 2" in str(turn.restart)
+    assert "a window of 3 tokens cannot be cropped to 2" in str(turn.restart)
     narrow = Model(
         replace(LONG, layers=tuple(replace(kind, window=3) for kind in LONG.layers)), random_weights(LONG),
         dtype="float64",
@@ -178,14 +178,14 @@ def test_a_cache_that_cannot_go_back_starts_again():
     assert np.abs(last - whole[-1:]).max() <= CLOSE["float64"] * np.abs(whole).max()
 
 
-def test_a_window_that_has_all_it_needs_goes_back():
+def test_a_window_that_has_evicted_nothing_is_cropped():
     talk = Conversation(make_model(LONG), "window:30")
     talk.say([1, 2, 3, 4], 3)
     turn = talk.edit(1, [1, 2, 9, 9])
     assert (turn.cached, turn.restart) == (2, None)
 
 
-def test_the_same_text_again_feeds_its_last_token_only():
+def test_the_same_text_again_feeds_only_its_last_token():
     talk = Conversation(make_model(LONG))
     first = talk.say([1, 2, 3], 4)
     again = talk.edit(1, [1, 2, 3])
@@ -195,7 +195,7 @@ def test_the_same_text_again_feeds_its_last_token_only():
     check_cache(talk)
 
 
-def test_a_fork_goes_its_own_way():
+def test_a_fork_is_independent():
     talk = Conversation(make_model(LONG))
     talk.say([1, 2, 3], 2)
     ids, seen = list(talk.ids), talk.cache.seen
@@ -212,7 +212,7 @@ def test_a_fork_goes_its_own_way():
 
 
 @pytest.mark.parametrize("action", ["say", "edit"])
-def test_an_interrupted_turn_leaves_nothing_behind(action, monkeypatch):
+def test_an_interrupted_turn_leaves_no_trace(action, monkeypatch):
     talk = Conversation(make_model(LONG))
     talk.say([1, 2, 3], 2)
     talk.say([4], 2)
@@ -250,7 +250,7 @@ def test_an_interrupted_turn_leaves_nothing_behind(action, monkeypatch):
         (lambda talk: talk.edit(1, []), "the text is empty"),
     ],
 )
-def test_what_is_refused_changes_nothing(do, said):
+def test_a_refused_turn_changes_nothing(do, said):
     talk = Conversation(make_model(LONG))
     talk.say([1, 2, 3], 2)
     talk.say([4], 2)
@@ -277,8 +277,8 @@ def test_encoders_are_refused():
         Conversation(make(read_small_models()["bart"], "numpy", "float32"))
 
 
-class Beginning:
-    """A tokenizer of letters that sets a mark before every text, as many do: 0."""
+class LetterTokenizer:
+    """A tokenizer of letters that puts a special token before every text, as many do: 0."""
 
     def encode(self, text):
         return [0, *(ord(c) - ord("a") + 1 for c in text)]
@@ -293,8 +293,8 @@ class Beginning:
         return self.decode([id])
 
 
-def test_what_a_tokenizer_sets_before_a_text_stands_once():
-    model = Model(LONG, random_weights(LONG), dtype="float64", tokenizer=Beginning())
+def test_the_special_token_before_a_text_is_kept_once():
+    model = Model(LONG, random_weights(LONG), dtype="float64", tokenizer=LetterTokenizer())
     talk = Conversation(model, separator="z")
     first, second = talk.say("abc", 2), talk.say("ab", 2)
     third = talk.say([5], 2)
@@ -309,7 +309,7 @@ def test_what_a_tokenizer_sets_before_a_text_stands_once():
     assert plain.say("ab", 2).ids == (1, 2)
 
 
-def test_a_separator_stands_between():
+def test_a_separator_between_turns():
     talk = Conversation(demo(), separator="\n")
     talk.say("你好！", 4)
     turn = talk.say("今天", 4)
@@ -322,8 +322,8 @@ def test_a_separator_stands_between():
 
 
 def test_a_fault_in_the_cache_is_found(monkeypatch):
-    """The counts of a cache that forgets are right; the logits tell."""
-    from kvsim.caches import POLICIES
+    """The counts of a cache that forgets are right; only the logits differ."""
+    from kvsim.caches.specs import POLICIES
     from tests.comparisons.test_trace import Forgetful
 
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)
@@ -331,7 +331,7 @@ def test_a_fault_in_the_cache_is_found(monkeypatch):
     assert not talk.say("床前明月光，", 4).agrees or not talk.say("今天", 4).agrees
 
 
-def test_positions_that_depend_on_the_length_are_said():
+def test_positions_that_depend_on_the_length_are_reported():
     folder = Path(__file__).parent.parent / "fixtures" / "llama_dynamic_ntk"
     talk = Conversation(kvsim.load(folder, dtype="float64"))
     assert talk.say([5, 6, 7], 2).agrees

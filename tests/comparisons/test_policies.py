@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES, find_policy, list_examples, parse_spec
 from kvsim.comparisons import policies as policy_comparison
 from kvsim.comparisons.policies import choose_caches, compare_rows
 from kvsim.errors import KvsimError, UsageError
-from kvsim.generation.runs import plan_stops
+from kvsim.generation.plan import plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.comparisons.test_trace import Forgetful
@@ -52,14 +52,14 @@ def test_rows_are_plain_sums(length, vocabulary, seed, scale):
 
 
 def test_a_divergence_known_by_hand():
-    """Of (1/2, 1/2) from (1/4, 3/4), and the other way round: another number."""
+    """KL((1/2, 1/2) || (1/4, 3/4)), and with the arguments swapped, which gives another number."""
     half, quarter = np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])
     assert compare_rows(half, quarter)[0].divergence == pytest.approx(math.log(4 / 3) / 2, rel=1e-12)
     assert compare_rows(quarter, half)[0].divergence == pytest.approx(math.log(27 / 16) / 4, rel=1e-12)
     assert compare_rows(half, half + 7.0)[0][1:] == (0.0, 0, True)  # logits have no zero; ties go to the smaller id
 
 
-def test_long_vocabularies_go_row_by_row(monkeypatch):
+def test_long_vocabularies_are_compared_row_by_row(monkeypatch):
     wanted, got = np.random.default_rng(0).normal(size=(2, 11, 7))
     whole = compare_rows(wanted, got)
     for size in (1, 7, 21, 76):
@@ -83,7 +83,7 @@ def by_hand(model, spec, ids, stops):
     length=st.integers(1, 12), new=st.integers(1, 5), feed=st.sampled_from(["token", "prefill", "chunk:3"]),
     seed=st.integers(0, 3), dtype=st.sampled_from(["float64", "float32"]),
 )  # fmt: skip
-def test_every_number_is_that_of_runs_by_hand(length, new, feed, seed, dtype):
+def test_every_number_equals_that_of_runs_by_hand(length, new, feed, seed, dtype):
     model = make_model(PRIMES, dtype, seed)
     ids = [int(i) for i in np.random.default_rng(seed).integers(0, PRIMES.vocab_size, length)]
     specs = ["none", "static:20", "window:1", "window:4"]
@@ -122,7 +122,7 @@ def test_every_number_is_that_of_runs_by_hand(length, new, feed, seed, dtype):
     jsonschema.validate(json.loads(found.to_json()), SCHEMA)
 
 
-def test_a_window_differs_as_the_model_with_that_window_does():
+def test_a_window_differs_as_much_as_the_model_with_that_window():
     ids = [int(i) for i in np.random.default_rng(5).integers(0, PRIMES.vocab_size, 14)]
     model = make_model(PRIMES)
     layers = tuple(replace(kind, window=3) for kind in PRIMES.layers)
@@ -142,7 +142,7 @@ def test_nothing_differs_where_every_sum_adds_in_one_order():
         assert run.first_change is None
 
 
-def test_the_reference_stands_alone_and_once():
+def test_the_reference_alone_and_specs_given_twice():
     found = kvsim.compare(TEXT, demo(), ["dynamic", "window:4", "dynamic", "window:4"], 2)
     assert found.reference.cache == "dynamic"
     assert [run.cache for run in found.runs] == ["window:4"]
@@ -153,10 +153,10 @@ def test_the_reference_stands_alone_and_once():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_the_schema_refuses_what_is_not_there():
-    told = kvsim.compare(TEXT, demo(), ["window:4"], 2).to_dict()
+def test_the_schema_refuses_missing_fields():
+    record = kvsim.compare(TEXT, demo(), ["window:4"], 2).to_dict()
     for path in (("reference", "counts", "macs"), ("policies", 0, "all", "relative_diff"), ("policies", 0, "rows")):
-        copy = json.loads(json.dumps(told))
+        copy = json.loads(json.dumps(record))
         place = copy
         for key in path[:-1]:
             place = place[key]
@@ -166,7 +166,7 @@ def test_the_schema_refuses_what_is_not_there():
 
 
 def test_the_examples_of_lossy_policies_are_the_default(monkeypatch):
-    class Picky(POLICIES["window"]):
+    class Picky(find_policy("window")):
         example = "picky"
 
         @classmethod
@@ -178,7 +178,7 @@ def test_the_examples_of_lossy_policies_are_the_default(monkeypatch):
             return 4
 
     monkeypatch.setitem(POLICIES, "picky", Picky)
-    lossy = [policy.example for name, policy in POLICIES.items() if not policy.lossless and name != "picky"]
+    lossy = [spec for spec in list_examples() if not parse_spec(spec).policy.lossless and spec != "picky"]
     assert set(choose_caches(demo())) <= set(lossy)
     assert "window:256" in choose_caches(demo())
     windowed = replace(PRIMES, layers=tuple(replace(kind, window=3) for kind in PRIMES.layers))
@@ -193,12 +193,12 @@ def test_a_cache_that_breaks_its_promise_is_found(monkeypatch):
 
 
 def test_one_bit_is_found_where_nothing_may_differ():
-    """Where every sum adds in one order the allowance is nothing, not rounding."""
+    """Where every sum adds in one order, no difference is allowed."""
 
-    class Nearly(POLICIES["static"]):
+    class Nearly(find_policy("static")):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(values=view.values * (1.0 + 2.0**-52))
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(values=view.values * (1.0 + 2.0**-52)),)
 
     model = Model(PRIMES, random_weights(PRIMES), dtype="float64", backend="exact")
     with pytest.MonkeyPatch.context() as patch:
@@ -207,7 +207,7 @@ def test_one_bit_is_found_where_nothing_may_differ():
     assert kvsim.compare([1, 2, 3], model, "static:9", 2).agrees
 
 
-def test_positions_that_depend_on_the_length_are_said():
+def test_positions_that_depend_on_the_length_are_reported():
     folder = Path(__file__).parent.parent / "fixtures" / "llama_dynamic_ntk"
     found = kvsim.compare([5, 6, 7, 8, 9, 10, 11], folder, "none", 6, "token", dtype="float64")
     assert found.by_length == "dynamic"
@@ -229,7 +229,7 @@ def test_few_logits_are_alive_at_a_time(monkeypatch):
     call = Model.__call__
 
     class Kept(np.ndarray):
-        """An array that can be watched."""
+        """An array that weak references can refer to."""
 
     def watched(self, ids, cache=None, **options):
         most.append(sum(len(array) == 30 for array in alive))
@@ -257,7 +257,7 @@ def test_few_logits_are_alive_at_a_time(monkeypatch):
         (("中", "nothing", "window:4"), "no model 'nothing'"),
     ],
 )
-def test_what_is_refused(arguments, said):
+def test_refused_arguments(arguments, said):
     with pytest.raises(UsageError) as caught:
         kvsim.compare(*arguments)
     assert said in str(caught.value)
@@ -268,11 +268,13 @@ def test_encoders_are_refused():
     from kvsim.loading.small_models import read_small_models
 
     model = make(read_small_models()["bart"], "numpy", "float32")
-    with pytest.raises(UsageError, match="compare shows models without an encoder"):
+    with pytest.raises(UsageError, match="compare supports no model with an encoder"):
         kvsim.compare([1], model)
 
 
-def test_progress_is_told():
-    told = []
-    kvsim.compare([1, 2, 3, 4], make_model(PRIMES), "window:2", 3, "chunk:2", progress=lambda *step: told.append(step))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_progress_is_reported():
+    reported = []
+    kvsim.compare(
+        [1, 2, 3, 4], make_model(PRIMES), "window:2", 3, "chunk:2", progress=lambda *step: reported.append(step)
+    )
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -1,4 +1,4 @@
-"""A trace is the ledgers of two runs, and its totals are the tutorial's closed forms."""
+"""A trace has the ledgers of two runs, and its totals equal the tutorial's closed forms."""
 
 import json
 import random
@@ -6,18 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.caches import POLICIES
-from kvsim.comparisons.trace import allowed_difference, compare_logits
+from kvsim.caches.specs import POLICIES, find_policy
 from kvsim.config import LayerKind, Rope
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import UsageError
-from kvsim.generation.runs import plan_stops
+from kvsim.generation.plan import plan_stops
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.counting.closed_form import step_macs
@@ -82,55 +80,55 @@ def test_any_trace_is_its_closed_form(length, new, feed, cache, dtype):
         assert trace.as_prefill == kvsim.trace(ids, model, new, "prefill", cache=cache).totals
 
 
-def test_the_json_is_the_published_one():
+def test_the_json_follows_its_schema():
     trace = kvsim.trace("中华人民")
-    told = json.loads(trace.to_json())
+    record = json.loads(trace.to_json())
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(told, SCHEMA)
-    assert told["text"] == "中华人民"
-    assert told["fed"] == ["中", "华", "人", "民", "共", "和", "国"]
-    assert told["feed"] == [1] * 7
-    assert told["model"] == {"name": "demo", "layers": 2, "heads": 4, "kv_heads": 2, "d_head": 16}
-    assert told["totals"]["no_cache"]["score_cells"] == 140
-    assert told["steps"][0]["next"] == "华"
+    jsonschema.validate(record, SCHEMA)
+    assert record["text"] == "中华人民"
+    assert record["fed"] == ["中", "华", "人", "民", "共", "和", "国"]
+    assert record["feed"] == [1] * 7
+    assert record["model"] == {"name": "demo", "layers": 2, "heads": 4, "kv_heads": 2, "d_head": 16}
+    assert record["totals"]["no_cache"]["score_cells"] == 140
+    assert record["steps"][0]["next"] == "华"
     assert "中华人民" in trace.to_json()
-    assert "." not in json.dumps(told["totals"])
-    told["steps"][0]["cached"]["score_cells"] = 1.5
+    assert "." not in json.dumps(record["totals"])
+    record["steps"][0]["cached"]["score_cells"] = 1.5
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(told, SCHEMA)
+        jsonschema.validate(record, SCHEMA)
 
 
 def test_the_same_trace_twice():
     assert kvsim.trace("The red", max_new_tokens=9).to_json() == kvsim.trace("The red", max_new_tokens=9).to_json()
 
 
-def test_unknown_characters_are_named():
+def test_unknown_characters_are_listed():
     trace = kvsim.trace("龘中龘靐")
     assert trace.unknown == ["龘", "靐"]
     assert [piece.text for piece in trace.fed[:4]] == ["龘", "中", "龘", "靐"]
 
 
-def test_progress_is_told():
-    told = []
-    kvsim.trace("中华", max_new_tokens=3, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_progress_is_reported():
+    reported = []
+    kvsim.trace("中华", max_new_tokens=3, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_every_field_of_the_json():
-    """Derived a second time, from generate's two runs, under a feed and a cache that are not the default."""
+    """Derived a second time, from two runs of `generate`, with a feed and a cache that are not the default."""
     model, text = demo(), "What is KV"
-    told = json.loads(kvsim.trace(text, model, 3, "chunk:4", cache="static:64").to_json())
+    record = json.loads(kvsim.trace(text, model, 3, "chunk:4", cache="static:64").to_json())
     runs = {
         side: kvsim.generate(model, text, 3, feed="chunk:4", cache=cache)
         for side, cache in (("no_cache", "none"), ("cached", "static:64"))
     }
-    assert told["new_ids"] == runs["cached"].new_ids
-    assert told["new"] == [model.tokenizer.piece(i) for i in runs["cached"].new_ids]
-    assert told["fed_ids"] == runs["cached"].ids[:-1]
-    assert "".join(told["fed"]) == runs["cached"].text[:-1]
-    assert (told["cache"], told["unknown"], told["agrees"]) == ("static:64", [], True)
+    assert record["new_ids"] == runs["cached"].new_ids
+    assert record["new"] == [model.tokenizer.piece(i) for i in runs["cached"].new_ids]
+    assert record["fed_ids"] == runs["cached"].ids[:-1]
+    assert "".join(record["fed"]) == runs["cached"].text[:-1]
+    assert (record["cache"], record["unknown"], record["agrees"]) == ("static:64", [], True)
     read = 0
-    for i, step in enumerate(told["steps"]):
+    for i, step in enumerate(record["steps"]):
         read += len(step["fed"])
         assert step["step"] == i + 1
         assert step["fed_ids"] == list(runs["cached"].steps[i].fed)
@@ -144,26 +142,14 @@ def test_every_field_of_the_json():
         assert step["cached"]["kv_bytes"] == 512 * read
         assert step["cached"]["allocated_bytes"] == 512 * 64
         assert step["no_cache"]["allocated_bytes"] == 0
-    assert told["totals"]["no_cache"]["useful_macs"] == runs["no_cache"].ledger.useful_macs
-    widest = max(told["steps"], key=lambda step: step["max_abs_diff"])
-    assert (told["max_abs_diff"], told["allowed_diff"]) == (widest["max_abs_diff"], widest["allowed_diff"])
-
-
-def test_the_allowance_by_hand():
-    """16 · eps · max|logit| · √Σk, one of the products that stand side by side: q, scores, context, output, up
-    and down of two layers, and the head."""
-    model = make_model(PRIMES, "float32")
-    with model.count() as ledger:
-        model([1, 2, 3])
-    d, k, f, hk = PRIMES.d_model, PRIMES.d_head, PRIMES.d_ff, PRIMES.n_heads * PRIMES.d_head
-    inner = 2 * (d + k + 3 + hk + d + f) + d
-    expected = 16 * 2.0**-23 * 5.0 * inner**0.5
-    assert allowed_difference(model.ops, ledger, 5.0) == pytest.approx(expected, rel=1e-12)
+    assert record["totals"]["no_cache"]["useful_macs"] == runs["no_cache"].ledger.useful_macs
+    widest = max(record["steps"], key=lambda step: step["max_abs_diff"])
+    assert (record["max_abs_diff"], record["allowed_diff"]) == (widest["max_abs_diff"], widest["allowed_diff"])
 
 
 def test_rounding_stays_inside_the_allowance():
-    """On 60 models drawn once and for all: nearly all well inside, so that it is no accident, and the median
-    not too far inside, so that it says something."""
+    """On 60 models drawn with one seed: nearly all are well inside, with room for others, and the median is not so far
+    inside that the bound would be empty."""
     draw = random.Random(5)
     shares = []
     for seed in range(60):
@@ -183,20 +169,7 @@ def test_rounding_stays_inside_the_allowance():
     assert shares[30] >= 0.005
 
 
-def test_the_comparison_sees_every_row_both_have():
-    ops = make_model(PRIMES).ops
-    full = np.arange(20.0).reshape(5, 4)
-    part = full[2:].copy()
-    part[0, 1] += 0.5
-    assert compare_logits(ops, full, part) == (0.5, 19.0, False)
-    assert compare_logits(ops, full, full[2:].copy()) == (0.0, 19.0, True)
-    full[4, 3] = 0.0
-    part = full[2:].copy()
-    part[2, 3] = -0.0
-    assert compare_logits(ops, full, part) == (0.0, 18.0, False)
-
-
-class Slightly(POLICIES["dynamic"]):
+class Slightly(find_policy("dynamic")):
     """Values off by one part in a thousand, in one layer, at one step in the middle."""
 
     def update(self, keys, values, pos, encode):
@@ -217,10 +190,10 @@ def test_a_small_fault_in_the_middle_fails_the_check(monkeypatch, dtype):
 def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
     """The last row of the chunk is right: only a comparison of all rows sees it."""
 
-    class EarlyRow(POLICIES["dynamic"]):
+    class EarlyRow(find_policy("dynamic")):
         def update(self, keys, values, pos, encode):
-            view = super().update(keys, values, pos, encode)
-            return view._replace(query_pos=view.query_pos)
+            (view,) = super().update(keys, values, pos, encode)
+            return (view._replace(query_pos=view.query_pos),)
 
     monkeypatch.setitem(POLICIES, "dynamic", EarlyRow)
     model = kvsim.load("demo")
@@ -238,7 +211,7 @@ def test_a_fault_in_an_early_row_of_a_chunk_fails_the_check(monkeypatch):
 
 
 def test_positions_that_depend_on_the_length_are_stated():
-    """Not hidden, and not taken for a fault."""
+    """Reported as a difference by design, not as a failed check."""
     folder = Path(__file__).parent.parent / "fixtures" / "llama_dynamic_ntk"
     trace = kvsim.trace([5, 6, 7, 8, 9, 10, 11], folder, 6)
     assert trace.steps[7].agrees  # up to the context that the model was trained on
@@ -253,21 +226,21 @@ def test_positions_that_depend_on_the_length_are_stated():
     assert "CHECK FAILED" not in tell_table(trace, words("en"))
 
 
-class Forgetful(POLICIES["dynamic"]):
-    """The tutorial's own mistake: after the first step, new rows are seen once and not kept."""
+class Forgetful(find_policy("dynamic")):
+    """The tutorial's own mistake: after the first step, new rows are returned once and not kept."""
 
     def update(self, keys, values, pos, encode):
         held = self.rows
-        view = super().update(keys, values, pos, encode)
+        views = super().update(keys, values, pos, encode)
         if pos.start:
             self.rows = held
             self._keys[:, held:, :] = 0.0
             self._values[:, held:, :] = 0.0
-        return view
+        return views
 
 
 def test_a_cache_that_forgets_fails_the_check(monkeypatch):
-    """The counts are those of a right cache; the logits tell."""
+    """The counts are those of a right cache; only the logits differ."""
     monkeypatch.setitem(POLICIES, "dynamic", Forgetful)
     trace = kvsim.trace("中华人民")
     assert trace.totals.cached.score_cells == 28

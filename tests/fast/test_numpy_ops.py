@@ -163,8 +163,10 @@ def test_blocks_leave_out_only_what_is_masked(start, rows, window, size, kept):
     query, key = Span(start, start + rows), Span(max(0, start - kept), start + rows)
     keys = np.arange(key.start, key.stop)[None, :, None]
     seen = np.zeros((rows, key.size), bool)
-    for which, part in in_blocks(View(keys, keys, key, query), window, size):
-        queries = slice(0, rows) if which is None else which
+    numbered = np.arange(rows)[None, None, :, None]
+    for block, part in in_blocks(numbered, View(keys, keys, key, query), window, size):
+        queries = slice(block[0, 0, 0, 0], block[0, 0, -1, 0] + 1)
+        assert block.shape == (1, 1, queries.stop - queries.start, 1)
         assert part.query_pos == Span(query.start + queries.start, query.start + queries.stop)
         assert part.keys[0, :, 0].tolist() == list(range(part.key_pos.start, part.key_pos.stop))
         assert not seen[queries].any()
@@ -253,7 +255,7 @@ def test_who_watches_sees_full_squares():
     with model.watch("layers.0.probs") as seen:
         model(list(range(5, 205)))
     assert seen["layers.0.probs"].shape == (2, 2, 200, 200)
-    with pytest.raises(UsageError, match="trace shows full squares"):
+    with pytest.raises(UsageError, match="trace shows the full square"):
         kvsim.trace("中", model=model)
     assert make(ZOO["deepseek_v2"], "numpy", "float32").attention == "square"
     assert Model(ZOO["deepseek_v2"], random_weights(ZOO["deepseek_v2"]), attention="blocked").attention == "square"

@@ -1,4 +1,4 @@
-"""Beam search, against the same definition without a cache and by exhaustion."""
+"""Beam search, against its definition without a cache and against exhaustive search."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def log_probs(model, ids):
 
 
 def by_definition(model, prompt, n, width, stop=None):
-    """Texts and scores, best first: every step from nothing, in plain Python."""
+    """Texts and scores, best first, in plain Python; every step computed again from the start."""
     beams, finished = [([], 0.0)], []
     for _ in range(n):
         every = []
@@ -41,7 +41,7 @@ def by_definition(model, prompt, n, width, stop=None):
 
 @settings(max_examples=20, deadline=None)
 @given(config=configs(), data=st.data())
-def test_it_is_the_search_without_a_cache(config, data):
+def test_equal_to_the_search_without_a_cache(config, data):
     model = Model(config, random_weights(config, data.draw(st.integers(0, 3))), dtype="float64")
     prompt = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=1, max_size=4))
     width, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
@@ -61,7 +61,7 @@ def test_it_is_the_search_without_a_cache(config, data):
         assert [beam.new_ids for beam in run.beams] == [text for text, _ in wanted]
 
 
-def test_as_many_beams_as_there_are_texts_find_the_likeliest():
+def test_as_many_beams_as_ids_find_the_likeliest_text():
     config = replace(PRIMES, vocab_size=7)
     model = Model(config, random_weights(config), dtype="float64")
     run = kvsim.generate(model, [5, 6], 2, beams=config.vocab_size)
@@ -72,7 +72,7 @@ def test_as_many_beams_as_there_are_texts_find_the_likeliest():
     assert run.beams[0].score == pytest.approx(best[0])
 
 
-def test_one_product_a_step_and_text():
+def test_one_product_a_step_for_all_beams():
     run = kvsim.generate(demo(), "中华人民", 4, beams=3)
     assert len(run.beams) == 3
     assert run.text == run.beams[0].text
@@ -82,7 +82,7 @@ def test_one_product_a_step_and_text():
     assert sorted((beam.score for beam in run.beams), reverse=True) == [beam.score for beam in run.beams]
 
 
-def test_an_encoder_decoder_searches_too():
+def test_beams_of_an_encoder_decoder():
     name = next(name for name in ZOO if ZOO[name].encoder is not None and ZOO[name].audio is None)
     model = make(ZOO[name], "numpy", "float64")
     run = kvsim.generate(model, [5, 6, 7], 3, beams=2)
@@ -100,12 +100,12 @@ def test_an_encoder_decoder_searches_too():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"beams": 0}, "beams must be"),
-        ({"beams": 102}, "from 1 to 101"),
+        ({"beams": 0}, "beams must be a whole number of at least 1, got 0"),
+        ({"beams": 102}, "beams must be at most 101, got 102"),
         ({"beams": True}, "beams must be"),
-        ({"beams": 2, "temperature": 1.0}, "go with neither"),
-        ({"beams": 2, "draft": "ngram:2"}, "go with neither"),
-        ({"beams": 2, "keep_logits": True}, "go with neither"),
+        ({"beams": 2, "temperature": 1.0}, "cannot be combined"),
+        ({"beams": 2, "draft": "ngram:2"}, "cannot be combined"),
+        ({"beams": 2, "keep_logits": True}, "cannot be combined"),
     ],
 )
 def test_bad_options(options, said):

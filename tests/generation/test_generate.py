@@ -1,19 +1,14 @@
-"""The loop: what is fed, what is chosen, where it stops."""
+"""`generate`: what is fed, what is chosen, where it stops."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import UsageError
-from kvsim.generation.runs import parse_feed, plan_stops
-from kvsim.loading.random_weights import random_weights
-from kvsim.model import Model
-from tests.models import PRIMES, configs, demo, make_model
+from tests.models import PRIMES, demo, make_model
 
 
-def test_the_public_face():
+def test_a_run_of_the_demo_model():
     run = kvsim.generate(demo(), "中华人民", max_new_tokens=4, cache="dynamic", feed="token")
     assert run.text == "中华人民共和国成"
     assert run.ids == demo().tokenizer.encode(run.text)
@@ -24,26 +19,6 @@ def test_the_public_face():
     assert run.ledger.events == [event for step in run.steps for event in step.events]
     assert run.ledger.score_cells() == 28
     assert run.steps[0].logits is None
-
-
-@pytest.mark.parametrize(
-    ("feed", "stops"),
-    [
-        ("token", [1, 2, 3, 4, 5, 6, 7]),
-        ("prefill", [5, 6, 7]),
-        ("chunk:2", [2, 4, 5, 6, 7]),
-        ("chunk:5", [5, 6, 7]),
-        ("chunk:99", [5, 6, 7]),
-    ],
-)
-def test_plan(feed, stops):
-    assert plan_stops(5, 3, feed) == stops
-
-
-@pytest.mark.parametrize("feed", ["", "tokens", "chunk", "chunk:", "chunk:0", "chunk:-1", "chunk:x", "prefill:3"])
-def test_wrong_feed(feed):
-    with pytest.raises(UsageError, match="unknown feed"):
-        parse_feed(feed)
 
 
 def test_every_feed_and_cache_gives_the_same_text_and_logits():
@@ -71,7 +46,7 @@ def test_stops():
         kvsim.generate(model, "中", stop="")
 
 
-def test_a_list_of_prompts_is_a_list_of_runs():
+def test_a_list_of_prompts_gives_a_list_of_runs():
     model = demo()
     runs = kvsim.generate(model, ["中华", [5, 6, 7]], 3)
     assert [run.ids for run in runs] == [kvsim.generate(model, p, 3).ids for p in ("中华", [5, 6, 7])]
@@ -79,7 +54,7 @@ def test_a_list_of_prompts_is_a_list_of_runs():
     assert isinstance(kvsim.generate(model, np.array([5, 6, 7]), 3), kvsim.Run)
 
 
-def test_iterators_and_numpy_integers_are_what_they_stand_for():
+def test_iterators_and_numpy_integers_are_accepted():
     model = demo()
     ids = model.tokenizer.encode("中华")
     assert kvsim.generate(model, iter(ids), 3).ids == kvsim.generate(model, ids, 3).ids
@@ -90,13 +65,13 @@ def test_iterators_and_numpy_integers_are_what_they_stand_for():
         assert kvsim.generate(model, "中", 200, stop=stop).text.endswith("\n")
 
 
-def test_counting_can_be_left_out():
+def test_without_counting():
     run = kvsim.generate(demo(), "中", 3, count=False)
     assert len(run.ledger) == 0
     assert all(step.events == () for step in run.steps)
 
 
-def test_the_head_on_the_last_position_alone():
+def test_the_head_on_the_last_position_only():
     full, last = (kvsim.generate(demo(), "中华人民", 2, logits=logits) for logits in ("all", "last"))
     assert full.ids == last.ids
     head = [run.ledger.by("kind")["head"].macs for run in (full, last)]
@@ -104,7 +79,7 @@ def test_the_head_on_the_last_position_alone():
     assert head[1] == 2 * 64 * demo().config.vocab_size
 
 
-def test_an_unknown_character_keeps_its_look():
+def test_an_unknown_character_is_kept_in_the_text():
     assert kvsim.generate(demo(), "龘中", 1).text.startswith("龘中")
 
 
@@ -146,68 +121,3 @@ def test_ids_without_a_tokenizer():
         kvsim.generate(model, "ab", 3)
     with pytest.raises(UsageError, match="stop at token ids"):
         kvsim.generate(model, [1, 2], 3, stop="x")
-
-
-# Batches
-
-
-@settings(max_examples=40)
-@given(config=configs(), data=st.data())
-def test_a_batch_is_each_prompt_by_itself(config, data):
-    """Prompts of any lengths, any feed, any cache: the same ids and the same logits; one product a linear layer."""
-    model = Model(config, random_weights(config, 1), backend="exact", dtype="float64")
-    token = st.integers(0, config.vocab_size - 1)
-    prompts = data.draw(st.lists(st.lists(token, min_size=1, max_size=7), min_size=2, max_size=4))
-    feed = data.draw(st.sampled_from(["prefill", "token", "chunk:2"]))
-    spec = data.draw(st.sampled_from(["dynamic", "none", "static:12"]))
-    together = kvsim.generate(model, prompts, 3, cache=spec, feed=feed, keep_logits=True)
-    for prompt, run in zip(prompts, together, strict=True):
-        alone = kvsim.generate(model, prompt, 3, cache=spec, feed=feed, keep_logits=True)
-        assert (run.ids, run.new_ids) == (alone.ids, alone.new_ids)
-        assert [(s.number, s.fed, s.next) for s in run.steps] == [(s.number, s.fed, s.next) for s in alone.steps]
-        for mine, other in zip(run.steps, alone.steps, strict=True):
-            assert mine.logits.tobytes() == other.logits.tobytes()
-        assert run.cache.seen == alone.cache.seen
-    first = [event for event in together[0].steps[0].events if event.site == "layers.0.output"]
-    assert len(first) == 1
-
-
-def test_a_sequence_leaves_a_batch_when_it_stops():
-    model = demo()
-    line = kvsim.generate(model, "中华", 9).new_ids
-    runs = kvsim.generate(model, ["中华", "人民"], 9, stop=line[2])
-    alone = [kvsim.generate(model, prompt, 9, stop=line[2]) for prompt in ("中华", "人民")]
-    assert [run.ids for run in runs] == [run.ids for run in alone]
-    assert [run.text for run in runs] == [run.text for run in alone]
-    assert len(runs[0].steps) < 9
-    heads = [next(event.m for event in step.events if event.site == "head") for step in runs[1].steps]
-    assert heads[0] == 4
-    assert heads[1] == 2
-
-
-def test_a_batch_refuses_what_one_would():
-    with pytest.raises(UsageError, match="the text is empty"):
-        kvsim.generate(demo(), ["中", ""], 3)
-    with pytest.raises(UsageError, match="has a context of"):
-        kvsim.generate(demo(), ["中", [5] * 2000], 3)
-
-
-def test_sequences_join_when_others_leave():
-    """Five prompts, two at a time: the same tokens, and no step that feeds more than two sequences."""
-    model = make_model(PRIMES)
-    prompts = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10], [11]]
-    alone = [kvsim.generate(model, prompt, 4 if i % 2 else 6, stop=None) for i, prompt in enumerate(prompts)]
-    runs = kvsim.generate(model, prompts, 6, at_once=2)
-    for run, one in zip(runs, alone, strict=True):
-        assert run.new_ids[: len(one.new_ids)] == one.new_ids
-    heads = [
-        sum(event.b for event in step.events if event.site == "layers.0.scores") for run in runs for step in run.steps
-    ]
-    assert max(heads) == 2 * PRIMES.n_heads
-    waiting = kvsim.generate(model, prompts, 3, at_once=1)
-    assert [len(run.ledger.events) for run in waiting] == [
-        len(kvsim.generate(model, p, 3).ledger.events) for p in prompts
-    ]
-    for wrong in (0, True, 1.5):
-        with pytest.raises(UsageError, match="at_once must be"):
-            kvsim.generate(model, prompts, 2, at_once=wrong)

@@ -18,7 +18,7 @@ def draw_many(sampler, logits, count=4000):
     return np.bincount(drawn, minlength=len(logits)) / count
 
 
-def test_greedy_takes_the_first_of_equals():
+def test_greedy_takes_the_first_of_a_tie():
     assert Sampler().choose(OPS, np.array([1.0, 3.0, 3.0]), 0) == 1
 
 
@@ -47,7 +47,7 @@ def test_top_1_is_greedy_and_top_k_stays_inside(logits, k, seed):
 
 
 def test_a_draw_does_not_depend_on_feed_or_cache():
-    """Same seed, same text: the position alone decides, not how the loop came there."""
+    """Same seed, same text: a draw depends only on the position."""
     options = {"temperature": 1.5, "seed": 7}
     runs = [
         kvsim.generate(demo("float64"), "人工智能", 30, feed=feed, cache=cache, **options).ids

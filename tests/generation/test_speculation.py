@@ -1,4 +1,4 @@
-"""Speculative decoding: the tokens of plain generation, whoever guesses; and what it costs."""
+"""Speculative decoding: the tokens of plain generation with any drafter, and what it costs."""
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ from tests.arrays.runs import ZOO
 from tests.models import PRIMES, configs, demo, make_model
 
 
-class Liar:
+class FixedGuesses:
     """Guesses given tokens, right or wrong."""
 
     def __init__(self, guesses):
@@ -27,7 +27,7 @@ class Liar:
 
 @settings(max_examples=60, deadline=None)
 @given(config=configs(), data=st.data())
-def test_the_same_tokens_whoever_guesses(config, data):
+def test_the_same_tokens_with_any_drafter(config, data):
     model = Model(config, random_weights(config, data.draw(st.integers(0, 3))), dtype="float64")
     prompt = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=1, max_size=6))
     n, size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 6))
@@ -39,13 +39,13 @@ def test_the_same_tokens_whoever_guesses(config, data):
         "seed": data.draw(st.integers(0, 3)),
     }
     plain = kvsim.generate(model, prompt, n, **options)
-    who = data.draw(st.sampled_from(["ngram:1", "ngram:3", "itself", "another", "liar"]))
+    who = data.draw(st.sampled_from(["ngram:1", "ngram:3", "itself", "another", "fixed"]))
     other = Model(config, random_weights(config, 9), dtype="float64")
     draft = {"itself": model, "another": other}.get(who, who if who.startswith("ngram") else "ngram:2")
     with pytest.MonkeyPatch.context() as patch:
-        if who == "liar":
+        if who == "fixed":
             guesses = data.draw(st.lists(st.integers(0, 4), min_size=40, max_size=40))
-            patch.setattr(speculation, "make_drafter", lambda *_: Liar(guesses))
+            patch.setattr(speculation, "make_drafter", lambda *_: FixedGuesses(guesses))
         run = kvsim.generate(model, prompt, n, draft=draft, draft_tokens=size, **options)
     assert run.new_ids == plain.new_ids
     assert run.ids == plain.ids
@@ -57,7 +57,7 @@ def test_the_same_tokens_whoever_guesses(config, data):
 
 
 def test_fewer_steps_and_their_costs():
-    """The demo model guesses for itself: 12 tokens in 1 + ceil(11 / 5) steps of up to five tokens."""
+    """The demo model as its own drafter: 12 tokens in 1 + ceil(11 / 5) steps of up to five tokens."""
     plain = kvsim.generate(demo(), "中华人民", 12)
     run = kvsim.generate(demo(), "中华人民", 12, draft=demo(), draft_tokens=4)
     assert run.text == plain.text
@@ -67,11 +67,11 @@ def test_fewer_steps_and_their_costs():
     assert [event.m for event in run.steps[1].events if event.site == "layers.0.query"] == [5]
 
 
-def test_guesses_that_are_wrong_are_taken_back():
+def test_rejected_guesses_leave_the_cache():
     model = make_model(PRIMES)
     plain = kvsim.generate(model, [1, 2, 3], 8, keep_logits=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speculation, "make_drafter", lambda *_: Liar([4] * 99))
+        patch.setattr(speculation, "make_drafter", lambda *_: FixedGuesses([4] * 99))
         run = kvsim.generate(model, [1, 2, 3], 8, draft="ngram:1", draft_tokens=3, keep_logits=True)
     assert run.new_ids == plain.new_ids
     assert run.cache.ids == run.ids[:-1]
@@ -80,7 +80,7 @@ def test_guesses_that_are_wrong_are_taken_back():
     assert abs(last[len(run.ids)] - plain.steps[-1].logits).max() <= 1e-12 * abs(plain.steps[-1].logits).max()
 
 
-def test_lookup_goes_on_where_the_text_stood_before():
+def test_lookup_continues_the_last_earlier_occurrence():
     assert Lookup(2).guess([1, 2, 3, 9, 1, 2], 3) == [3, 9, 1]
     assert Lookup(2).guess([1, 2, 3, 1, 2, 4, 1, 2], 1) == [4]
     assert Lookup(3).guess([7, 2, 3, 1, 2], 2) == [3, 1]
@@ -88,7 +88,7 @@ def test_lookup_goes_on_where_the_text_stood_before():
     assert Lookup(1).guess([1], 4) == []
 
 
-def test_an_encoder_decoder_can_be_guessed_for():
+def test_speculation_for_an_encoder_decoder():
     name = next(name for name in ZOO if ZOO[name].encoder is not None and ZOO[name].audio is None)
     model = make(ZOO[name], "numpy", "float64")
     plain = kvsim.generate(model, [5, 6, 7], 8)
@@ -102,7 +102,7 @@ def test_an_encoder_decoder_can_be_guessed_for():
         ({"draft": "ngram"}, "draft must be"),
         ({"draft": 3}, "draft must be"),
         ({"draft": "ngram:2", "draft_tokens": 0}, "draft_tokens must be"),
-        ({"draft": "ngram:2", "cache": "window:4"}, "lossy cache window:4 cannot promise"),
+        ({"draft": "ngram:2", "cache": "window:4"}, "lossy cache window:4 does not support"),
     ],
 )
 def test_bad_options(options, said):

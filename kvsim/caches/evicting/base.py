@@ -1,7 +1,7 @@
-"""What the policies that let go of rows by a score share: each head keeps rows of its own, at their true positions.
+"""Base classes of the policies that evict rows by a score. Each head keeps rows of its own, at their true positions.
 
-Rows lie in order of position. The first are what is left of those before position `since`, [G, N] positions; from
-`since` on all are there. A policy says after a step which columns stay.
+Rows are in order of position: first the N rows kept of those before position `since` (their positions are [G, N]), then
+every row from `since` on. After each step the policy chooses the columns to keep.
 """
 
 from abc import abstractmethod
@@ -19,34 +19,36 @@ POSITION_BYTES = 8  # int64
 
 
 def gather(ops: Ops, x: Array, columns: Array) -> Array:
-    """Of x [G, S] or [G, S, K], each head's own columns [G, N]: [G, N] or [G, N, K]."""
+    """The entries of x, [G, S] or [G, S, K], in each head's columns [G, N]: [G, N] or [G, N, K]."""
     xp, (g, s, *rest) = ops.xp, x.shape
-    places = columns + ops.arange(0, g)[:, None] * s  # in one list of all heads' rows, for `take`
+    places = columns + ops.arange(0, g)[:, None] * s  # indices into the rows of all heads, for `take`
     taken = xp.take(xp.reshape(x, (g * s, *rest)), xp.reshape(places, (-1,)), axis=0)
     return xp.reshape(taken, (g, columns.shape[1], *rest))
 
 
 def best_columns(ops: Ops, scores: Array, count: int) -> Array:
-    """Where the `count` largest of each head's scores [G, S] stand, in order: [G, count]. Of equals the older."""
+    """The columns of the `count` largest of each head's scores [G, S], in ascending order: [G, count]. Ties go to the
+    older row."""
     order = ops.xp.argsort(-scores, axis=-1, stable=True)
     return ops.xp.sort(order[:, :count], axis=-1)
 
 
 def followed_by(ops: Ops, columns: Array, start: int, stop: int) -> Array:
-    """Each head's columns [G, N] and then start, start + 1, ... stop - 1."""
+    """Each head's columns [G, N], then start .. stop - 1: [G, N + stop - start]."""
     last = ops.xp.broadcast_to(ops.arange(start, stop)[None, :], (columns.shape[0], stop - start))
     return ops.xp.concat([columns, last], axis=1)
 
 
 def zeros(ops: Ops, n_heads: int, count: int) -> Array:
-    """[n_heads, count], in the type that statistics are computed in."""
+    """Zeros [n_heads, count] in `ops.wide_dtype`."""
     return ops.xp.zeros_like(ops.xp.empty((n_heads, count), dtype=ops.wide_dtype, device=ops.device))
 
 
 def attention_received(ops: Ops, probs: Array, n_heads: int) -> Array:
-    """Probabilities summed over the queries and over all query heads that read a head of the cache: [n_heads, S].
+    """Attention probabilities summed over the queries and over the query heads that read each head of the cache:
+    [n_heads, S], in `ops.wide_dtype`.
 
-    They come as [G, R, T, S]; where heads share the one row of a latent, as [H, 1, T, S] with n_heads = 1.
+    `probs` is [G, R, T, S]; for latent attention, whose heads share one row, [H, 1, T, S] with n_heads = 1.
     """
     xp = ops.xp
     g, r, t, s = probs.shape
@@ -55,16 +57,16 @@ def attention_received(ops: Ops, probs: Array, n_heads: int) -> Array:
 
 
 class EvictingLayer(LayerCache):
-    """At most `budget` rows a head after a step that lets go of some: which, `_choose` says."""
+    """At most `budget` rows a head after a step that evicts; `_choose` chooses the rows to keep."""
 
     lossless = False
-    smallest: ClassVar[int] = 1  # budget
+    smallest: ClassVar[int] = 1  # the smallest budget
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)
         self.budget: int = options
         self.since, self.stop = 0, 0
-        self.done = 0  # tokens that every layer has taken; `stop` is ahead of it while a step runs, or has failed
+        self.done = 0  # tokens committed; less than `stop` during a step and after an interrupted one
         xp, (g, k, v) = ops.xp, shape
         self._old: Array = xp.empty((g, 0), dtype=xp.int64, device=ops.device)
         self._keys: Array = xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
@@ -87,38 +89,38 @@ class EvictingLayer(LayerCache):
     def check(cls, spec: str, config: Config, ops: Ops, options: int) -> None:
         if options > config.max_context:
             raise UsageError(
-                "the budget of the cache {spec} is over the length: in the model's context of {context} tokens nothing"
-                " would ever be let go; use a smaller budget, or dynamic",
+                "the budget of the cache {spec} exceeds the model's context of {context} tokens, so no row would ever"
+                " be evicted: use a smaller budget, or dynamic",
                 spec=spec,
                 context=config.max_context,
             )
         if config.buckets is not None:
             raise UsageError(
-                "the cache {spec} keeps other positions in each head, and this model's relative position biases are"
-                " made for one list of positions: use dynamic or window:{window}",
+                "the cache {spec} keeps different positions in each head, but this model's relative position biases"
+                " need the same positions in every head: use dynamic or window:{window}",
                 spec=spec,
                 window=options,
             )
 
     @classmethod
     def is_lossless(cls, config: Config, options: int) -> bool:
-        return all(kind.window is not None for kind in config.layers)  # and every layer keeps its own
+        return all(kind.window is not None for kind in config.layers)  # such layers are WindowLayers
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
-        """With its position, once rows before it were let go."""
+        """With its position, which is stored once a row before it has been evicted."""
         return super().row_bytes(ops, shape, options) + shape.n_heads * POSITION_BYTES
 
-    # What attention calls
+    # Called by attention and by `Cache`
 
     def _column(self, position: int) -> int:
-        """Where the row of a position from `since` on stands."""
+        """The column of a position of at least `since`."""
         return int(self._old.shape[1]) + position - self.since
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        if pos.start != self.done:  # rows let go, or scores, are those of a step that not all layers have been through
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
+        if pos.start != self.done:  # some layers have committed a step, and evicted rows, and some have not
             raise UsageError(
-                "the cache {spec} was interrupted while it let go of rows: clear it, or use a new one", spec=self.spec
+                "the cache {spec} was interrupted while it evicted rows: clear it, or use a new one", spec=self.spec
             )
         xp, held = self.ops.xp, self._column(pos.start)
         keys, values = encode(keys, values, pos)
@@ -126,11 +128,12 @@ class EvictingLayer(LayerCache):
         self._values = xp.concat([self._values[:, :held, :], values], axis=1)
         self.stop = pos.stop
         since = Span(self.since, self.stop)
-        return View(self._keys, self._values, Scattered(self._old, since) if self.since else since, pos)
+        key_pos = Scattered(self._old, since) if self.since else since
+        return (View(self._keys, self._values, key_pos, pos),)
 
     @abstractmethod
     def _choose(self, pos: Span) -> Array | None:
-        """After the step at `pos`: the columns that stay, [G, N] in order; None: all."""
+        """The columns to keep after the step at `pos`, [G, N] in ascending order. None: all."""
 
     def commit(self, pos: Span) -> None:
         self.done = pos.stop
@@ -139,21 +142,21 @@ class EvictingLayer(LayerCache):
             self._keep(columns)
 
     def _keep(self, columns: Array) -> None:
-        """Let go of all rows but those in each head's `columns` [G, N]."""
+        """Evicts all rows but those in each head's `columns` [G, N]."""
         self._old = gather(self.ops, self.positions, columns)
         self._keys, self._values = (gather(self.ops, x, columns) for x in (self._keys, self._values))
         self.since = self.stop
 
-    # What is held
+    # Contents and bytes
 
     @property
     def positions(self) -> Array:
-        """Of every row held: [G, S] int64."""
+        """The position of every row held: [G, S], int64."""
         return followed_by(self.ops, self._old, self.since, self.stop)
 
     @property
     def rows(self) -> int:
-        """Rows held, a head."""
+        """Number of rows held by each head."""
         return self._column(self.stop)
 
     @property
@@ -170,7 +173,7 @@ class EvictingLayer(LayerCache):
 
     @property
     def metadata_bytes(self) -> int:
-        """Positions of what is left of the rows before `since`; those after it are in a row, and need none."""
+        """Positions of the rows before `since`; those from it on are contiguous and need none."""
         return int(self._old.shape[1]) * self.shape.n_heads * POSITION_BYTES
 
     # Operations
@@ -178,7 +181,7 @@ class EvictingLayer(LayerCache):
     def check_crop(self, length: int) -> None:
         if self.since:
             raise UsageError(
-                "the cache {spec} cannot go back to {length} tokens: it has let go of rows by what came after them",
+                "the cache {spec} cannot be cropped to {length} tokens: later tokens decided which rows it evicted",
                 spec=self.spec,
                 length=length,
             )
@@ -204,8 +207,8 @@ class EvictingLayer(LayerCache):
 
 
 class ScoredLayer(EvictingLayer):
-    """Rows with a score each, [G, S], in the type that statistics are computed in: float32 for 16-bit models, else
-    the model's own. What a step adds counts when every layer is through."""
+    """Rows with a score each, [G, S], in `ops.wide_dtype` (float32 for 16-bit models, else the model's dtype). `_next`
+    holds the scores of a running step until `commit`."""
 
     def __init__(self, ops: Ops, shape: Shape, options: Any) -> None:
         super().__init__(ops, shape, options)
@@ -213,15 +216,15 @@ class ScoredLayer(EvictingLayer):
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: Any) -> Fraction:
-        """With its score, too."""
+        """With its score in addition."""
         score_bytes = int(ops.xp.finfo(ops.wide_dtype).bits) // 8
         return super().row_bytes(ops, shape, options) + shape.n_heads * score_bytes
 
     @abstractmethod
     def _begin(self, keys: Array) -> Array:
-        """The scores that new rows begin with, [G, T], by their keys [G, T, K] without positions."""
+        """Initial scores of new rows, [G, T], from their keys [G, T, K] without positions."""
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         held = self._scores[:, : self._column(pos.start)]
         self._next = self.ops.xp.concat([held, self._begin(keys)], axis=1)
         return super().update(keys, values, pos, encode)

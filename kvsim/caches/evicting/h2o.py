@@ -1,9 +1,9 @@
-"""`h2o:B`: of every head the newest half of B rows, and the heavy hitters: those with the most attention so far
-(H2O, arXiv:2306.14048).
+"""`h2o:B`: each head keeps B rows, half of them the newest, half the heavy hitters, which have received the most
+attention so far (H2O, arXiv:2306.14048).
 
-The score of a row is the sum of the probabilities that it was given: by all queries since it came, in all query heads
-that read it. When more than B rows are held after a step, the newest ceil(B/2) stay, and of the others those with the
-largest scores; of equals the older.
+A row's score is the sum of its attention probabilities over all queries since it was written, in all query heads that
+read it. If more than B rows are held after a step, the newest ceil(B/2) are kept and, of the others, those with the
+largest scores; ties go to the older row.
 """
 
 from kvsim.arrays import Array
@@ -24,11 +24,12 @@ class HeavyHittersLayer(ScoredLayer):
     def _begin(self, keys: Array) -> Array:
         return zeros(self.ops, keys.shape[0], keys.shape[1])
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
-        return super().update(keys, values, pos, encode)._replace(observer=self._observe)
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
+        (view,) = super().update(keys, values, pos, encode)
+        return (view._replace(observer=self._observe),)
 
     def _observe(self, queries: Array, probs: Array) -> None:
-        """Add what some of the step's queries gave: to the first rows, where they were not shown the last."""
+        """Adds the attention of some of the step's queries, which may have seen only the first rows."""
         received = attention_received(self.ops, probs, self.shape.n_heads)
         shown = slice(0, received.shape[1])
         self._next[:, shown] = self._next[:, shown] + received
@@ -43,8 +44,8 @@ class HeavyHittersLayer(ScoredLayer):
 
     def check_crop(self, length: int) -> None:
         raise UsageError(
-            "the cache {spec} cannot go back to {length} tokens: what later tokens added to the scores cannot be"
-            " taken back",
+            "the cache {spec} cannot be cropped to {length} tokens: what later tokens added to its scores cannot be"
+            " subtracted",
             spec=self.spec,
             length=length,
         )

@@ -1,9 +1,9 @@
-"""`knorm:B`: of every head the rows whose keys are shortest ("A Simple and Effective L2 Norm-Based Strategy for
-KV Cache Compression", arXiv:2406.11430: keys of small norm get most attention).
+"""`knorm:B`: each head keeps the B rows whose keys have the smallest L2 norm ("A Simple and Effective L2 Norm-Based
+Strategy for KV Cache Compression", arXiv:2406.11430: such keys receive the most attention).
 
-When more than B rows are held after a step, those with the smallest L2 norm of the key stay; of equals the older. The
-newest always stays. Norms are taken of keys without their positions: rotary ones do not change a length but by
-rounding, and that would decide between rows of one token, whose keys in the first layer are the same.
+If more than B rows are held after a step, the newest is kept and, of the others, those with the smallest norms; ties go
+to the older row. Norms are those of keys without positions: rotary encoding changes a norm by rounding only, but that
+would break ties between rows of equal tokens, whose keys in the first layer are equal.
 """
 
 from kvsim.arrays import Array
@@ -15,7 +15,7 @@ from kvsim.spans import Span
 
 
 class ShortKeysLayer(ScoredLayer):
-    """A row's score is minus the square of its key's norm, which is ranked as the norm is."""
+    """A row's score is minus the squared norm of its key, which ranks rows as the norm does."""
 
     example = "knorm:256"
     promise = Words("B rows of each head: those with the shortest keys, and the newest")
@@ -26,7 +26,7 @@ class ShortKeysLayer(ScoredLayer):
         super().check(spec, config, ops, options)
         if config.latent is not None and config.latent.form != "cached_expanded":
             raise UsageError(
-                "the cache {spec} goes by the length of keys, and what this model caches are normalised latents:"
+                "the cache {spec} ranks rows by the norm of their keys, but this model caches normalised latents:"
                 ' load it with latent="cached_expanded"',
                 spec=spec,
             )

@@ -1,35 +1,28 @@
-"""`paged:B`: rows in blocks of B tokens that need not lie one after the other (vLLM, arXiv:2309.06180). Lossless.
+"""`paged:B`: rows in blocks of B tokens, which need not be contiguous (PagedAttention, arXiv:2309.06180). Lossless.
 
-A fork shares all blocks and copies one only when it is written; a pool (`kvsim.caches.paged.pool`) lets sequences share
-those of one beginning. Every row stays, also where the layer has a window: it shows the queries what they can see.
+A fork shares all blocks and copies a block only when it is written; in a pool (`kvsim.caches.paged.pool`) sequences
+share the blocks of a common prefix. Every row is kept, also in layers with a window; their views contain only the rows
+that the queries can see.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, read_whole
-from kvsim.caches.cache import Cache
-from kvsim.caches.paged.blocks import BlockPool, prefix_key
-from kvsim.caches.paged.table import Rows, Table, blocks_for
-from kvsim.config import Config
+from kvsim.caches.paged.blocks import BlockPool
+from kvsim.caches.paged.table import Rows, Table
 from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
-if TYPE_CHECKING:
-    from kvsim.caches.paged.pool import Pool
-
-ID_BYTES = 4  # of a block's number in a block table: int32
-
 
 class PagedLayer(LayerCache):
-    """What one sequence has in one layer of a pool. Its table, which all layers of the sequence share, says where."""
+    """The rows of one sequence in one layer of a pool. All layers of the sequence share one block table."""
 
     example = "paged:16"
     promise = Words("every row, in blocks of B tokens; forks share blocks and copy one when they write it")
     paper = "arXiv:2309.06180"
-    by_layer = False
+    in_pool = True
 
     def __init__(
         self,
@@ -42,43 +35,33 @@ class PagedLayer(LayerCache):
         alone: bool = True,
     ) -> None:
         super().__init__(ops, shape, options)
-        self.window = window  # the model's own, of this layer
+        self.window = window  # that of the model's attention in this layer
         self.stored = stored or Rows(ops, shape, options, 0)
         self.table = table or Table(BlockPool(None, options), [self.stored])
-        self.alone = alone  # are free blocks there for this sequence (and its forks) only?
+        self.alone = alone  # is the pool used by this sequence and its forks only?
         self.rows = 0
 
     @classmethod
     def read_options(cls, name: str, text: str) -> int:
         return read_whole(text, name, cls.example)
 
-    @classmethod
-    def make_layers(cls, config: Config, ops: Ops, options: Any) -> list[LayerCache]:
-        return cls.make_cache(f"paged:{options}", config, ops, options).layers
-
-    @classmethod
-    def make_cache(cls, spec: str, config: Config, ops: Ops, options: Any) -> Cache:
-        from kvsim.caches.paged.pool import Pool
-
-        return Pool(spec, config, ops, options, None, alone=True).new_cache()
-
     def _first(self, stop: int) -> int:
-        """The first row that a query at position `stop` can see."""
+        """The position of the first row that a query at `stop` can see."""
         return 0 if self.window is None else max(stop + 1 - self.window, 0)
 
     @property
     def needed(self) -> Span:
-        """The rows that some query to come can see."""
+        """The positions of the rows that a later query can see."""
         return Span(self._first(self.rows), self.rows)
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         self.rows = pos.start
         self.table.prepare(pos)
         keys, values = encode(keys, values, pos)
         self.stored.write(self.table, pos, keys, values)
         self.rows = pos.stop
         seen = Span(self._first(pos.start), pos.stop)
-        return View(*self.stored.read(self.table, seen), seen, pos)
+        return (View(*self.stored.read(self.table, seen), seen, pos),)
 
     @property
     def keys(self) -> Array:
@@ -94,18 +77,17 @@ class PagedLayer(LayerCache):
 
     @property
     def _spare(self) -> int:
-        """Bytes of the free blocks that nobody else can get."""
+        """Bytes of the free blocks of a pool used by this sequence only."""
         return (self.stored.blocks - self.table.pool.held) * self.stored.block_bytes if self.alone else 0
 
     @property
     def allocated_bytes(self) -> int:
-        """All arrays of a sequence that is alone; of others the blocks they hold, shared ones too."""
+        """Bytes of the sequence's blocks, shared ones included; and of the free blocks, if the sequence is alone."""
         return len(self.table.blocks) * self.stored.block_bytes + self._spare
 
     @property
     def waste(self) -> Waste:
-        """Free blocks are for tokens to come; nothing else can be in what is left of the last block; and a window
-        leaves rows behind that nobody needs."""
+        """Reserved: free blocks. Internal: the rest of the last block. External: rows that have left the window."""
         row = self.shape.row_bytes(self.ops)
         held = len(self.table.blocks) * self.stored.block_bytes
         return Waste(self._spare, held - self.rows * row, self.needed.start * row)
@@ -117,7 +99,7 @@ class PagedLayer(LayerCache):
         self.rows = length
 
     def state(self) -> State:
-        """All rows, those before the window too: it can be cropped to any length."""
+        """All rows, those before the window included, because the cache can be cropped to any length."""
         keys, values = self.stored.read(self.table, Span(0, self.rows))
         return State({"rows": self.rows}, {"keys": keys, "values": values})
 
@@ -127,65 +109,3 @@ class PagedLayer(LayerCache):
         if self.rows:
             self.table.prepare(Span(0, self.rows))
             self.stored.write(self.table, Span(0, self.rows), state.arrays["keys"], state.arrays["values"])
-
-
-class PagedCache(Cache):
-    """The cache of one sequence in a pool. Without anybody who has it any more, its blocks are free. A deep copy has a
-    copy of the pool, in which only caches that were copied with it have blocks; `fork` gives one in the same pool."""
-
-    pool: "Pool"
-    layers: list[PagedLayer]  # type: ignore[assignment]
-
-    def __init__(self, pool: "Pool", config: Config, ops: Ops, layers: list[PagedLayer], table: Table) -> None:
-        super().__init__(pool.spec, config, ops, [*layers], None, lossless=True)
-        self.pool, self.table = pool, table
-        self.prefixes: list[bytes] = []  # what its full blocks end, as far as others may find them
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self.pool.add(self)
-
-    def admit(self, count: int) -> Span:
-        pos = super().admit(count)
-        self.pool.check_room([(self, pos)])
-        return pos
-
-    def commit(self, pos: Span, ids: Sequence[int] = ()) -> None:
-        super().commit(pos, ids)
-        size = self.pool.size
-        if not self.pool.finds or len(self.ids) != self.seen:
-            return
-        for i in range(len(self.prefixes), self.seen // size):
-            parent = self.prefixes[-1] if self.prefixes else b""
-            self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
-            self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
-
-    def crop(self, length: int) -> None:
-        super().crop(length)
-        for layer in self.layers:  # an interrupted step may have left more
-            layer.rows = self.seen
-        self.table.crop(self.seen)
-        del self.prefixes[self.seen // self.pool.size :]
-
-    def begin(self, blocks: list[int], ids: list[int], prefixes: list[bytes]) -> None:
-        """An empty cache goes on after the tokens `ids`, whose rows stand in `blocks`: it shares them."""
-        self.table.crop(0)  # what an interrupted step may have left
-        self.table.take(blocks)
-        for layer in self.layers:
-            layer.rows = len(ids)
-        self.seen, self.ids, self.prefixes = len(ids), [*ids], [*prefixes]
-
-    def _empty(self) -> "PagedCache":
-        return self.pool.new_cache()
-
-    def _hand_rows(self, other: "PagedCache") -> None:
-        other.begin(self.table.blocks[: blocks_for(self.seen, self.pool.size)], self.ids, self.prefixes)
-        for layer in other.layers:
-            layer.rows = self.seen  # a run of shapes has no ids
-
-    def _drop_rows(self) -> None:
-        self.begin([], [], [])
-
-    @property
-    def metadata_bytes(self) -> int:
-        return super().metadata_bytes + ID_BYTES * len(self.table.blocks)

@@ -1,5 +1,5 @@
-"""Blocks that many sequences of one model share (vLLM, arXiv:2309.06180): no room is set aside for tokens that may
-never come, and texts with one beginning hold it once."""
+"""A pool of blocks for many sequences of one model (vLLM, arXiv:2309.06180): memory is allocated block by block as
+texts grow, and texts with a common prefix store it once."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,40 +7,110 @@ from operator import index
 from typing import Any
 from weakref import WeakSet
 
-from kvsim.caches.base import layer_shape
+from kvsim.caches.base import describe, layer_shape
+from kvsim.caches.cache import Cache
 from kvsim.caches.paged.blocks import BlockPool, prefix_key
-from kvsim.caches.paged.layer import PagedCache, PagedLayer
+from kvsim.caches.paged.layer import PagedLayer
 from kvsim.caches.paged.table import Rows, Table, blocks_for
 from kvsim.config import BY_LENGTH, Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
 from kvsim.spans import Span
 
+ID_BYTES = 4  # of an entry of a block table: int32
+
+
+class PagedCache(Cache):
+    """The cache of one sequence in a pool; its blocks are released when it is garbage-collected.
+
+    A deep copy has its own copy of the pool, in which only the caches copied with it hold blocks; `fork` stays in the
+    same pool.
+    """
+
+    pool: "Pool"
+    layers: list[PagedLayer]  # type: ignore[assignment]
+
+    def __init__(self, pool: "Pool", config: Config, ops: Ops, layers: list[PagedLayer], table: Table) -> None:
+        super().__init__(pool.spec, config, ops, [*layers], None, lossless=True)
+        self.pool, self.table = pool, table
+        self.prefixes: list[bytes] = []  # keys of the prefixes that its full blocks end, if the pool caches them
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.pool.add(self)
+
+    def admit(self, count: int) -> Span:
+        pos = super().admit(count)
+        self.pool.check_room([(self, pos)])
+        return pos
+
+    def commit(self, pos: Span, ids: Sequence[int] = ()) -> None:
+        super().commit(pos, ids)
+        size = self.pool.size
+        if not self.pool.caches_prefixes or len(self.ids) != self.seen:
+            return
+        for i in range(len(self.prefixes), self.seen // size):
+            parent = self.prefixes[-1] if self.prefixes else b""
+            self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
+            self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
+
+    def crop(self, length: int) -> None:
+        super().crop(length)
+        for layer in self.layers:  # an interrupted step may have left more rows
+            layer.rows = self.seen
+        self.table.crop(self.seen)
+        del self.prefixes[self.seen // self.pool.size :]
+
+    def begin(self, blocks: list[int], ids: list[int], prefixes: list[bytes]) -> None:
+        """Starts this empty cache after the tokens `ids`, whose rows are in `blocks`, which it shares."""
+        self.table.crop(0)  # an interrupted step may have allocated blocks
+        self.table.take(blocks)
+        for layer in self.layers:
+            layer.rows = len(ids)
+        self.seen, self.ids, self.prefixes = len(ids), [*ids], [*prefixes]
+
+    def _empty(self) -> "PagedCache":
+        return self.pool.new_cache()
+
+    def _hand_rows(self, other: "PagedCache") -> None:
+        other.begin(self.table.blocks[: blocks_for(self.seen, self.pool.size)], self.ids, self.prefixes)
+        for layer in other.layers:
+            layer.rows = self.seen  # a run on the meta backend has no ids
+
+    def _drop_rows(self) -> None:
+        self.begin([], [], [])
+
+    @property
+    def metadata_bytes(self) -> int:
+        return super().metadata_bytes + ID_BYTES * len(self.table.blocks)
+
 
 class Pool:
     """`blocks` blocks (None: arrays grow by doubling) of `size` tokens, in every layer of the model.
 
-    `new_cache()` is a cache like any other. A cache that is cleared, or that nobody has any more, gives its blocks
-    back; full ones can be found by the text that they end (`reuse`) until they are given out again.
+    `new_cache()` returns an ordinary cache. Its blocks are released when it is cleared or garbage-collected; full ones
+    stay cached by the prefix that they end, for `reuse`, until they are allocated again.
     """
 
     def __init__(
         self, spec: str, config: Config, ops: Ops, size: int, blocks: int | None, *, alone: bool = False
     ) -> None:
         self.spec, self.config, self.ops = spec, config, ops
-        self.alone = alone  # made for one sequence and its forks
+        self.alone = alone  # used by one sequence and its forks only
         self.numbers = BlockPool(blocks, size)
         self.layers = [Rows(ops, layer_shape(config), size, blocks or 0) for _ in config.layers]
         self.by_length = any(kind.rope and kind.rope.kind in BY_LENGTH for kind in config.layers)
-        # Can rows be found by the ids they were made of? No where more than ids goes into them.
-        self.finds = not alone and config.encoder is None and not self.by_length
+        # Prefixes are cached only if rows depend on nothing but the ids.
+        self.caches_prefixes = not alone and config.encoder is None and not self.by_length
         self._caches: WeakSet[PagedCache] = WeakSet()
 
     def __repr__(self) -> str:
-        return f"<kvsim Pool {self.spec}: {self.held} blocks in use, {self.free} free>"
+        free = "any number" if self.free is None else self.free
+        contents = f"{self.held} blocks in use, {free} free, {self.allocated_bytes} bytes"
+        return describe("Pool", self.spec, self.config, self.ops, contents)
 
     def new_cache(self) -> PagedCache:
-        """An empty cache for one sequence, whose rows stand in this pool."""
+        """An empty cache for one sequence, whose rows are stored in this pool."""
         table = Table(self.numbers, self.layers)
         pairs = zip(self.config.layers, self.layers, strict=True)
         layers = [
@@ -51,11 +121,11 @@ class Pool:
         return cache
 
     def add(self, cache: PagedCache) -> None:
-        """The cache's rows stand here: they count as held for as long as it lives."""
+        """Registers a cache whose rows are stored here, for `logical_bytes`; weakly referenced."""
         self._caches.add(cache)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy knows the caches that are copied with it: each adds itself."""
+        """Without the caches: those copied together with the pool add themselves to the copy."""
         return {name: value for name, value in self.__dict__.items() if name != "_caches"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -63,39 +133,39 @@ class Pool:
         self._caches = WeakSet()
 
     def reuse(self, cache: PagedCache, ids: Iterable[int]) -> int:
-        """Let an empty cache begin with the longest prefix of `ids` whose full blocks the pool has, and say how many
-        tokens that is: `model(ids[cache.seen:], cache)` goes on. At least the last token is left to be fed.
+        """Starts an empty cache with the longest prefix of `ids` whose blocks are cached; returns its number of tokens.
+        At least the last token remains to be fed: `model(ids[cache.seen:], cache)`.
 
-        UsageError: a cache of another pool, or not empty; a model whose rows are not made of ids alone.
+        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids.
         """
         if not isinstance(cache, PagedCache) or cache.pool is not self:
-            raise UsageError("the cache stands in another pool: use one of this pool's new_cache")
+            raise UsageError("the cache belongs to another pool: use one made by this pool's new_cache")
         if cache.seen:
-            raise UsageError("only an empty cache can begin with a prefix, this one has seen {seen}", seen=cache.seen)
+            raise UsageError("only an empty cache can reuse a prefix, this one has seen {seen} tokens", seen=cache.seen)
         if self.config.encoder is not None:
-            raise UsageError("rows of an encoder-decoder depend on its source, not on ids alone: none can be reused")
+            raise UsageError("an encoder-decoder cannot reuse prefixes: its rows depend on the source as well")
         if self.by_length:
             raise UsageError(
-                "the positions of this model are encoded by the length of the text: rows of another cannot be reused"
+                "this model cannot reuse prefixes: its position encoding depends on the length of the text"
             )
-        told = [index(i) for i in ids]
+        ids = [index(i) for i in ids]
         blocks: list[int] = []
         prefixes: list[bytes] = []
-        for stop in range(self.size, len(told), self.size):
-            key = prefix_key(prefixes[-1] if prefixes else b"", told[stop - self.size : stop])
+        for stop in range(self.size, len(ids), self.size):
+            key = prefix_key(prefixes[-1] if prefixes else b"", ids[stop - self.size : stop])
             found = self.numbers.find(key)
             if found is None:
                 break
             blocks.append(found)
             prefixes.append(key)
-        cache.begin(blocks, told[: len(blocks) * self.size], prefixes)
+        cache.begin(blocks, ids[: len(blocks) * self.size], prefixes)
         return cache.seen
 
     def check_room(self, steps: Sequence[tuple[PagedCache, Span]]) -> None:
-        """The caches take these positions in one step. UsageError, and nothing is changed: too few blocks are free.
+        """Checks that one step can write these positions of several caches. UsageError: too few blocks are free.
 
-        Needed are blocks for new rows, and a copy of every shared block that is written: for each writer but, where
-        all who hold it write, the last.
+        Needed are blocks for new rows and copies of the shared blocks that are written: one for each writer, except
+        that the last writer keeps the block if every holder writes it.
         """
         needed, writers = 0, Counter[int]()
         for cache, pos in steps:
@@ -106,41 +176,41 @@ class Pool:
             needed += min(count, self.numbers.references(block) - 1)
         self.numbers.check(needed)
 
-    # What is there
+    # Blocks and bytes
 
     @property
     def size(self) -> int:
-        """Tokens of a block."""
+        """Tokens in a block."""
         return self.numbers.size
 
     @property
     def blocks(self) -> int | None:
-        """Blocks in all. None: as many as it takes."""
+        """Total number of blocks. None: unlimited."""
         return self.numbers.blocks
 
     @property
     def held(self) -> int:
-        """Blocks in use, shared ones counted once."""
+        """Number of blocks in use, shared ones counted once."""
         return self.numbers.held
 
     @property
     def free(self) -> int | None:
-        """Blocks that can be given out. None: no end of them."""
+        """Number of blocks that can be allocated. None: unlimited."""
         return self.numbers.free
 
     @property
     def kept(self) -> int:
-        """Those of the free blocks that can still be found."""
+        """Number of free blocks that still cache a prefix."""
         return self.numbers.kept
 
     @property
     def allocated_bytes(self) -> int:
-        """Bytes of all arrays."""
+        """Bytes of all arrays, free blocks included."""
         return sum(rows.allocated_bytes for rows in self.layers)
 
     @property
     def logical_bytes(self) -> int:
-        """Bytes of the rows that matter to some cache, those that several share counted once."""
+        """Bytes of the rows in use by some cache, shared rows counted once."""
         caches = list(self._caches)
         return sum(
             len(set().union(*(self._places(cache, i) for cache in caches))) * rows.shape.row_bytes(self.ops)
@@ -148,6 +218,6 @@ class Pool:
         )
 
     def _places(self, cache: PagedCache, layer: int) -> set[int]:
-        """The rows of that layer's arrays that the cache needs."""
+        """Indices of the rows of that layer's arrays that the cache needs."""
         blocks, size = cache.table.blocks, self.size
         return {blocks[i // size] * size + i % size for i in range(*cache.layers[layer].needed)}

@@ -1,7 +1,7 @@
-"""Where the rows of one sequence stand: its blocks in order, and arrays in which they are read and written.
+"""Block tables: the blocks of each sequence in order, and the arrays in which its rows are read and written.
 
-A run of blocks with numbers one after the other is one slice of an array, read without a copy; any other rows are
-gathered. The blocks of a sequence that is alone in its pool are such a run.
+A run of consecutive blocks is one slice of an array and is read without a copy; other rows are gathered. The blocks of
+a sequence that is alone in its pool are one run.
 """
 
 import weakref
@@ -17,13 +17,13 @@ from kvsim.spans import Span
 
 
 def blocks_for(rows: int, size: int) -> int:
-    """How many blocks of `size` hold so many rows."""
+    """The number of blocks of `size` rows that hold `rows` rows."""
     return -(-rows // size)
 
 
 class Rows:
-    """One layer's rows in all the blocks of a pool: keys and values, [G, blocks · size, K]. Heads come first, so that
-    each head's rows of one block are contiguous."""
+    """One layer's rows in all blocks of a pool: keys and values, [G, blocks · size, K]. The head axis comes first, so
+    that the rows of one head in one block are contiguous."""
 
     def __init__(self, ops: Ops, shape: Shape, size: int, blocks: int) -> None:
         self.ops, self.shape, self.size, self.blocks = ops, shape, size, blocks
@@ -43,7 +43,7 @@ class Rows:
         return made[0], made[1]
 
     def reserve(self, blocks: int) -> None:
-        """Room for so many; doubles, so that n blocks copy at most 2n in all."""
+        """Grows the arrays to at least `blocks` blocks, by doubling, so n blocks copy at most 2n in total."""
         if blocks <= self.blocks:
             return
         capacity = 1 << (blocks - 1).bit_length()
@@ -53,7 +53,7 @@ class Rows:
         self.keys, self.values, self.blocks = keys, values, capacity
 
     def write(self, table: "Table", pos: Span, keys: Array, values: Array) -> None:
-        """The rows [G, T, K] of the positions `pos`, into blocks that the table has."""
+        """Writes the rows [G, T, K] at the positions `pos`, whose blocks are in the table."""
         for span, start in table.places(pos):
             to, of = slice(start, start + span.size), slice(span.start - pos.start, span.stop - pos.start)
             self.keys[:, to, :] = keys[:, of, :]
@@ -71,13 +71,13 @@ class Rows:
         return self._gather(self.keys, where)[:, rows, :], self._gather(self.values, where)[:, rows, :]
 
     def _gather(self, x: Array, where: Array) -> Array:
-        """The blocks `where`, whole, one after the other."""
+        """The blocks `where` of x, concatenated: [G, blocks · size, K]."""
         xp, (g, _, width) = self.ops.xp, x.shape
         blocks = xp.reshape(x, (g, self.blocks, self.size * width))
         return xp.reshape(xp.take(blocks, where, axis=1), (g, where.shape[0] * self.size, width))
 
     def copy(self, old: int, new: int, count: int) -> None:
-        """The first `count` rows of one block into another."""
+        """Copies the first `count` rows of the block `old` to the block `new`."""
         to, of = (slice(block * self.size, block * self.size + count) for block in (new, old))
         self.keys[:, to, :] = self.keys[:, of, :]
         self.values[:, to, :] = self.values[:, of, :]
@@ -93,15 +93,15 @@ class Rows:
 
 
 class Table:
-    """The blocks of one sequence, the same for all layers: row s stands in block `blocks[s // size]`, at s % size.
+    """The blocks of one sequence, the same in all layers: row s is row s % size of the block `blocks[s // size]`.
 
-    A table that nobody has any more gives its blocks back.
+    A table releases its blocks when it is garbage-collected.
     """
 
     def __init__(self, pool: BlockPool, layers: list[Rows]) -> None:
         self.pool, self.layers = pool, layers
-        self.blocks: list[int] = []  # always this list: the pool takes back what is in it
-        self._run = 0  # from which of them on numbers go up by one
+        self.blocks: list[int] = []  # always this list object: the finaliser releases what is in it
+        self._run = 0  # index from which on the blocks are consecutive
         self._indices: dict[tuple[int, int], Any] = {}
         weakref.finalize(self, pool.release, self.blocks).atexit = False
 
@@ -113,13 +113,13 @@ class Table:
         self.blocks += blocks
         self._changed()
 
-    # Which blocks
+    # Blocks of the sequence
 
     def prepare(self, pos: Span) -> None:
-        """Blocks for all rows before `pos.stop`, and from `pos.start` on nobody else's: of a block that another
-        sequence holds too, the rows before are copied to a new one first, in every layer (copy on write).
+        """Allocates blocks for all rows before `pos.stop` and copies shared blocks that are about to be written (copy
+        on write): their rows before `pos.start` go to a new block, in every layer.
 
-        UsageError, and nothing is changed: the pool is full.
+        UsageError, and nothing changes: too few blocks are free.
         """
         first = pos.start // self.pool.size
         shared = [i for i in range(first, len(self.blocks)) if self.pool.references(self.blocks[i]) > 1]
@@ -140,7 +140,7 @@ class Table:
             self.pool.forget(block)
 
     def _replace(self, places: list[int], new: list[int]) -> None:
-        """The first of the new blocks stand at `places`, the others follow at the end."""
+        """Puts the first new blocks at the indices `places`, whose blocks are released, and appends the others."""
         old, known = [self.blocks[i] for i in places], min(places, default=len(self.blocks))
         for i, block in zip(places, new, strict=False):
             self.blocks[i] = block
@@ -149,13 +149,13 @@ class Table:
         self._changed(known)
 
     def take(self, blocks: list[int]) -> None:
-        """Begin with blocks that others hold, or that were found; the table was empty."""
+        """Shares `blocks`, which are in use or cached, as the first blocks of this empty table."""
         self.pool.share(blocks)
         self.blocks += blocks
         self._changed()
 
     def crop(self, rows: int) -> None:
-        """Give back the blocks that the first `rows` rows do not need."""
+        """Releases the blocks after the first `rows` rows."""
         kept = blocks_for(rows, self.pool.size)
         if kept < len(self.blocks):
             gone = self.blocks[kept:]
@@ -163,30 +163,30 @@ class Table:
             self.pool.release(gone)
             self._changed()
 
-    # Where in the arrays
+    # Indices into the arrays
 
     def _changed(self, known: int = 0) -> None:
-        """See where the last run begins; the first `known` blocks are as they were."""
+        """Updates the start of the last run; the first `known` blocks have not changed."""
         self._indices.clear()
         at = max(len(self.blocks) - 1, 0)
         while at and self.blocks[at] == self.blocks[at - 1] + 1:
             if at == known and self._run < known:
-                return  # it goes on
+                return  # the known run continues
             at -= 1
         self._run = at
 
     def runs_from(self, first: int) -> bool:
-        """Do all blocks from `first` on stand one after the other?"""
+        """Are all blocks from the index `first` on consecutive?"""
         return first >= self._run
 
     def indices(self, first: int, last: int, to_device: Callable[[list[int]], Any]) -> Any:
-        """The blocks `first` to `last` - 1 as an index array, made once while the table stays as it is."""
+        """The blocks `first` .. `last` - 1 as an index array, cached until the table changes."""
         if (first, last) not in self._indices:
             self._indices[first, last] = to_device(self.blocks[first:last])
         return self._indices[first, last]
 
     def places(self, pos: Span) -> list[tuple[Span, int]]:
-        """Runs of rows in `pos` with the row of the arrays where each begins."""
+        """The positions `pos` as spans that are contiguous in the arrays, each with the index of its first row."""
         size = self.pool.size
         first = pos.start // size
         if self.runs_from(first):

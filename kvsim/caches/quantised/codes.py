@@ -1,17 +1,17 @@
-"""Numbers in 4 or 8 bits, in groups that share a scale (KIVI, arXiv:2402.02750): pure functions on arrays.
+"""Group-wise quantisation to 4 or 8 bits (KIVI, arXiv:2402.02750): pure functions on arrays.
 
-A scale is the largest |x| of its group over the largest code (127, 7, 448), a code x over the scale, rounded to the
-nearest, ties to even. With zero points, codes count from 0 (to 255, 15) and from the group's smallest number. What is
-read back is code · scale (+ zero point), off by at most
+The scale of a group is its largest |x| / the largest code (127, 7, 448). A code is x / scale, rounded to the nearest,
+ties to even. With zero points, codes are unsigned (0 to 255 or 15) and measured from the group's smallest number. The
+dequantised number is code · scale (+ zero point). Its error is at most
 
-    max(scale / 2, top · 2⁻²⁵)    integers: the second where float16's subnormal numbers are too coarse for the scale;
-                                  with zero points more by what float16 rounds off the smallest number, |min| · 2⁻¹¹
+    max(scale / 2, top · 2⁻²⁵)    integers: the second where the scale is a subnormal float16; with zero points, plus
+                                  the float16 rounding of the smallest number, |min| · 2⁻¹¹
     max(|x| · 2⁻⁴, scale · 2⁻¹⁰, top · 2⁻²⁵)                                                      float8_e4m3fn
 
-and by the rounding of float32, which all of this is worked out in whatever the model's dtype, and of that dtype, which
-the result is given in. Scales and zero points are float16 and saturate at 65504, never infinite: numbers beyond
-±65504 · top come back as that; with zero points, those below -65504 as that, those beyond 65504 · top above the zero
-point as that. A group with a NaN comes back as NaN, a group of zeros as zeros.
+plus the rounding of float32, in which everything is computed, and of the model's dtype, which the result has.
+Scales and zero points are float16 and saturate at 65504 instead of overflowing: numbers beyond ±65504 · top become that
+limit; with zero points, numbers below -65504 become -65504 and those more than 65504 · top above the zero point become
+that limit. A group with a NaN is read back as NaN, a group of zeros as zeros.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from kvsim.arrays import Array
 from kvsim.ops import Ops
 
 LARGEST = 65504.0  # of float16
-MIDDLE = 8.0  # signed four bits are stored from 1 to 15
+MIDDLE = 8.0  # added to signed 4-bit codes, which are stored as 1 to 15
 
 
 class Code(NamedTuple):
-    """What a number becomes."""
+    """A number format."""
 
     name: str  # int8, int4 (two to a byte) or fp8 (float8_e4m3fn)
     zero: bool = False  # with zero points
@@ -41,12 +41,12 @@ class Code(NamedTuple):
 
     @property
     def per_byte(self) -> int:
-        """Numbers in a byte."""
+        """Elements stored in one byte."""
         return 2 if self.name == "int4" else 1
 
 
 class Groups(NamedTuple):
-    """Which numbers of [G, N, K] share a scale: blocks of so many rows and channels of one head."""
+    """Groups that share a scale: blocks of `rows` rows and `channels` channels of one head, in arrays [G, N, K]."""
 
     rows: int
     channels: int
@@ -58,30 +58,30 @@ class Groups(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Rows as they are kept."""
+    """Quantised rows."""
 
-    payload: Array  # [G, N, K], or [G, N, K / 2]: a byte each
+    payload: Array  # [G, N, K], or [G, N, K / 2] for int4; one byte each
     scale: Array  # [G, N / rows, K / channels], float16
-    zero: Array | None  # the same
+    zero: Array | None  # zero points, of the same shape and dtype
 
 
 def find_scales(ops: Ops, code: Code, x: Array) -> tuple[Array, Array | None]:
-    """Scales and zero points of groups [G, A, rows, B, channels] in float32: [G, A, 1, B, 1], float16."""
+    """Scales and zero points, [G, A, 1, B, 1] in float16, of groups x [G, A, rows, B, channels] in float32."""
     xp, zero = ops.xp, None
     if code.zero:
         zero = xp.astype(ops.clamp(xp.min(x, axis=(2, 4), keepdims=True), LARGEST), xp.float16)
         spread = xp.max(x, axis=(2, 4), keepdims=True) - xp.astype(zero, xp.float32)
-        spread = xp.where(spread < 0.0, 0.0, spread)  # a zero point may be rounded up
+        spread = xp.where(spread < 0.0, 0.0, spread)  # negative if the zero point was rounded up
     else:
         spread = xp.max(xp.abs(x), axis=(2, 4), keepdims=True)
     return xp.astype(ops.clamp(spread / code.top, LARGEST), xp.float16), zero
 
 
 def encode(ops: Ops, code: Code, x: Array, scale: Array, zero: Array | None) -> Array:
-    """The codes of groups x, still in float32. NaN becomes the largest: its scale is NaN too, and is read back."""
+    """The codes of groups x, as float32. NaN becomes the largest code; it is read back as NaN because its scale is."""
     xp = ops.xp
     step = xp.astype(scale, xp.float32)
-    step = xp.where(step == 0.0, 1.0, step)  # all that is left of such a group rounds to 0
+    step = xp.where(step == 0.0, 1.0, step)  # the numbers of such a group all round to code 0
     from_zero = x if zero is None else x - xp.astype(zero, xp.float32)
     q = from_zero / step
     if code.name != "fp8":
@@ -91,7 +91,7 @@ def encode(ops: Ops, code: Code, x: Array, scale: Array, zero: Array | None) -> 
 
 
 def pack(ops: Ops, code: Code, q: Array) -> Array:
-    """Codes [G, N, K] as bytes. Of int4, element 2k is the low half of byte k and element 2k + 1 the high one."""
+    """Codes [G, N, K] as bytes. int4: element 2k is in the low half of byte k, element 2k + 1 in the high half."""
     xp = ops.xp
     if code.name == "fp8":
         return xp.astype(q, xp.float8_e4m3fn)
@@ -102,7 +102,7 @@ def pack(ops: Ops, code: Code, q: Array) -> Array:
 
 
 def unpack(ops: Ops, code: Code, payload: Array) -> Array:
-    """The codes again, [G, N, K] in float32."""
+    """The codes of a payload, [G, N, K] in float32."""
     xp = ops.xp
     if code.name != "int4":
         return xp.astype(payload, xp.float32)
@@ -113,9 +113,9 @@ def unpack(ops: Ops, code: Code, payload: Array) -> Array:
 
 
 def quantise(ops: Ops, code: Code, groups: Groups, x: Array) -> Packed:
-    """Rows [G, N, K] in fewer bits; N and K are multiples of the group's sizes."""
+    """Rows x [G, N, K], quantised; N and K are multiples of the group's sizes."""
     xp = ops.xp
-    wide = ops.clamp(xp.astype(x, ops.wide_dtype, copy=False), 2.0**127)  # float64 may be beyond float32
+    wide = ops.clamp(xp.astype(x, ops.wide_dtype, copy=False), 2.0**127)  # float64 may exceed the range of float32
     x_5 = groups.split(ops, xp.astype(wide, xp.float32, copy=False))
     scale, zero = find_scales(ops, code, x_5)
     q = encode(ops, code, x_5, scale, zero)
@@ -125,21 +125,21 @@ def quantise(ops: Ops, code: Code, groups: Groups, x: Array) -> Packed:
 
 
 def dequantise(ops: Ops, code: Code, groups: Groups, packed: Packed) -> Array:
-    """What the rows are read as: [G, N, K] in the model's dtype."""
+    """The rows, dequantised: [G, N, K] in the model's dtype."""
     xp = ops.xp
     q_5 = groups.split(ops, unpack(ops, code, packed.payload))
-    # A product of at most 8 and 11 significant bits: exact in float32.
+    # Factors of at most 8 and 11 significant bits: the product is exact in float32.
     x_5 = q_5 * xp.astype(packed.scale[:, :, None, :, None], xp.float32)
     if packed.zero is not None:
         x_5 = x_5 + xp.astype(packed.zero[:, :, None, :, None], xp.float32)
-    if ops.dtype_name == "float16":  # a scale that was rounded up may lead beyond it
+    if ops.dtype_name == "float16":  # a scale that was rounded up can exceed the range
         x_5 = ops.clamp(x_5, LARGEST)
     g, a, rows, b, channels = x_5.shape
     return xp.astype(xp.reshape(x_5, (g, a * rows, b * channels)), ops.dtype, copy=False)
 
 
-def follow(ops: Ops, packed: Packed, new: Packed) -> Packed:
-    """The rows of `packed`, byte for byte, and those of `new` after them."""
+def append(ops: Ops, packed: Packed, new: Packed) -> Packed:
+    """The rows of `packed`, unchanged, followed by those of `new`."""
     xp = ops.xp
     zero = None
     if packed.zero is not None and new.zero is not None:

@@ -1,11 +1,11 @@
-"""`int8`, `int4`, `fp8`: older rows in fewer bits, the newest as they came. Lossy (KIVI, arXiv:2402.02750).
+"""`int8`, `int4`, `fp8`: older rows quantised, the newest in the model's dtype. Lossy (KIVI, arXiv:2402.02750).
 
-Keys share a scale in each channel of each head over 64 tokens, values in each token over 64 channels: keys have
+Keys share a scale over 64 tokens in each channel of each head, values over 64 channels in each token: keys have
 channels that are large in every token, values do not.
 
-Of n rows the first 64 · floor((n - 128) / 64) are quantised, once: when the step that brings them is through. A step
-sees older rows as they are kept and its own as they came. So how a text is cut into steps decides how much rounding
-its queries meet, and the promise is the bound of that rounding (`kvsim.caches.quantised.codes`), not split invariance.
+Of n rows the first 64 · floor((n - 128) / 64) are quantised, each once, when its step is committed. A step sees older
+rows quantised and its own rows exact, so the rounding that a query meets depends on the split into steps. The policy
+promises the error bound of `kvsim.caches.quantised.codes`, not split invariance.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, layer_shape
-from kvsim.caches.quantised.codes import Code, Packed, dequantise, follow, quantise
+from kvsim.caches.quantised.codes import Code, Packed, append, dequantise, quantise
 from kvsim.caches.quantised.options import Options, fitting_groups, read_options
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
@@ -24,14 +24,14 @@ from kvsim.spans import Span, View
 
 
 def count_elements(arrays: Iterable[Array]) -> int:
-    """How many numbers arrays hold."""
+    """Number of elements of `arrays`."""
     count: int = sum(math.prod(array.shape) for array in arrays)
     return count
 
 
 class QuantisedLayer(LayerCache):
-    """Quantised rows in arrays of their exact size, which are never written again, and after them the newest in
-    arrays with room to grow. What is read is dequantised at every step: no copy of it is kept."""
+    """Quantised rows in arrays of their exact size, never written again, then the newest rows in arrays with spare
+    capacity. Rows are dequantised at every step; no dequantised copy is kept."""
 
     paper = "arXiv:2402.02750"
     lossless = False
@@ -47,7 +47,7 @@ class QuantisedLayer(LayerCache):
         empty = zip(groups, self._allocate(0), strict=True)
         self._packed = [quantise(ops, self.code, group, rows) for group, rows in empty]
 
-    # The policy
+    # Options of the policy, and the models that it supports
 
     @classmethod
     def read_options(cls, name: str, text: str) -> Options:
@@ -59,11 +59,11 @@ class QuantisedLayer(LayerCache):
 
     @classmethod
     def is_lossless(cls, config: Config, options: Options) -> bool:
-        return all(kind.window is not None for kind in config.layers)  # of which none is this policy's
+        return all(kind.window is not None for kind in config.layers)  # such layers are WindowLayers
 
     @classmethod
     def row_bytes(cls, ops: Ops, shape: Shape, options: Options) -> Fraction:
-        """Of a row that is quantised: a byte for one or two elements, and its share of scales and zero points."""
+        """Bytes of a quantised row: one byte for one or two elements, and its share of scales and zero points."""
         code = Code(cls.name, options.zero)
         sizes = zip((shape.d_key, shape.d_value), options.groups(shape), strict=True)
         scales = sum((Fraction(size, groups.rows * groups.channels) for size, groups in sizes), Fraction(0))
@@ -77,10 +77,10 @@ class QuantisedLayer(LayerCache):
 
     @classmethod
     def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
-        """The same where there are layers that it holds."""
+        """`check` for models in which this policy holds at least one layer."""
         if not hasattr(ops.xp, "float16"):
             raise UsageError(
-                "the cache {spec} keeps its scales in float16, which the backend {backend} does not have",
+                "the cache {spec} stores its scales in float16, which the backend {backend} does not support",
                 spec=spec,
                 backend=ops.backend.name,
             )
@@ -95,10 +95,11 @@ class QuantisedLayer(LayerCache):
                 fitting=", ".join(map(str, fitting_groups(shape.d_value))),
             )
 
-    # What attention calls
+    # Called by attention and by `Cache`
 
     def _make_room(self, needed: int) -> None:
-        """Room for so many rows that are not quantised: doubled, up to as many as there are in single steps."""
+        """Grows the arrays of rows that are not quantised to `needed` rows: by doubling, up to `residual` + `group`,
+        which is enough for steps of one token."""
         if needed <= self._keys.shape[1]:
             return
         old_keys, old_values = self._newest()
@@ -106,18 +107,18 @@ class QuantisedLayer(LayerCache):
         keys, values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
         keys[:, : old_keys.shape[1], :] = old_keys
         values[:, : old_values.shape[1], :] = old_values
-        self._keys, self._values = keys, values  # now, and not before: who interrupts loses nothing
+        self._keys, self._values = keys, values  # assigned last: an interrupt before keeps the old arrays
 
     def _newest(self) -> tuple[Array, Array]:
-        """The rows that are not quantised."""
+        """Keys and values of the rows that are not quantised."""
         held = slice(0, self.rows - self.quantised)
         return self._keys[:, held, :], self._values[:, held, :]
 
-    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> View:
+    def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         if pos.start < self.quantised:
             raise UsageError(
-                "cannot write at {start}: the rows before {rows} are quantised, by a step that was interrupted while"
-                " it was kept: clear the cache",
+                "cannot write at {start}: an interrupted step has already quantised the rows before {rows}: clear the"
+                " cache",
                 start=pos.start,
                 rows=self.quantised,
             )
@@ -128,7 +129,7 @@ class QuantisedLayer(LayerCache):
         self._keys[:, place, :] = keys
         self._values[:, place, :] = values
         self.rows = pos.stop
-        return View(self.keys, self.values, Span(0, pos.stop), pos)
+        return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     def commit(self, pos: Span) -> None:
         ops, count = self.ops, self.options.quantised(pos.stop) - self.quantised
@@ -138,14 +139,14 @@ class QuantisedLayer(LayerCache):
         packed, newest = [], self._allocate(self.options.residual + self.options.group)
         parts = zip(self._packed, self.options.groups(self.shape), (self._keys, self._values), newest, strict=True)
         for before, groups, rows, room in parts:
-            packed.append(follow(ops, before, quantise(ops, self.code, groups, rows[:, old, :])))
+            packed.append(append(ops, before, quantise(ops, self.code, groups, rows[:, old, :])))
             room[:, : left.stop - count, :] = rows[:, left, :]
         self._packed, (self._keys, self._values), self.quantised = packed, newest, self.quantised + count
 
-    # What is held
+    # Contents and bytes
 
     def _read(self, which: int) -> Array:
-        """Keys (0) or values (1): the quantised rows as they are read, then the newest."""
+        """Keys (0) or values (1): the quantised rows, dequantised, then the newest, [G, S, K]."""
         newest = self._newest()[which]
         if not self.quantised:
             return newest
@@ -162,7 +163,7 @@ class QuantisedLayer(LayerCache):
 
     @property
     def _payload_bytes(self) -> int:
-        """Of every format a byte an element."""
+        """Bytes of the payloads, whose elements are one byte in every format."""
         return count_elements(packed.payload for packed in self._packed)
 
     @property
@@ -183,8 +184,8 @@ class QuantisedLayer(LayerCache):
     def check_crop(self, length: int) -> None:
         if self.options.quantised(length) < self.quantised:
             raise UsageError(
-                "cannot go back to {length} tokens: a fresh run would not have quantised the first {rows}, and what"
-                " was rounded off them is gone: keep at least {least}, or clear the cache",
+                "cannot crop to {length} tokens: a new cache would not have quantised the first {rows}, and their"
+                " rounding cannot be undone: keep at least {least}, or clear the cache",
                 length=length,
                 rows=self.quantised,
                 least=self.quantised + self.options.residual,
@@ -216,14 +217,14 @@ class QuantisedLayer(LayerCache):
 
 
 class Int8Layer(QuantisedLayer):
-    """-127 to 127, or 0 to 255 with zero points."""
+    """Codes from -127 to 127, or 0 to 255 with zero points."""
 
     name = example = "int8"
     promise = Words("every row; all but the newest 128 or more rounded to 8-bit integers, in groups with a scale each")
 
 
 class Int4Layer(QuantisedLayer):
-    """-7 to 7, or 0 to 15 with zero points; two to a byte."""
+    """Codes from -7 to 7, or 0 to 15 with zero points; two to a byte."""
 
     name = example = "int4"
     promise = Words("every row; all but the newest 128 or more rounded to 4-bit integers, in groups with a scale each")
@@ -233,8 +234,8 @@ class Int4Layer(QuantisedLayer):
         super()._check(spec, shape, ops, options)
         if shape.d_key % 2 or shape.d_value % 2:
             raise UsageError(
-                "the cache {spec} packs two numbers of a head to a byte: a key of {key} and a value of {value} numbers"
-                " do not go into whole bytes: use int8",
+                "the cache {spec} packs two elements of a head into a byte, so keys and values need even sizes, got"
+                " {key} and {value}: use int8",
                 spec=spec,
                 key=shape.d_key,
                 value=shape.d_value,
@@ -249,7 +250,7 @@ class Fp8Layer(QuantisedLayer):
     takes_zero = False
 
     def _cast(self, dtype: Any) -> list[Packed]:
-        """What is packed, its payload in another dtype."""
+        """The quantised rows, with payloads cast to `dtype`."""
         return [packed._replace(payload=self.ops.xp.astype(packed.payload, dtype)) for packed in self._packed]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -265,8 +266,8 @@ class Fp8Layer(QuantisedLayer):
         super()._check(spec, shape, ops, options)
         if not hasattr(ops.xp, "float8_e4m3fn"):
             raise UsageError(
-                "the cache {spec} keeps numbers in float8_e4m3fn, which the backend {backend} does not have (numpy and"
-                ' exact have it after pip install ".[quant]" in a clone of kvsim): use int8',
+                "the cache {spec} stores float8_e4m3fn, which the backend {backend} does not support (numpy and exact"
+                ' do after pip install ".[quant]" in a clone of kvsim): use int8',
                 spec=spec,
                 backend=ops.backend.name,
             )

@@ -1,8 +1,9 @@
-"""What stands after the colon of a quantised cache: "int8:group=32,residual=64,zero,head".
+"""Options of the quantised caches, the text after the colon of "int8:group=32,residual=64,zero,head".
 
-`group`, tokens that share a scale of keys, and channels that share one of values; `residual`, rows at the end that
-stay as they came, at the least; `zero`, zero points; `head`, one scale for each token of each head, for keys and values
-alike (as engines keep fp8), still quantised in whole groups of tokens. Printed in this order, defaults left out.
+`group`: number of tokens that share a scale of keys, and of channels that share a scale of values. `residual`: smallest
+number of newest rows that are not quantised. `zero`: with zero points. `head`: one scale for each token of each head,
+for keys and values alike (as engines store fp8); rows are still quantised in whole groups of tokens. Printed in this
+order, without defaults.
 """
 
 import re
@@ -13,11 +14,11 @@ from kvsim.caches.base import Shape
 from kvsim.caches.quantised.codes import Groups
 from kvsim.errors import UsageError, shortened
 
-GROUP, RESIDUAL = 64, 128  # unless said
+GROUP, RESIDUAL = 64, 128  # defaults
 
 
 class Options(NamedTuple):
-    """All of them."""
+    """The parsed options."""
 
     group: int = GROUP
     residual: int = RESIDUAL
@@ -27,11 +28,11 @@ class Options(NamedTuple):
     def __str__(self) -> str:
         sizes = [("group", self.group, GROUP), ("residual", self.residual, RESIDUAL)]
         flags = [("zero", self.zero), ("head", self.head)]
-        said = [f"{name}={size}" for name, size, default in sizes if size != default]
-        return ",".join(said + [name for name, given in flags if given])
+        changed = [f"{name}={size}" for name, size, default in sizes if size != default]
+        return ",".join(changed + [name for name, given in flags if given])
 
     def quantised(self, rows: int) -> int:
-        """How many of so many rows are quantised: the first, in whole groups.
+        """How many of the first `rows` rows are quantised: whole groups, all but the newest `residual` at least.
 
         >>> Options().quantised(4096), Options().quantised(191)
         (3968, 0)
@@ -39,23 +40,23 @@ class Options(NamedTuple):
         return max(0, (rows - self.residual) // self.group * self.group)
 
     def channels(self, d_value: int) -> int:
-        """How many channels of a value share a scale: all, where there are fewer than the group that nobody chose."""
+        """Number of channels of a value that share a scale: `group`, or all if fewer than the default group."""
         return d_value if self.head or (self.group == GROUP and d_value < GROUP) else self.group
 
     def groups(self, shape: Shape) -> tuple[Groups, Groups]:
-        """Those of keys and of values."""
+        """The groups of keys and of values."""
         keys = Groups(1, shape.d_key) if self.head else Groups(self.group, 1)
         return keys, Groups(1, self.channels(shape.d_value))
 
 
 def fitting_groups(d_value: int) -> list[int]:
-    """The groups that values of so many channels can be cut into."""
+    """The group sizes that divide values of `d_value` channels."""
     fitting = [size for size in range(1, d_value + 1) if d_value % size == 0]
     return fitting + ([GROUP] if d_value < GROUP else [])
 
 
 def read_options(name: str, text: str, flags: Sequence[str]) -> Options:
-    """The options `text` of the cache `name`, which takes so many flags. UsageError: another, or one twice."""
+    """The options `text` of the cache `name`, which takes `flags`. UsageError: an unknown or a repeated option."""
     found: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         key, _, size = part.partition("=")

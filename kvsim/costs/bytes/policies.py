@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from kvsim import __version__
 from kvsim.arrays import get_backend
-from kvsim.caches import POLICIES, parse_spec
+from kvsim.caches import new_cache
 from kvsim.caches.offload import OffloadLayer
+from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.config import Config
 from kvsim.costs.public.models import find_config
 from kvsim.errors import UsageError, Words
@@ -62,15 +63,13 @@ def _fact_dict(fact: PolicyFacts) -> dict[str, Any]:
 def _row_bytes(spec: str, config: Config, ops: Ops) -> Fraction:
     """Bytes of a token in all layers: each layer is asked, since those with a window of their own may be of another
     kind than the policy's. UsageError: the policy does not fit the model."""
-    policy, options = parse_spec(spec).policy, parse_spec(spec).options
-    policy.check(spec, config, ops, options)
-    layers = policy.make_layers(config, ops, options)
+    layers = new_cache(spec, config, ops).layers
     kept = [layer.layer if isinstance(layer, OffloadLayer) else layer for layer in layers]
     return sum((layer.row_bytes(ops, layer.shape, layer.options) for layer in kept), Fraction(0))
 
 
 def _tell(name: str, config: Config, ops: Ops) -> PolicyFacts:
-    policy = POLICIES[name]
+    policy = find_policy(name)
     size, refusal = None, None
     try:
         size = _row_bytes(policy.example, config, ops)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvsim.arrays import get_backend
-from kvsim.caches import POLICIES, new_cache, parse_spec
+from kvsim.caches import new_cache
+from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.checks import LARGEST, check_whole
 from kvsim.config import Config
 from kvsim.costs.public.models import find_config
@@ -201,7 +202,7 @@ def count(
     last = prompt + new - 1  # tokens fed in all
     policy = parse_spec(cache).policy
     if not policy.symbolic:
-        known = ", ".join(p.example for p in POLICIES.values() if p.symbolic)
+        known = ", ".join(policy.example for policy in map(find_policy, POLICIES) if policy.symbolic)
         raise UsageError(
             "the costs of the cache {spec} are no polynomials of the length: count takes {known}",
             spec=shortened(cache),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from kvsim.caches import parse_spec
+from kvsim.caches.specs import parse_spec
 from kvsim.costs.work.conventions import CONVENTIONS, Convention, add_flops, is_attention, run_sites
 from kvsim.costs.work.counter import Count
 from kvsim.costs.work.forms import Forms, Sites

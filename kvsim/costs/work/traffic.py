@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from kvsim.caches import new_cache, parse_spec
+from kvsim.caches import new_cache
 from kvsim.caches.base import Shape
 from kvsim.caches.cache import Cache
+from kvsim.caches.specs import parse_spec
 from kvsim.costs.work.counter import Count
 from kvsim.costs.work.forms import Forms
 from kvsim.costs.work.reads import Reads

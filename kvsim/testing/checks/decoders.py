@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.caches import parse_spec
+from kvsim.caches.specs import parse_spec
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.feeding import Make, Step, nonfinite_problem, run_check, run_feed

@@ -2,8 +2,8 @@
 
 from rich.text import Text
 
-from kvsim.comparisons.chat_script import Chat, Line
-from kvsim.comparisons.trace_record import Counts
+from kvsim.comparisons.chat_script_record import Chat, Line
+from kvsim.comparisons.counts import Counts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import ended, printable
 from kvsim.views.terminal.text import cut, number, percent_saved, significant, tail

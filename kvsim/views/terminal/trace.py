@@ -9,7 +9,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvsim.comparisons.trace_record import Counts, Trace
+from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.trace_record import Trace
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain

@@ -25,7 +25,8 @@ class ListLayer(LayerCache):
         ]
         self.held = [rows + more for rows, more in zip(old, new, strict=True)]
         key_pos = Scattered(np.array([[row.position for row in rows] for rows in old], dtype=np.int64), pos)
-        return View(self.keys, self.values, key_pos, pos, observer=lambda _, probs: self.observed.append(probs.copy()))
+        observer = lambda _, probs: self.observed.append(probs.copy())  # noqa: E731
+        return (View(self.keys, self.values, key_pos, pos, observer=observer),)
 
     def commit(self, pos):
         (probs,) = self.observed

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kvsim.caches import parse_spec
 from kvsim.caches.evicting.base import EvictingLayer, best_columns
 from kvsim.caches.evicting.snapkv import max_pooled
+from kvsim.caches.specs import parse_spec
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.loading.random_weights import random_weights
@@ -41,9 +41,12 @@ def test_a_spec_prints_back(name):
         ("h2o:1", "the cache h2o needs a budget of at least 2 rows, as in h2o:256, not h2o:1"),
         ("snapkv:0", "as in snapkv:256, not 'snapkv:0'"),
         ("knorm:2+2", "needs its size in tokens"),
-        ("h2o:65", "the budget of the cache h2o:65 is over the length: in the model's context of 64 tokens nothing"),
-        ("snapkv:65", "is over the length"),
-        ("knorm:65", "is over the length"),
+        (
+            "h2o:65",
+            "the budget of the cache h2o:65 exceeds the model's context of 64 tokens, so no row would ever be evicted",
+        ),
+        ("snapkv:65", "exceeds the model's context"),
+        ("knorm:65", "exceeds the model's context"),
     ],
 )
 def test_a_wrong_spec_is_refused(spec, said):
@@ -193,7 +196,7 @@ def step(layer, keys, start, probs=None):
     """One step of one head whose keys are given, and what its queries looked at: [T, S]."""
     pos = Span(start, start + len(keys))
     rows = np.array(keys, dtype=np.float64).reshape(1, -1, 1)
-    view = layer.update(rows, -rows, pos, lambda k, v, _: (k, v))
+    (view,) = layer.update(rows, -rows, pos, lambda k, v, _: (k, v))
     if probs is not None:
         view.observe(None, np.array(probs, dtype=np.float64)[None, None])
     layer.commit(pos)

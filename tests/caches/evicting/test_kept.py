@@ -90,7 +90,7 @@ def test_an_interrupted_step_can_be_run_again(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_eviction_is_said(name, monkeypatch):
-    """The first layer has let go of rows, the second has not: nothing can be run again on these."""
+    """The first layer has evicted rows, the second has not: the step cannot be repeated."""
     model = make_model(TURNING)
     cache = model.new_cache(f"{name}:5")
     model(IDS[:4], cache)
@@ -100,7 +100,7 @@ def test_an_interrupted_eviction_is_said(name, monkeypatch):
         model(IDS[4:8], cache)
     monkeypatch.undo()
     for held in (cache, cache.fork()):
-        with pytest.raises(UsageError, match=f"the cache {name}:5 was interrupted while it let go of rows: clear it"):
+        with pytest.raises(UsageError, match=f"the cache {name}:5 was interrupted while it evicted rows: clear it"):
             model(IDS[4:8], held)
     cache.clear()
     assert_close(model(IDS[:5], cache), model(IDS[:5]))
@@ -138,7 +138,7 @@ def test_a_crop_before_anything_was_let_go(name):
     wanted = model.new_cache(f"{name}:6")
     assert np.array_equal(feed(model, cache, IDS[3:], [1, 8]), feed(model, wanted, IDS, [3, 1, 8])[3:])
     assert cache.layers[0].positions.tolist() == wanted.layers[0].positions.tolist()
-    with pytest.raises(UsageError, match=f"the cache {name}:6 cannot go back to 11 tokens: it has let go of rows"):
+    with pytest.raises(UsageError, match=f"the cache {name}:6 cannot be cropped to 11 tokens: later tokens decided"):
         cache.crop(11)
     assert cache.seen == 12
 
@@ -148,7 +148,7 @@ def test_h2o_cannot_go_back():
     cache = model.new_cache("h2o:6")
     model([1, 2, 3], cache)
     cache.crop(3)
-    with pytest.raises(UsageError, match="the cache h2o:6 cannot go back to 2 tokens: what later tokens added"):
+    with pytest.raises(UsageError, match="the cache h2o:6 cannot be cropped to 2 tokens: what later tokens added"):
         cache.crop(2)
 
 

@@ -53,9 +53,9 @@ def test_a_block_is_free_when_its_last_holder_gives_it_back():
     assert (pool.held, pool.free) == (2, 0)
     pool.release([1])
     assert (pool.held, pool.free) == (1, 1)
-    with pytest.raises(UsageError, match="block 1 is free already"):
+    with pytest.raises(UsageError, match="block 1 is already free"):
         pool.release([1])
-    with pytest.raises(UsageError, match="block 1 is free: nobody can share it"):
+    with pytest.raises(UsageError, match="block 1 is free and cannot be shared"):
         pool.share([1])
     assert pool.allocate() == [1]
 
@@ -197,7 +197,7 @@ class Pools(RuleBasedStateMachine):
         block = data.draw(st.sampled_from([b for b in self.came_back if b not in self.key_of]))
         with pytest.raises(UsageError, match=f"block {block} is free"):
             self.pool.share([block])
-        with pytest.raises(UsageError, match=f"block {block} is free already"):
+        with pytest.raises(UsageError, match=f"block {block} is already free"):
             self.pool.release([block])
 
     @invariant()

@@ -182,7 +182,7 @@ def test_an_encoder_decoder():
     assert fork.cross[0].keys is cache.cross[0].keys
     assert close(model(IDS[5:], fork), whole[5:])
     assert close(model(IDS[5:], cache), whole[5:])
-    with pytest.raises(UsageError, match="depend on its source"):
+    with pytest.raises(UsageError, match="its rows depend on the source as well"):
         pool.reuse(pool.new_cache(), IDS)
 
 

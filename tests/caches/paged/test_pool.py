@@ -22,15 +22,19 @@ def test_a_pool_is_made_of_blocks():
         with pytest.raises(UsageError, match=f"a pool is made of blocks: use paged:16, not {spec}"):
             model.new_pool(spec)
     for blocks in (0, -1, 1.5, True, "4"):
-        with pytest.raises(UsageError, match="the number of blocks must be at least 1, or None"):
+        with pytest.raises(UsageError, match="blocks must be a whole number of at least 1, got"):
             model.new_pool("paged:4", blocks=blocks)
     with pytest.raises(UsageError, match="more than can be allocated"):
         model.new_pool("paged:16", blocks=10**15)
     pool = model.new_pool("paged:4", blocks=6)
     assert (pool.size, pool.blocks, pool.held, pool.free, pool.kept, pool.spec) == (4, 6, 0, 6, 0, "paged:4")
-    assert repr(pool) == "<kvsim Pool paged:4: 0 blocks in use, 6 free>"
+    assert repr(pool) == (
+        "<kvsim.Pool paged:4: llama, 2 layers of 3 heads (10 + 10), float64 on numpy;"
+        " 0 blocks in use, 6 free, 23040 bytes>"
+    )
     endless = model.new_pool()
     assert (endless.spec, endless.blocks, endless.free) == ("paged:16", None, None)
+    assert repr(endless).endswith("; 0 blocks in use, any number free, 0 bytes>")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -200,18 +204,18 @@ def test_what_cannot_be_reused():
     model = make_model(PRIMES)
     pool, other = model.new_pool("paged:4", blocks=4), model.new_pool("paged:4", blocks=4)
     for cache in (other.new_cache(), model.new_cache("paged:4"), model.new_cache("dynamic"), None):
-        with pytest.raises(UsageError, match="stands in another pool"):
+        with pytest.raises(UsageError, match="belongs to another pool"):
             pool.reuse(cache, TEXT)
     cache = pool.new_cache()
     model(TEXT[:5], cache)
-    with pytest.raises(UsageError, match="only an empty cache can begin with a prefix, this one has seen 5"):
+    with pytest.raises(UsageError, match="only an empty cache can reuse a prefix, this one has seen 5 tokens"):
         pool.reuse(cache, TEXT)
     for name, config in ZOO.items():
         if any(kind.rope and kind.rope.kind in BY_LENGTH for kind in config.layers):
             model = make(config, "numpy", "float64")
             pool = model.new_pool("paged:4", blocks=4)
             model(IDS[:9], pool.new_cache())
-            with pytest.raises(UsageError, match="encoded by the length of the text"):
+            with pytest.raises(UsageError, match="position encoding depends on the length of the text"):
                 pool.reuse(pool.new_cache(), IDS)
             assert pool.kept == 0, name
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kvsim.arrays import get_backend
-from kvsim.caches import parse_spec
 from kvsim.caches.base import Shape
+from kvsim.caches.specs import parse_spec
 from kvsim.config import Alibi, Latent, LayerKind
 from kvsim.model import make_ops
 from kvsim.spans import Span
@@ -61,7 +61,7 @@ def feed(layer, made, sizes, start=0):
     views = []
     for size in sizes:
         pos = Span(start, start + size)
-        views.append(layer.update(*(x[:, start : pos.stop, :] for x in made), pos, lambda k, v, _: (k, v)))
+        views += layer.update(*(x[:, start : pos.stop, :] for x in made), pos, lambda k, v, _: (k, v))
         layer.commit(pos)
         start = pos.stop
     return views

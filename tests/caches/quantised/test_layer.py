@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvsim.arrays import get_backend
-from kvsim.caches import new_cache, parse_spec
+from kvsim.caches import new_cache
 from kvsim.caches.base import Shape
 from kvsim.caches.quantised import layer as quantised
 from kvsim.caches.quantised.layer import Int8Layer
 from kvsim.caches.quantised.options import Options
+from kvsim.caches.specs import parse_spec
 from kvsim.caches.window import WindowLayer
 from kvsim.config import LayerKind
 from kvsim.errors import UsageError
@@ -116,7 +117,9 @@ def test_int4_needs_even_heads():
 
 def test_a_library_without_small_floats_is_refused_by_name(monkeypatch):
     strict = make_ops(open_strict(), "float32")
-    with pytest.raises(UsageError, match="int8 keeps its scales in float16, which the backend strict does not have"):
+    with pytest.raises(
+        UsageError, match="int8 stores its scales in float16, which the backend strict does not support"
+    ):
         new_cache("int8", PRIMES, strict)
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     for backend in ("numpy", "exact"):

@@ -145,9 +145,7 @@ def test_a_refused_crop_changes_nothing():
     cache = model.new_cache(f"int8:{SMALL}")
     model(IDS[:9], cache)
     keys = [layer.keys.copy() for layer in cache.layers]
-    with pytest.raises(
-        UsageError, match="cannot go back to 3 tokens: a fresh run would not have quantised the first 6"
-    ):
+    with pytest.raises(UsageError, match="cannot crop to 3 tokens: a new cache would not have quantised the first 6"):
         cache.crop(3)
     assert cache.seen == 9
     assert all(np.array_equal(layer.keys, held) for layer, held in zip(cache.layers, keys, strict=True))
@@ -228,7 +226,10 @@ def test_a_step_interrupted_while_it_is_kept_is_not_run_again(monkeypatch):
         patch.setattr(cache.layers[1], "commit", fail)
         with pytest.raises(KeyboardInterrupt):
             model(IDS[:9], cache)
-    with pytest.raises(UsageError, match=r"cannot write at 0: the rows before 6 are quantised, .*: clear the cache"):
+    with pytest.raises(
+        UsageError,
+        match="cannot write at 0: an interrupted step has already quantised the rows before 6",
+    ):
         model(IDS[:9], cache)
     cache.clear()
     assert np.isfinite(model(IDS[:9], cache)).all()

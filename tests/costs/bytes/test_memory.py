@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.caches import POLICIES
+from kvsim.caches.specs import POLICIES
 from kvsim.config import LayerKind
 from kvsim.costs.bytes.memory import measure_memory, quantised_rows
 from kvsim.doctor.against_numpy import IDS, make, source_of

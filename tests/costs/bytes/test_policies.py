@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 import kvsim
-from kvsim.caches import POLICIES, parse_spec
+from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.caches.window import WindowLayer
 from kvsim.costs.bytes.policies import list_policies
 from kvsim.costs.public.models import read_catalogue
@@ -32,7 +32,7 @@ def test_bytes_are_those_of_rows_that_are_held(name, dtype):
     model = make(config, "numpy", dtype)
     facts = {fact.name: fact for fact in list_policies(config, dtype).facts}
     for policy in FULL:
-        cache = model.new_cache({"static": "static:7"}.get(policy, POLICIES[policy].example))
+        cache = model.new_cache({"static": "static:7"}.get(policy, find_policy(policy).example))
         before = sum(layer.logical_bytes for layer in cache.layers)
         model(IDS[:2], cache, **source_of(config))
         held = sum(layer.logical_bytes for layer in cache.layers)
@@ -73,9 +73,10 @@ def test_loss_is_that_of_the_model():
 
 
 class Halves(WindowLayer):
-    """Rows in a quarter of their bytes, and a scale that three tokens share; no model with windows of its own."""
+    """Rows in a quarter of their bytes, and a scale that three tokens share; no model whose layers all have windows."""
 
     example = "halves:4"
+    takes_windows = False
 
     @classmethod
     def row_bytes(cls, ops, shape, options):
@@ -83,19 +84,14 @@ class Halves(WindowLayer):
 
     @classmethod
     def check(cls, spec, config, ops, options):
-        if any(kind.window for kind in config.layers):
+        if all(kind.window for kind in config.layers):
             raise UsageError("unknown cache {spec}: use one of {known}", spec=spec, known="-")
-
-    @classmethod
-    def make_layers(cls, config, ops, options):
-        first, *others = super().make_layers(config, ops, options)
-        return [WindowLayer(ops, first.shape, options), *others]
 
 
 def test_each_layer_is_asked_and_fractions_are_exact(monkeypatch):
     monkeypatch.setitem(POLICIES, "halves", Halves)
     row = 3 * 2 * 10 * 4
-    policies = list_policies(PRIMES)
+    policies = list_policies(replace(PRIMES, layers=(replace(PRIMES.layers[0], window=4), PRIMES.layers[1])))
     assert policies.facts[-1].row_bytes == row + Fraction(row, 4) + Fraction(4, 3)
     assert policies.to_dict()["policies"][-1]["bytes_per_token"] == {"numerator": 904, "denominator": 3}
     assert " 904/3 " in tell_policies(policies, words("en"))
