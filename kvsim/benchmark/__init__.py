@@ -1,2 +1,2 @@
-"""How fast a model runs on this machine, and against what: `machine` measures the limits, `decoding` the model,
-`peers` others with the same weights."""
+"""How fast a model runs on this machine: `limits` measures the machine, `decoding` the model, `peers` other
+implementations with the same weights; `record` holds what was measured."""

@@ -1,16 +1,16 @@
-"""Milliseconds a token at growing context, with and without a cache, beside what the machine could do.
+"""Seconds of a prefill, and of single steps at chosen contexts, with a cache, without one, and of a peer.
 
-Every step is timed alone at chosen contexts, all ways interleaved; sums over all tokens are interpolated
-between the contexts and say so, unless every context was chosen.
+The ways are interleaved: every repeat times all of them. Counting is on and the next token is chosen, as in `generate`.
 """
 
-import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
-from kvsim.benchmark.limits import Clock, make_clock
+from kvsim.benchmark.limits import describe_machine, make_clock, measure_limits
+from kvsim.benchmark.record import Benchmark, Point, Prefill
+from kvsim.checks import check_whole
+from kvsim.costs.bytes.parameters import count_parameters
 from kvsim.costs.work.conventions import ATTENTION
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
@@ -19,30 +19,8 @@ from kvsim.generation.sampling import Sampler
 from kvsim.model import Model
 
 
-@dataclass
-class Point:
-    """Steps that feed the token at one context, seconds each."""
-
-    context: int  # tokens before it
-    cached: list[float] = field(default_factory=list)
-    uncached: list[float] = field(default_factory=list)
-    peer: list[float] = field(default_factory=list)
-    cached_flops: int = 0
-    uncached_flops: int = 0
-    read_bytes: int = 0  # matrices and cached rows that a cached step reads
-
-
-@dataclass
-class Prefill:
-    """The prompt fed at once."""
-
-    tokens: int
-    seconds: list[float] = field(default_factory=list)
-    useful_flops: int = 0
-
-
 def choose_contexts(prompt: int, new: int, points: int) -> list[int]:
-    """About `points` contexts from the first to the last step that feeds one token."""
+    """At most `points` contexts, evenly spaced from the first to the last step that feeds one token."""
     first, last = prompt, prompt + new - 1
     if points < 2 or first == last:
         return [last]
@@ -50,10 +28,9 @@ def choose_contexts(prompt: int, new: int, points: int) -> list[int]:
 
 
 def check_sizes(model_name: str, max_context: int, prompt: int, new: int) -> None:
-    """UsageError: fewer than one token, or more than the model's context."""
-    for name, value in (("-n", new), ("--prompt", prompt)):
-        if value < 1:
-            raise UsageError("{name} must be at least 1, got {value}", name=name, value=value)
+    """UsageError: `prompt` or `new` is below 1, or both together exceed the model's context."""
+    check_whole("-n", new, 1)
+    check_whole("--prompt", prompt, 1)
     if prompt + new > max_context:
         raise UsageError(
             "the model {model} has a context of {context} tokens, asked for {asked}: use a smaller -n or --prompt",
@@ -63,19 +40,19 @@ def check_sizes(model_name: str, max_context: int, prompt: int, new: int) -> Non
         )
 
 
-def read_by(events: Sequence[MatMul], item_bytes: int, cache_bytes: int) -> int:
-    """Bytes of every matrix that a one-token step multiplies by, and of the rows its cache holds."""
+def count_read_bytes(events: Sequence[MatMul], item_bytes: int, cache_bytes: int) -> int:
+    """Bytes that a one-token step must read: every matrix that it multiplies by, and the rows of its cache."""
     matrices = sum(event.b * event.k * event.n for event in events if event.kind not in ATTENTION)
     return matrices * item_bytes + cache_bytes
 
 
 def make_ids(model: Model, count: int) -> list[int]:
-    """Tokens of no meaning, the same every time."""
+    """`count` token ids, the same at every call; their text has no meaning."""
     return [(7919 * i + 13) % model.config.vocab_size for i in range(count)]
 
 
 def time_prefill(model: Model, prompt: int, repeats: int) -> Prefill:
-    """The prompt into an empty cache, the head on its last position."""
+    """A prompt of `prompt` tokens fed at once into an empty cache, with logits of the last position only."""
     ids, clock, found = make_ids(model, prompt), make_clock(model.ops.backend), Prefill(prompt)
     with model.count() as ledger:
         model(ids, model.new_cache("dynamic"), logits="last")
@@ -85,62 +62,71 @@ def time_prefill(model: Model, prompt: int, repeats: int) -> Prefill:
     return found
 
 
+class _Stepper:
+    """One model's steps at chosen contexts, each with the choice of the next token."""
+
+    def __init__(self, model: Model, n_tokens: int) -> None:
+        self.model, self.ids, self.sampler = model, make_ids(model, n_tokens), Sampler()
+        self.cache = model.new_cache("dynamic")
+
+    def fill(self, context: int) -> None:
+        """Feed the first `context` tokens, as far as the cache has not seen them."""
+        if context > self.cache.seen:
+            self.model(self.ids[self.cache.seen : context], self.cache, logits="last")
+
+    def cached(self, context: int) -> Ledger:
+        """Feed token `context` after those before it; can be repeated."""
+        self.cache.crop(min(context, self.cache.seen))  # drops the token that the previous repeat fed
+        with self.model.count() as ledger:
+            logits = self.model(self.ids[context : context + 1], self.cache, logits="last")
+        self.sampler.choose(self.model.ops, logits[0, :], context)
+        return ledger
+
+    def uncached(self, context: int) -> Ledger:
+        """Feed all tokens up to `context` without a cache."""
+        with self.model.count() as ledger:
+            logits = self.model(self.ids[: context + 1], logits="last")
+        self.sampler.choose(self.model.ops, logits[0, :], context)
+        return ledger
+
+
 def time_steps(
     model: Model, contexts: Sequence[int], repeats: int, uncached: bool = True, peer: Any = None
 ) -> Iterator[Point]:
-    """One `Point` for each context, as it is done. Counting is on, and the token is chosen, as `generate` does."""
-    clock: Clock = make_clock(model.ops.backend)
-    sampler = Sampler()
-    ids = make_ids(model, contexts[-1] + 1)
-    cache = model.new_cache("dynamic")
+    """One `Point` for each of the increasing `contexts`, as soon as it is measured. Each way runs once untimed first
+    (a peer only fills its cache).
+
+    `uncached`: time the step without a cache too. `peer`: another implementation (see `peers`).
+    """
+    clock, stepper = make_clock(model.ops.backend), _Stepper(model, contexts[-1] + 1)
     for context in contexts:
         point = Point(context)
-        if context > cache.seen:
-            model(ids[cache.seen : context], cache, logits="last")
+        stepper.fill(context)
         if peer is not None:
-            peer.fill(ids[:context])
-
-        def with_cache(context: int = context) -> Ledger:
-            cache.crop(min(context, cache.seen))  # the token of the repeat before
-            with model.count() as ledger:
-                logits = model(ids[context : context + 1], cache, logits="last")
-            sampler.choose(model.ops, logits[0, :], context)
-            return ledger
-
-        def without(context: int = context) -> Ledger:
-            with model.count() as ledger:
-                logits = model(ids[: context + 1], logits="last")
-            sampler.choose(model.ops, logits[0, :], context)
-            return ledger
-
-        ledger = with_cache()
+            peer.fill(stepper.ids[:context])
+        ledger = stepper.cached(context)
         point.cached_flops = ledger.flops
-        point.read_bytes = read_by(ledger.events, model.ops.item_bytes, cache.logical_bytes)
+        point.read_bytes = count_read_bytes(ledger.events, model.ops.item_bytes, stepper.cache.logical_bytes)
         if uncached:
-            point.uncached_flops = without().flops
+            point.uncached_flops = stepper.uncached(context).flops
         for _ in range(repeats):
-            point.cached.append(clock(with_cache))
+            point.cached.append(clock(partial(stepper.cached, context)))
             if uncached:
-                point.uncached.append(clock(without))
+                point.uncached.append(clock(partial(stepper.uncached, context)))
             if peer is not None:
-                point.peer.append(peer.step(ids[context], clock))
+                point.peer.append(peer.step(stepper.ids[context], clock))
         yield point
 
 
-def interpolate(points: Sequence[tuple[int, float]], first: int, last: int) -> float:
-    """Σ over contexts first .. last of the straight lines through `points` (context, value), level beyond them."""
-    (low, start), (high, end) = points[0], points[-1]
-    total = start * max(0, min(low, last + 1) - first) + end * max(0, last - max(high, first - 1))
-    for (a, x), (b, y) in pairwise([*points, (high + 1, end)]):
-        total += sum(x + (y - x) * (c - a) / (b - a) for c in range(max(a, first), min(b, last + 1)))
-    return total
+def start(model: Model, peer: str | None, prompt: int, new: int, repeats: int) -> Benchmark:
+    """The record of a run with everything but its points: facts, the machine's limits, the prefill.
 
-
-def all_timed(points: Sequence[Point], first: int, last: int) -> bool:
-    """Is every step from context `first` to `last` among the points?"""
-    return {point.context for point in points} >= set(range(first, last + 1))
-
-
-def totals(points: Sequence[Point], way: str, first: int, last: int) -> float:
-    """Seconds for every token from context `first` to `last`, by `way` ("cached", "uncached", "peer")."""
-    return interpolate([(p.context, statistics.median(getattr(p, way))) for p in points], first, last)
+    `new` tokens after a prompt of `prompt`; `repeats`: how often the prefill is timed.
+    """
+    read, multiply = measure_limits(model.ops.backend, model.dtype)
+    return Benchmark(
+        model=model.name, parameters=count_parameters(model.config), dtype=model.dtype, backend=model.backend,
+        attention=model.attention, machine=describe_machine(), read_bytes_per_second=read,
+        flops_per_second=multiply, peer=peer, peak_memory=None, first=prompt, last=prompt + new - 1,
+        prefill=time_prefill(model, prompt, repeats),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""This machine's limits, measured: how fast it reads, how fast it multiplies; and its memory."""
+"""The limits of this machine: its read speed and its speed of matrix products, measured; and its memory."""
 
 import statistics
 import sys
@@ -9,11 +9,11 @@ from typing import Any
 from kvsim.arrays import Backend
 from kvsim.arrays.host import usable_processors
 
-Clock = Callable[[Callable[[], Any]], float]  # seconds that a call takes
+Clock = Callable[[Callable[[], Any]], float]  # calls a function, returns the seconds that it took
 
 
 def make_clock(backend: Backend) -> Clock:
-    """The processor's clock; on a GPU its own events, since a call returns before the device is done."""
+    """A clock of the host; on a GPU one of device events, because a call returns before the device has finished."""
     if backend.name == "cupy":
         import cupy
 
@@ -37,6 +37,8 @@ def make_clock(backend: Backend) -> Clock:
 def _event_clock(
     make: Callable[[], Any], wait: Callable[[Any], Any], milliseconds: Callable[[Any, Any], float]
 ) -> Clock:
+    """A clock of a library's device events: how to make one, wait for one, and get the time between two."""
+
     def clock(call: Callable[[], Any]) -> float:
         start, end = make(), make()
         start.record()
@@ -49,25 +51,28 @@ def _event_clock(
 
 
 def _ones(backend: Backend, dtype: str, *shape: int) -> Any:
-    """Written, so that its memory is there: pages that nobody has written to read as one and the same."""
+    """An array of ones, every page written: pages that were never written may all map to one page of zeros."""
     made = backend.xp.empty(shape, dtype=backend.dtype(dtype), device=backend.device)
     made[...] = backend.xp.astype(backend.xp.arange(0, 1, device=backend.device), made.dtype) + 1.0
     return made
 
 
-SHAPES = ((8192, 8192), (32768, 2048), (65536, 1024))  # 64 Mi numbers each, far more than any cache holds
+SHAPES = ((8192, 8192), (32768, 2048), (65536, 1024))  # 64 Mi numbers each, far more than any processor cache
 
 
 def measure_limits(backend: Backend, dtype: str, repeats: int = 7) -> tuple[float, float]:
-    """Bytes a second with which matrices far larger than any cache are read (times one row, as decoding does; the
-    best of several shapes), and floating-point operations a second of a 1024 · 1024 · 1024 product. Medians."""
+    """Bytes read per second and floating-point operations per second, medians of `repeats`.
+
+    Reads: one row times a matrix far larger than any processor cache, as in decoding; the best of SHAPES. Operations:
+    a product of 1024 × 1024 matrices.
+    """
     xp, clock = backend.xp, make_clock(backend)
     with backend.running():
         reads = []
         for n, k in SHAPES:
             wide, row = _ones(backend, dtype, n, k), _ones(backend, dtype, 1, k)
             across = xp.matrix_transpose(wide)
-            xp.matmul(row, across)  # warm
+            xp.matmul(row, across)  # untimed: the first call allocates
             times = [clock(lambda row=row, across=across: xp.matmul(row, across)) for _ in range(repeats)]  # type: ignore[misc]
             reads.append(n * k * (int(xp.finfo(wide.dtype).bits) // 8) / statistics.median(times))
         square = _ones(backend, dtype, 1024, 1024)
@@ -77,7 +82,7 @@ def measure_limits(backend: Backend, dtype: str, repeats: int = 7) -> tuple[floa
 
 
 def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where nobody tells."""
+    """Bytes that can be allocated without swapping; None if the system does not report it."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -89,7 +94,7 @@ def free_memory() -> int | None:
 
 
 def peak_memory() -> int | None:
-    """The most bytes that this process has had in memory; None on systems without getrusage."""
+    """The largest resident size of this process in bytes; None on systems without getrusage."""
     try:
         import resource
     except ImportError:
@@ -99,7 +104,7 @@ def peak_memory() -> int | None:
 
 
 def describe_machine() -> str:
-    """The processor's name, and how many this process may use."""
+    """The processor's name ("?": unknown) and the number that this process may use, as "NAME xN"."""
     name = "?"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

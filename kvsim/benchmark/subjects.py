@@ -1,4 +1,4 @@
-"""What is timed: a model that is there, or random weights of a public model's shape."""
+"""The model that is timed: one on disk or bundled, or random weights of a public model's shape."""
 
 from pathlib import Path
 
@@ -18,17 +18,18 @@ from kvsim.model import Model
 
 
 def find_shape(name: str) -> Config:
-    """The config of what is to be timed, before its weights are read. UsageError: it has an encoder."""
+    """The config of the model `name`, without reading weights. UsageError: no such model, or it has an encoder."""
     path = Path(name)
     gguf = path.is_file() and path.suffix.lower() == ".gguf"
     config = make_config(GGUF(path).facts()) if gguf else find_config(name)[1]
     if config.encoder is not None:
-        raise UsageError("bench times models without an encoder, not {model}", model=name)
+        raise UsageError("bench does not support models with an encoder, such as {model}", model=name)
     return config
 
 
 def check_memory(name: str, config: Config, dtype: str, copies: int) -> None:
-    """UsageError: `copies` of the weights (a peer holds its own) and a quarter for all else are more than is free."""
+    """UsageError: free memory is less than `copies` of the weights (a peer has its own) and a quarter of one for the
+    rest."""
     needed, free = count_parameters(config) * BYTES[dtype] * (4 * copies + 1) // 4, free_memory()
     if free is not None and needed > free:
         raise UsageError(
@@ -43,16 +44,16 @@ def open_subject(
     name: str, backend: str | None, device: str | None, dtype: str, folder: Path | None = None,
     copies: int = 1, shape: Config | None = None,
 ) -> Model:  # fmt: skip
-    """The model to be timed, with attention in blocks; a name of the catalogue has random weights. `folder`: where
-    to make a checkpoint of those that transformers can read. `copies` of the weights must fit into memory. `shape`:
-    what `find_shape` found.
+    """The model to be timed, with attention in blocks; the name of a public model gets random weights.
 
-    UsageError: no such model, one with an encoder, or one that does not fit.
+    `folder`: write such weights there as a checkpoint that transformers can read. `copies`: how many copies of the
+    weights must fit in memory. `shape`: the model's config, if known (`find_shape`).
+    UsageError: no such model, one with an encoder, or one that does not fit in memory.
     """
     library = get_backend(backend, device)
     library.dtype(dtype)
     if not library.holds_data:
-        raise UsageError("the backend {backend} has no data: there is nothing to time", backend=library.name)
+        raise UsageError("the backend {backend} computes shapes only: there is nothing to time", backend=library.name)
     config = find_shape(name) if shape is None else shape
     check_memory(name, config, dtype, copies)
     if name not in read_catalogue() or name in BUNDLED or Path(name).exists():

@@ -1,6 +1,6 @@
-"""The command `kvsim`. A command is a file with `command(say)` and one line in `COMMANDS`.
+"""The command line `kvsim`. Each command is a file with a function `command(say)`, and an entry of COMMANDS.
 
-Nothing heavy is imported before a command runs: `kvsim --help` needs no NumPy.
+Modules that import NumPy are imported when a command runs, so that --help and completion are fast.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from importlib import import_module
 import click
 
 from kvsim import __version__
-from kvsim.cli.options import ENVIRONMENT, note
+from kvsim.cli.options import ORIGINAL_ENCODINGS, note
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, choose_language, explain, words
 from kvsim.i18n.printable import printable
@@ -40,7 +40,7 @@ INTERRUPTED = 128 + signal.SIGINT
 
 
 class LazyGroup(click.Group):
-    """Makes a command, in the language of `say`, when it is asked for."""
+    """The group of COMMANDS; makes a command, in the language of `say`, when it is looked up."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
@@ -70,14 +70,14 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _options(argv: Sequence[str]) -> list[str]:
-    """The arguments before a lone `--`."""
+def _before_dashes(argv: Sequence[str]) -> list[str]:
+    """The arguments before `--`, after which everything is positional."""
     return list(argv[: argv.index("--")] if "--" in argv else argv)
 
 
-def _asked_language(argv: Sequence[str]) -> str | None:
-    """What --lang says: looked up before anything else, since even help is in that language."""
-    options = _options(argv)
+def _language_option(argv: Sequence[str]) -> str | None:
+    """The value of --lang, read before click parses the arguments, because help texts are in that language too."""
+    options = _before_dashes(argv)
     for i, word in enumerate(options):
         if word == "--lang" and i + 1 < len(options):
             return options[i + 1]
@@ -87,7 +87,7 @@ def _asked_language(argv: Sequence[str]) -> str | None:
 
 
 def _describe(error: click.ClickException, argv: Sequence[str], say: Say) -> str:
-    """What click found wrong with the arguments, in one line."""
+    """click's usage error in one line, in the language of `say`."""
     command = next((f"kvsim {word}" for word in argv[:1] if word in COMMANDS), "kvsim")
     see = say("see {command} --help").format(command=command)
     if isinstance(error, click.NoSuchOption):
@@ -105,13 +105,13 @@ def _describe(error: click.ClickException, argv: Sequence[str], say: Say) -> str
 
 
 def _close_stdout() -> None:
-    """Nobody reads our output any more: let the interpreter's last flush go nowhere."""
+    """After the reader closed stdout: redirect it to the null device, so that the flush at exit does not fail."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failure(error: Exception, argv: Sequence[str], say: Say) -> tuple[str, int] | None:
-    """What to say of an error and the exit code; None for one that is our own mistake."""
+    """The message and the exit code for an error; None for an unexpected one, a bug in kvsim."""
     if isinstance(error, click.ClickException):
         return _describe(error, argv, say), 2
     if isinstance(error, KvsimError):
@@ -124,10 +124,11 @@ def _failure(error: Exception, argv: Sequence[str], say: Say) -> tuple[str, int]
 
 
 def run(argv: Sequence[str]) -> int:
-    """The exit code of `kvsim *argv`: 0 fine, 1 a check failed, 2 usage, 3 backend, 4 file, 130 Ctrl-C."""
+    """Run `kvsim *argv`. The exit code: 0 success, 1 a check failed or output could not be written, 2 usage, 3 missing
+    backend, 4 bad file, 130 Ctrl-C."""
     say = words("en")
     try:
-        say = words(choose_language(_asked_language(argv), os.environ))
+        say = words(choose_language(_language_option(argv), os.environ))
         result = LazyGroup(say).main(list(argv), prog_name="kvsim", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -143,7 +144,7 @@ def run(argv: Sequence[str]) -> int:
         return 2
     except Exception as error:
         failure = _failure(error, argv, say)
-        if "--debug" in _options(argv):
+        if "--debug" in _before_dashes(argv):
             traceback.print_exc()
         if failure is None:
             raise
@@ -153,9 +154,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The entry point. Output is UTF-8 in any locale: the same command prints the same bytes."""
+    """The entry point. Output is UTF-8 in every locale, so that the same command prints the same bytes."""
     if sys.stdout is not None:
-        ENVIRONMENT["stdout"] = sys.stdout.encoding
+        ORIGINAL_ENCODINGS["stdout"] = sys.stdout.encoding
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,103 +1,154 @@
-"""`kvsim bench`: how fast, with and without a cache, on this machine."""
+"""`kvsim bench`: milliseconds per token on this machine, with and without a cache."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvsim.cli.options import Bar, Number, common, known
+from kvsim.checks import check_whole
+from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_option, known, loading
 from kvsim.errors import UsageError
 from kvsim.files import write_beside
 from kvsim.i18n.language import Say
+
+if TYPE_CHECKING:
+    from kvsim.model import Model
+
+EXAMPLES = "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --svg gpt2.svg"
+DEFAULT_NEW = 1000  # or as many as fit in the context
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as click reads them."""
+
+    model: str
+    new: int | None
+    prompt: int
+    points: int
+    repeats: int
+    no_uncached: bool
+    peer: str | None
+    backend: str | None
+    device: str | None
+    dtype: str
+    svg: Path | None
+    as_json: bool
+
+    def check(self) -> None:
+        """UsageError: a value that can be refused before a model is read."""
+        from kvsim.benchmark.peers import check_name
+
+        check_whole("--points", self.points, 1)
+        check_whole("--repeats", self.repeats, 1)
+        if self.peer is not None:
+            check_name(self.peer)
+        if self.svg is not None and not self.svg.parent.is_dir():
+            raise UsageError("there is no folder {folder} for {file}", folder=self.svg.parent, file=self.svg.name)
+
+
+def open_models(options: Options) -> tuple["Model", Any, int]:
+    """The model, the peer or None, and the number of new tokens. UsageError, KvsimError: see `benchmark`."""
+    from kvsim.benchmark import decoding, peers, subjects
+
+    shape = subjects.find_shape(options.model)
+    fitting = max(shape.max_context - options.prompt, 1)
+    new = min(DEFAULT_NEW, fitting) if options.new is None else options.new
+    decoding.check_sizes(options.model, shape.max_context, options.prompt, new)
+    with TemporaryDirectory() as folder:
+        shared = Path(folder) if options.peer == "transformers" else None
+        copies = 1 if options.peer is None else 2
+        model = subjects.open_subject(
+            options.model, options.backend, options.device, options.dtype, shared, copies, shape
+        )
+        peer = None if options.peer is None else peers.open_peer(options.peer, model)
+    return model, peer, new
+
+
+def run_bench(options: Options, say: Say) -> int:
+    """Measure and print; Ctrl-C ends the run and keeps what is measured. The exit code."""
+    from kvsim.benchmark import decoding
+    from kvsim.benchmark.limits import peak_memory
+    from kvsim.views.bench_chart import to_svg
+    from kvsim.views.json.bench import to_json
+    from kvsim.views.terminal.bench import format_heading, format_point, format_sums
+
+    options.check()
+    model, peer, new = open_models(options)
+    bench = decoding.start(model, options.peer, options.prompt, new, options.repeats)
+    contexts = decoding.choose_contexts(options.prompt, new, options.points)
+    if not options.as_json:
+        click.echo(format_heading(bench, say))
+    try:
+        with Bar(say("contexts")) as bar:
+            for point in decoding.time_steps(model, contexts, options.repeats, not options.no_uncached, peer):
+                bench.points.append(point)
+                bar(len(bench.points), len(contexts))
+                if not options.as_json:
+                    click.echo(format_point(point, bench))
+    except KeyboardInterrupt:
+        bench.partial = True
+    bench.peak_memory = peak_memory()
+    if options.as_json:
+        click.echo(to_json(bench))
+    elif bench.points:
+        click.echo(format_sums(bench, say))
+    if options.svg is not None and bench.points:
+        write_beside(options.svg, to_svg(bench).encode())
+    return 130 if bench.partial else 0
+
+
+def _sizes(say: Say) -> Callable[[Decorated], Decorated]:
+    """The options that define what is timed."""
+    return combine(
+        click.option(
+            "--model",
+            default="demo",
+            show_default=True,
+            metavar="NAME|DIR|FILE.gguf",
+            help=say("The model; a public model's name (gpt2) stands for random weights of its shape."),
+        ),
+        click.option(
+            "-n", "--max-new-tokens", "new", type=Number(int),
+            help=say("New tokens; by default as many as fit in the context, at most 1000."),
+        ),
+        click.option("--prompt", type=Number(int), default=16, show_default=True, help=say("Tokens of the prompt.")),
+        click.option(
+            "--points", type=Number(int), default=6, show_default=True,
+            help=say("How many contexts are timed; with the value of -n, every step."),
+        ),
+        click.option(
+            "--repeats", type=Number(int), default=5, show_default=True, help=say("Steps timed at each context.")
+        ),
+        click.option("--no-uncached", is_flag=True, help=say("Do not time the run without a cache.")),
+        click.option(
+            "--peer",
+            metavar="transformers|torch",
+            shell_complete=known("transformers", "torch"),
+            help=say("Time this implementation too, with the same weights, after its logits have been compared."),
+        ),
+    )  # fmt: skip
 
 
 def command(say: Say) -> click.Command:
     @click.command(
         "bench",
-        help=say("Time steps at growing context with and without a cache, beside what this machine can do."),
-        epilog=say("Examples:")
-        + "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --svg gpt2.svg",
-    )
+        help=say("Time single steps at growing context, with and without a cache, and compare them with the measured"
+                 " limits of this machine."),
+        epilog=say("Examples:") + EXAMPLES,
+    )  # fmt: skip
+    @_sizes(say)
+    @loading(say)
+    @json_option(say, "bench")
     @click.option(
-        "--model",
-        default="demo",
-        show_default=True,
-        metavar="NAME|DIR|FILE.gguf",
-        help=say("The model; a public one's name (gpt2) has random weights of that shape."),
-    )
-    @click.option(
-        "-n", "--max-new-tokens", "new", type=Number(int), help=say("New tokens; as many as fit, up to 1000.")
-    )
-    @click.option("--prompt", type=Number(int), default=16, show_default=True, help=say("Tokens of the prompt."))
-    @click.option("--points", type=Number(int), default=6, show_default=True, help=say("Contexts that are timed; as"
-                  " many as -n: every step."))  # fmt: skip
-    @click.option("--repeats", type=Number(int), default=5, show_default=True, help=say("Steps timed at each."))
-    @click.option("--no-uncached", is_flag=True, help=say("Leave out the run without a cache."))
-    @click.option(
-        "--peer",
-        metavar="transformers|torch",
-        shell_complete=known("transformers", "torch"),
-        help=say("Another with the same weights, checked equal first."),
-    )
-    @click.option("--backend", metavar="numpy|cupy|torch|exact", help=say("The array library that computes; else"
-                  " KVSIM_BACKEND, or numpy."))  # fmt: skip
-    @click.option("--device", help=say("The backend's device; its own choice by default."))
-    @click.option("--dtype", default="float32", show_default=True, help=say("What everything is computed in."))
-    @click.option("--json", "as_json", is_flag=True, help=say("Print one JSON object."))
-    @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help=say("Plot ms a token over context."))
+        "--svg", type=click.Path(dir_okay=False, path_type=Path),
+        help=say("Plot ms per token over context, to this file."),
+    )  # fmt: skip
     @common(say)
-    def bench(
-        model: str, new: int | None, prompt: int, points: int, repeats: int, no_uncached: bool, peer: str | None,
-        backend: str | None, device: str | None, dtype: str, as_json: bool, svg: Path | None,
-    ) -> int:  # fmt: skip
-        from kvsim.benchmark import decoding, peers, subjects
-        from kvsim.benchmark import limits as machine
-        from kvsim.costs.bytes.parameters import count_parameters
-        from kvsim.views.terminal import bench as views
-
-        for name, value in (("--points", points), ("--repeats", repeats)):
-            if value < 1:
-                raise UsageError("{name} must be at least 1, got {value}", name=name, value=value)
-        if peer is not None:
-            peers.check_name(peer)
-        if svg is not None and not svg.parent.is_dir():
-            raise UsageError("there is no folder {folder} for {file}", folder=svg.parent, file=svg.name)
-        with TemporaryDirectory() as folder:
-            shape = subjects.find_shape(model)
-            new = min(1000, max(shape.max_context - prompt, 1)) if new is None else new
-            decoding.check_sizes(model, shape.max_context, prompt, new)
-            shared = Path(folder) if peer == "transformers" else None
-            subject = subjects.open_subject(model, backend, device, dtype, shared, 1 if peer is None else 2, shape)
-            other = None if peer is None else peers.open_peer(peer, subject)
-        read, multiply = machine.measure_limits(subject.ops.backend, dtype)
-        facts: dict[str, Any] = {
-            "model": subject.name, "parameters": f"{count_parameters(subject.config):,}", "dtype": dtype,
-            "backend": subject.backend, "attention": subject.attention, "machine": machine.describe_machine(),
-            "read_bytes_per_second": read, "flops_per_second": multiply, "peer": peer, "peak_memory": None,
-        }  # fmt: skip
-        prefill = decoding.time_prefill(subject, prompt, repeats)
-        contexts = decoding.choose_contexts(prompt, new, points)
-        done: list[decoding.Point] = []
-        partial = False
-        if not as_json:
-            click.echo(views.tell_heading(facts, prefill, say))
-        try:
-            with Bar(say("contexts")) as bar:
-                for point in decoding.time_steps(subject, contexts, repeats, not no_uncached, other):
-                    done.append(point)
-                    bar(len(done), len(contexts))
-                    if not as_json:
-                        click.echo(views.tell_point(point, facts))
-        except KeyboardInterrupt:
-            partial = True
-        facts["peak_memory"] = machine.peak_memory()
-        if as_json:
-            click.echo(views.to_json(views.to_dict(facts, prefill, done, prompt, prompt + new - 1, partial)))
-        elif done:
-            click.echo(views.tell_sums(facts, done, prompt, prompt + new - 1, partial, say))
-        if svg is not None and done:
-            write_beside(svg, views.to_svg(facts, done).encode())
-        return 130 if partial else 0
+    def bench(**given: Any) -> int:
+        return run_bench(Options(**given), say)
 
     return bench

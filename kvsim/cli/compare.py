@@ -1,17 +1,18 @@
-"""`kvsim compare TEXT`: several caches over the same tokens."""
+"""`kvsim compare TEXT`: several caches fed the same tokens."""
 
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from kvsim.cli.options import (
     Bar,
-    Number,
     check_text,
     common,
     complete_cache,
     complete_file,
-    known,
+    generating,
     note_unknown,
     running,
     shown,
@@ -26,8 +27,25 @@ EXAMPLES = (
 )
 
 
+@dataclass(frozen=True)
+class Options:
+    """The argument and options of the command, as click reads them."""
+
+    text: str | None
+    file: str | None
+    caches: tuple[str, ...]
+    max_new_tokens: int
+    feed: str
+    model: str
+    backend: str | None
+    device: str | None
+    dtype: str
+    as_json: bool
+    ascii_only: bool
+
+
 def _read(text: str | None, file: str | None) -> str:
-    """TEXT, or what the file holds."""
+    """TEXT, or the content of the file. UsageError: both or neither. FileError: as `read_text`."""
     if (text is None) == (file is None):
         raise UsageError("give the text once: as TEXT, or with --file FILE (- for stdin)")
     if file is None:
@@ -38,11 +56,34 @@ def _read(text: str | None, file: str | None) -> str:
     return read_text(file)
 
 
+def show_comparison(options: Options, say: Say) -> int:
+    """Run every cache and print the comparison. The exit code: 1 if a lossless one differs by more than is allowed."""
+    prompt = _read(options.text, options.file)
+    check_text(prompt)
+
+    from kvsim.comparisons.policies import compare
+
+    with Bar(say("steps")) as bar:
+        result = compare(
+            prompt, options.model, options.caches or None, options.max_new_tokens, options.feed,
+            backend=options.backend, device=options.device, dtype=options.dtype, progress=bar,
+        )  # fmt: skip
+    note_unknown(result.unknown, say)
+    if options.as_json:
+        click.echo(result.to_json())
+    else:
+        from kvsim.views.terminal.policies import format_comparison
+
+        color = use_color(sys.stdout)
+        click.echo(format_comparison(result, say, options.ascii_only, color), color=color)
+    return 0 if result.agrees else 1
+
+
 def command(say: Say) -> click.Command:
     @click.command(
         "compare",
-        help=say("Feed the same tokens to several caches: their bytes and products, and how far their logits are from"
-                 " those of a cache that keeps every row."),
+        help=say("Feed the same tokens to several caches, and compare their bytes, their matrix products, and their"
+                 " logits with those of a cache that keeps every row."),
         epilog=say("Examples:") + EXAMPLES,
     )  # fmt: skip
     @click.argument("text", required=False)
@@ -50,49 +91,14 @@ def command(say: Say) -> click.Command:
         "--file", metavar="FILE", shell_complete=complete_file, help=say("Read the text from a file; - for stdin.")
     )
     @click.option(
-        "--cache",
-        "caches",
-        multiple=True,
-        metavar="SPEC",
-        shell_complete=complete_cache,
-        help=say("A cache, as kvsim caches lists them; again for more. Every lossy one's example by default."),
-    )
-    @click.option(
-        "-n", "--max-new-tokens", type=Number(int), default=16, show_default=True, help=say("New tokens to generate.")
-    )
-    @click.option(
-        "--feed",
-        default="prefill",
-        show_default=True,
-        metavar="token|prefill|chunk:K",
-        shell_complete=known("token", "prefill", "chunk:"),
-        help=say("How the prompt is fed: token by token, at once, or K tokens to a step."),
-    )
+        "--cache", "caches", multiple=True, metavar="SPEC", shell_complete=complete_cache,
+        help=say("A cache policy (kvsim caches lists them); repeatable. By default an example of every lossy one."),
+    )  # fmt: skip
+    @generating(say, new=16, feed="prefill")
     @running(say)
     @shown(say, "compare")
     @common(say)
-    def compare(
-        text: str | None, file: str | None, caches: tuple[str, ...], max_new_tokens: int, feed: str, model: str,
-        backend: str | None, device: str | None, dtype: str, as_json: bool, ascii_only: bool,
-    ) -> int:  # fmt: skip
-        prompt = _read(text, file)
-        check_text(prompt)
-
-        from kvsim.comparisons.policies import compare as run_compare
-
-        with Bar(say("steps")) as bar:
-            result = run_compare(
-                prompt, model, caches or None, max_new_tokens, feed, backend=backend, device=device, dtype=dtype,
-                progress=bar,
-            )  # fmt: skip
-        note_unknown(result.unknown, say)
-        if as_json:
-            click.echo(result.to_json())
-        else:
-            from kvsim.views.terminal.policies import tell_comparison
-
-            color = use_color(sys.stdout)
-            click.echo(tell_comparison(result, say, ascii_only, color), color=color)
-        return 0 if result.agrees else 1
+    def compare(**given: Any) -> int:
+        return show_comparison(Options(**given), say)
 
     return compare

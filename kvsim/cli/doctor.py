@@ -4,30 +4,41 @@ import sys
 
 import click
 
-from kvsim.cli.options import ENVIRONMENT, common
+from kvsim.cli.options import ORIGINAL_ENCODINGS, common, json_option
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
 
-def _report(say: Say, device: str | None) -> int:
-    """Every small model on the GPU against NumPy, one line each as it comes."""
+def show_gpu(say: Say, device: str | None) -> int:
+    """Compare every small model on the GPU with NumPy, one line each. The exit code: 1 if one differs."""
     from kvsim.arrays import get_backend
     from kvsim.arrays.cupy_arrays import describe
     from kvsim.doctor.against_numpy import compare_all
     from kvsim.doctor.health import find_versions
-    from kvsim.views.terminal.health import tell_comparison, tell_heading
+    from kvsim.views.terminal.health import format_comparison, format_facts
 
     backend = get_backend("cupy", device)
     facts = {name: found for name, found in find_versions().items() if found}
-    click.echo(tell_heading({**facts, **describe(backend)}))
+    click.echo(format_facts({**facts, **describe(backend)}))
     click.echo(say("largest difference from NumPy's float64 over max|logit|, greedy ids, every product:"))
     agreed, wrong = 0, 0
     for compared in compare_all(backend):
-        click.echo(tell_comparison(compared))
+        click.echo(format_comparison(compared))
         agreed, wrong = agreed + compared.agrees, wrong + (not compared.agrees)
-    told = say("{agreed} agree, {wrong} do not") if wrong else say("all {agreed} agree")
-    click.echo(told.format(agreed=agreed, wrong=wrong))
+    text = say("{agreed} agree, {wrong} do not") if wrong else say("all {agreed} agree")
+    click.echo(text.format(agreed=agreed, wrong=wrong))
     return 1 if wrong else 0
+
+
+def show_health(say: Say, as_json: bool) -> int:
+    """Try everything out and print it. The exit code: 1 if something installed does not work."""
+    from kvsim.doctor.health import examine
+    from kvsim.views.json.doctor import to_json
+    from kvsim.views.terminal.health import format_health
+
+    health = examine(ORIGINAL_ENCODINGS.get("stdout", sys.stdout.encoding if sys.stdout else "?"))
+    click.echo(to_json(health) if as_json else format_health(health, say))
+    return 0 if health.works else 1
 
 
 def command(say: Say) -> click.Command:
@@ -37,21 +48,20 @@ def command(say: Say) -> click.Command:
         epilog=say("Examples:") + "\n\n\b\n  kvsim doctor --lang zh\n  kvsim doctor --gpu > report.txt",
     )
     @click.option(
-        "--gpu", is_flag=True, help=say("Compare every family on the GPU (cupy) with NumPy: a report to attach.")
+        "--gpu",
+        is_flag=True,
+        help=say("Compare every model family on the GPU (cupy) with NumPy, and print a report."),
     )
     @click.option("--device", help=say("The GPU of --gpu: cuda, cuda:1."))
+    @json_option(say, "doctor")
     @common(say)
-    def doctor(gpu: bool, device: str | None) -> int:
+    def doctor(gpu: bool, device: str | None, as_json: bool) -> int:
+        if gpu and as_json:
+            raise UsageError("--gpu prints text only: leave out --json")
         if gpu:
-            return _report(say, device)
+            return show_gpu(say, device)
         if device is not None:
             raise UsageError("--device goes with --gpu")
-
-        from kvsim.doctor.health import examine
-        from kvsim.views.terminal.health import tell_health
-
-        health = examine(ENVIRONMENT.get("stdout", sys.stdout.encoding if sys.stdout else "?"))
-        click.echo(tell_health(health, say))
-        return 0 if health.fine else 1
+        return show_health(say, as_json)
 
     return doctor

@@ -1,4 +1,4 @@
-"""What the options of several commands share."""
+"""What several commands share: options, shell completion, the progress bar, notes on stderr, checks of values."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ Decorated = Callable[..., Any]
 
 
 def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Shell completion from a list. The library itself checks the value and says what it expected."""
+    """Shell completion from a list. The library itself checks the value, and its error lists what is expected."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(value) for value in values if value.startswith(incomplete)]
@@ -28,7 +28,7 @@ def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The bundled models' names, folders and files."""
+    """Models with weights: names of bundled ones, folders and files."""
     from kvsim.loading.places import BUNDLED
 
     names = [CompletionItem(name) for name in BUNDLED if name.startswith(incomplete)]
@@ -36,54 +36,22 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_config(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The same and every public model's name: what needs no weights."""
+    """Models whose config is enough: names of public and bundled ones, folders and files."""
     from kvsim.costs.public.models import read_catalogue
 
     names = [CompletionItem(name) for name in read_catalogue() if name.startswith(incomplete)]
     return [*names, *complete_model(ctx, param, incomplete)]
 
 
-def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Files."""
-    return [CompletionItem(incomplete, type="file")]
+def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the catalogue's devices."""
+    from kvsim.costs.public.devices import read_devices
+
+    return [CompletionItem(name) for name in read_devices() if name.startswith(incomplete)]
 
 
-def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """An example of every policy."""
-    from kvsim.caches.specs import list_examples
-
-    return [CompletionItem(spec) for spec in list_examples() if spec.startswith(incomplete)]
-
-
-complete_dtype = known("float32", "float64", "float16", "bfloat16")
-
-
-def running(say: Say) -> Callable[[Decorated], Decorated]:
-    """--model, --backend, --device and --dtype: what a model that runs is loaded with."""
-    options = (
-        click.option(
-            "--model",
-            default="demo",
-            show_default=True,
-            metavar="demo|DIR|FILE.gguf",
-            shell_complete=complete_model,
-            help=say("The model: a bundled one, a folder in Hugging Face's format, or a GGUF file."),
-        ),
-        click.option(
-            "--backend",
-            metavar="numpy|cupy|torch|exact",
-            shell_complete=known("numpy", "cupy", "torch", "exact"),
-            help=say("The array library that computes; else KVSIM_BACKEND, or numpy."),
-        ),
-        click.option("--device", help=say("The backend's device; its own choice by default.")),
-        click.option(
-            "--dtype",
-            default="float32",
-            show_default=True,
-            shell_complete=complete_dtype,
-            help=say("What everything is computed in."),
-        ),
-    )
+def combine(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """One decorator that applies several, the first outermost, as if they were written above one another."""
 
     def decorate(function: Decorated) -> Decorated:
         for option in reversed(options):
@@ -93,9 +61,81 @@ def running(say: Say) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_cache(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """An example of every cache policy."""
+    from kvsim.caches.specs import list_examples
+
+    return [CompletionItem(spec) for spec in list_examples() if spec.startswith(incomplete)]
+
+
+complete_dtype = known("float32", "float64", "float16", "bfloat16")
+
+
+def running(say: Say) -> Callable[[Decorated], Decorated]:
+    """--model, --backend, --device and --dtype: the arguments of `kvsim.load`."""
+    return combine(
+        click.option(
+            "--model",
+            default="demo",
+            show_default=True,
+            metavar="demo|DIR|FILE.gguf",
+            shell_complete=complete_model,
+            help=say("The model: a bundled one, a folder in Hugging Face's format, or a GGUF file."),
+        ),
+        loading(say),
+    )
+
+
+def loading(say: Say) -> Callable[[Decorated], Decorated]:
+    """--backend, --device and --dtype."""
+    return combine(
+        click.option(
+            "--backend",
+            metavar="numpy|cupy|torch|exact",
+            shell_complete=known("numpy", "cupy", "torch", "exact"),
+            help=say("The array library; default: KVSIM_BACKEND, else numpy."),
+        ),
+        click.option("--device", help=say("The backend's device; by default the backend chooses.")),
+        click.option(
+            "--dtype",
+            default="float32",
+            show_default=True,
+            shell_complete=complete_dtype,
+            help=say("The data type of all computation."),
+        ),
+    )
+
+
+def generating(say: Say, new: int, feed: str) -> Callable[[Decorated], Decorated]:
+    """-n and --feed, with these defaults."""
+    return combine(
+        click.option(
+            "-n",
+            "--max-new-tokens",
+            type=Number(int),
+            default=new,
+            show_default=True,
+            help=say("New tokens to generate."),
+        ),
+        click.option(
+            "--feed",
+            default=feed,
+            show_default=True,
+            metavar="token|prefill|chunk:K",
+            shell_complete=known("token", "prefill", "chunk:"),
+            help=say("How the prompt is fed: token by token, at once, or K tokens per step."),
+        ),
+    )
+
+
 def shown(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
-    """--json, in the schema of that name, and --ascii: how a table is shown."""
-    drawn = say("Draw with ASCII characters; the text itself stays as it is.")
+    """--json, in the schema of that name, and --ascii."""
+    drawn = say("Draw with ASCII characters; the text itself is unchanged.")
 
     def decorate(function: Decorated) -> Decorated:
         function = click.option("--ascii", "ascii_only", is_flag=True, help=drawn)(function)
@@ -105,17 +145,17 @@ def shown(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
 
 
 def json_option(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
-    """--json by itself: for what is shown as text."""
-    told = say("Print one JSON object (its schema: kvsim schema {name}).").format(name=schema)
-    return click.option("--json", "as_json", is_flag=True, help=told)
+    """--json, in the schema of that name."""
+    text = say("Print one JSON object (its schema: kvsim schema {name}).").format(name=schema)
+    return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-# What `kvsim.cli.main` found before it made the streams UTF-8.
-ENVIRONMENT: dict[str, str] = {}
+# "stdout": its encoding before `kvsim.cli.main` changed it to UTF-8.
+ORIGINAL_ENCODINGS: dict[str, str] = {}
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """A whole or a real number, refused in our own words."""
+    """An integer of at most 18 digits, or a float; ASCII digits only, with kvsim's own translated errors."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self.kind = kind
@@ -124,7 +164,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         option = param.opts[-1] if param else ""
         if not isinstance(value, str):
-            return value  # the default
+            return value  # a default
         if self.kind is int:
             if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
                 raise UsageError("{option} takes a whole number, got {value}", option=option, value=shortened(value))
@@ -136,7 +176,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
 
 
 def common(say: Say) -> Callable[[Decorated], Decorated]:
-    """--lang and --debug, which `kvsim.cli.run` reads for itself."""
+    """--lang and --debug; `kvsim.cli.run` reads them from the arguments before click does."""
 
     def decorate(function: Decorated) -> Decorated:
         function = click.option("--debug", is_flag=True, expose_value=False, help=say("Show a traceback on errors."))(
@@ -147,14 +187,15 @@ def common(say: Say) -> Callable[[Decorated], Decorated]:
             expose_value=False,
             metavar="zh|en|auto",
             shell_complete=known(*LANGUAGES, "auto"),
-            help=say("Language; else KVSIM_LANG, then the locale's."),
+            help=say("The language; default: KVSIM_LANG, else the locale's."),
         )(function)
 
     return decorate
 
 
 def use_color(stream: Any) -> bool:
-    """NO_COLOR, then FORCE_COLOR, then whether it is a terminal (no-color.org, force-color.org)."""
+    """Is output colored? NO_COLOR decides, then FORCE_COLOR, then whether `stream` is a terminal (no-color.org,
+    force-color.org)."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -163,10 +204,14 @@ def use_color(stream: Any) -> bool:
 
 
 class Bar:
-    """A progress bar on stderr, if that is a terminal, for work that has taken a second."""
+    """A progress bar on stderr, shown once the work has taken a second, and only if stderr is a terminal.
+
+    Call it with the number of finished steps and of all steps. `check` is called with the latter after the first step,
+    and may raise.
+    """
 
     def __init__(self, label: str, check: Callable[[int], None] = lambda total: None) -> None:
-        self.check = check  # is told the number of steps when the first is done
+        self.check = check
         self.label, self.started, self._progress = label, time.monotonic(), None  # type: tuple[str, float, Any]
 
     def __call__(self, done: int, total: int) -> None:
@@ -192,23 +237,22 @@ class Bar:
 
 
 def note_assumed(say: Say, model: str) -> None:
-    """On stderr: the fields that the model's config.json leaves out, and what stands in for each (-v)."""
+    """Note the fields that the model's config.json leaves out, and the default of each (-v)."""
     from kvsim.costs.public.models import find_assumed
 
-    told = ", ".join(f"{field} = {shortened(value)}" for field, value in find_assumed(model).items())
-    note(say("note: left out of the config.json of {model}, and taken: {fields}").format(
-        model=model, fields=told or "-"
-    ))  # fmt: skip
+    fields = ", ".join(f"{field} = {shortened(value)}" for field, value in find_assumed(model).items())
+    text = say("note: defaults of fields that the config.json of {model} leaves out: {fields}")
+    note(text.format(model=model, fields=fields or "-"))
 
 
 def note(text: str) -> None:
-    """A line on stderr. A stderr that cannot be written to costs the note, never the result."""
+    """Write a line to stderr. If stderr cannot be written to, the note is lost and the command goes on."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
 
 def one_of(option: str, value: str, choices: Sequence[str]) -> str:
-    """`value`, which must be one of `choices`."""
+    """`value`. UsageError: it is none of `choices`."""
     if value not in choices:
         raise UsageError(
             "unknown value {value} of {option}: use one of {known}",
@@ -220,7 +264,7 @@ def one_of(option: str, value: str, choices: Sequence[str]) -> str:
 
 
 def check_text(text: str) -> None:
-    """Refuse bytes that the shell passed on although they are no text."""
+    """UsageError: `text` holds bytes that are not UTF-8, which Python passes on as surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -228,7 +272,7 @@ def check_text(text: str) -> None:
 
 
 def note_unknown(pieces: Sequence[str], say: Say) -> None:
-    """Tell which parts of a text the model has never seen."""
+    """Note the parts of a text that are not in the vocabulary."""
     if pieces:
-        unseen = say("note: the model has never seen {characters}: fed as its unknown token")
-        note(unseen.format(characters=" ".join(map(printable, pieces))))
+        text = say("note: not in the model's vocabulary, fed as the unknown token: {characters}")
+        note(text.format(characters=" ".join(map(printable, pieces))))

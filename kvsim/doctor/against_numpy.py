@@ -1,6 +1,6 @@
-"""One backend against NumPy's float64, on small models of every family: logits, ids, products.
+"""One backend compared with NumPy on small models of every family: logits, ids, products.
 
-What `kvsim doctor --gpu` prints on a machine that has one, and what the tests hold on those that have none.
+`kvsim doctor --gpu` prints the result for a GPU; the tests run the same comparison on every backend they find.
 """
 
 from collections.abc import Iterator
@@ -20,31 +20,32 @@ from kvsim.model import Model
 IDS = [int(i) for i in np.random.default_rng(1).integers(3, 53, 12)]
 SOURCE = [int(i) for i in np.random.default_rng(2).integers(3, 53, 9)]
 FEATURES = np.random.default_rng(3).normal(size=(8, 18))
-CUTS = (5, 1, 1, 5)  # chunks through a cache
-# Of max|logit|: rounding. In float32 the weights are rounded as well as every sum.
+CUTS = (5, 1, 1, 5)  # sizes of the chunks fed through a cache
+# The allowed difference as a part of max|logit|. In float32 the weights are rounded too, not only every sum.
 ALLOWED = {"float64": 1e-12, "float32": 1e-5}
 
 
 class Result(NamedTuple):
-    """What one model gives on one backend."""
+    """The results of one model on one backend."""
 
-    full: Any  # logits [T, V], at once
-    cached: Any  # the same in chunks through a cache
+    full: Any  # logits [T, V] on the host, fed at once
+    cached: Any  # the same, fed in chunks through a cache
     ids: list[int]  # greedy
     events: list[MatMul]  # the products of both
 
 
 class Comparison(NamedTuple):
-    """One model in one dtype on the backend, held against NumPy."""
+    """One model in one dtype on a backend, compared with NumPy."""
 
     model: str
     dtype: str
-    difference: float  # largest, at once or cached, of max|logit| in NumPy's float64
-    same_ids: bool  # as NumPy in the same dtype
-    same_ledger: bool
+    difference: float  # the largest, fed at once or in chunks, from NumPy's float64, over max|logit|
+    same_ids: bool  # as NumPy's in the same dtype
+    same_ledger: bool  # likewise
 
     @property
     def agrees(self) -> bool:
+        """Are the difference allowed, the ids equal, and the products equal?"""
         return self.difference <= ALLOWED[self.dtype] and self.same_ids and self.same_ledger
 
 
@@ -54,14 +55,14 @@ def _weights(config: Config) -> Any:
 
 
 def source_of(config: Config) -> dict[str, Any]:
-    """What the encoder reads, as keywords of a model's call."""
+    """The encoder's input as keyword arguments of a model's call; empty for a model without encoder."""
     if config.encoder is None:
         return {}
     return {"encoder_features": FEATURES} if config.encoder.audio else {"encoder_ids": SOURCE}
 
 
 def feed(model: Model) -> tuple[Any, list[Any], list[MatMul]]:
-    """Logits of IDS at once, in chunks through a cache, and the products of both."""
+    """Logits [T, V] of IDS fed at once, those of each chunk fed through a cache, and the products of both."""
     source = source_of(model.config)
     with model.ops.count() as ledger:
         full = model(IDS, **source)
@@ -73,12 +74,12 @@ def feed(model: Model) -> tuple[Any, list[Any], list[MatMul]]:
 
 
 def make(config: Config, backend: str | Backend, dtype: str) -> Model:
-    """The model with weights that depend on its config alone."""
+    """A model whose random weights depend on its config only."""
     return Model(config, _weights(config), backend=backend, dtype=dtype)
 
 
 def run(config: Config, backend: str | Backend, dtype: str) -> Result:
-    """Logits, ids and products of one model."""
+    """Logits, greedy ids and products of one model."""
     library = get_backend(backend)
     model = make(config, library, dtype)
     full, parts, events = feed(model)
@@ -91,12 +92,12 @@ def run(config: Config, backend: str | Backend, dtype: str) -> Result:
 
 @lru_cache(maxsize=4)
 def reference(config: Config, dtype: str) -> Result:
-    """NumPy's."""
+    """NumPy's result; cached."""
     return run(config, "numpy", dtype)
 
 
 def compare(name: str, config: Config, backend: str | Backend, dtype: str) -> Comparison:
-    """The model `name` on `backend` against NumPy."""
+    """The model `name` on `backend`, compared with NumPy."""
     got, wanted, same = run(config, backend, dtype), reference(config, "float64"), reference(config, dtype)
     pairs = ((got.full, wanted.full), (got.cached, wanted.cached))
     difference = max(float(np.abs(one.astype("f8") - other).max()) for one, other in pairs)
@@ -105,7 +106,7 @@ def compare(name: str, config: Config, backend: str | Backend, dtype: str) -> Co
 
 
 def compare_all(backend: str | Backend) -> Iterator[Comparison]:
-    """Every small model in float64 and float32."""
+    """The comparison of every small model in float64 and float32, as each is made."""
     library = get_backend(backend)
     for name, config in read_small_models().items():
         for dtype in ALLOWED:

@@ -1,4 +1,4 @@
-"""What this installation and this machine are: facts found by trying, for `kvsim doctor`."""
+"""The state of this installation and this machine, found by trying it out: what `kvsim doctor` reports."""
 
 import os
 import platform
@@ -9,47 +9,47 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from kvsim import __version__
 from kvsim.arrays import BACKENDS, get_backend
 from kvsim.arrays.host import usable_processors
 from kvsim.errors import BackendError, KvsimError
+from kvsim.schemas import VERSION
 
 PACKAGES = ("numpy", "click", "rich", "safetensors", "tokenizers", "array-api-compat", "cupy", "torch", "gguf")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
 
 
 @dataclass(frozen=True)
-class Try:
-    """Something that was tried."""
+class Check:
+    """The result of trying out a backend or the demo model."""
 
     works: bool
-    detail: str | KvsimError  # what it gave, or the error
-    missing: bool = False  # not working because a library or a device is not there
+    detail: str | KvsimError  # what was computed, or the error
+    missing: bool = False  # does not work because a library or a device is not installed
 
 
 @dataclass(frozen=True)
 class Health:
-    """Everything `kvsim doctor` tells."""
+    """Everything that `kvsim doctor` prints."""
 
-    versions: dict[str, str | None]  # kvsim, python and packages; None: not installed
+    versions: dict[str, str | None]  # of kvsim, Python and packages; None: not installed
     platform: str
-    backends: dict[str, Try]
+    backends: dict[str, Check]
     blas: str
     processors: tuple[int, int]  # usable by this process, in the machine
     workers: int  # threads of elementwise work on large NumPy arrays
-    attention: dict[str, int | None]  # its choices: queries computed at a time; None: all
-    threads: dict[str, str]  # variables that are set
-    terminal: dict[str, Any]  # tty, columns, encoding
-    demo: Try
+    attention: dict[str, int | None]  # choices of load(attention=): queries computed at a time; None: all
+    threads: dict[str, str]  # those of THREAD_VARIABLES that are set
+    terminal: dict[str, Any]  # "tty", "columns" (0: unknown), "encoding"
+    demo: Check
 
     @property
-    def fine(self) -> bool:
-        """Does everything work that is there?"""
-        return self.demo.works and all(t.works or t.missing for t in self.backends.values())
+    def works(self) -> bool:
+        """Do the demo model and all installed backends work?"""
+        return self.demo.works and all(check.works or check.missing for check in self.backends.values())
 
 
 def find_version(package: str) -> str | None:
-    """The installed version; CuPy's wheels carry the CUDA version in their name."""
+    """The installed version, or None. CuPy's wheels have the CUDA version in their name."""
     names = (package, "cupy-cuda12x", "cupy-cuda13x", "cupy-rocm-7-0") if package == "cupy" else (package,)
     for name in names:
         try:
@@ -60,13 +60,13 @@ def find_version(package: str) -> str | None:
 
 
 def find_versions() -> dict[str, str | None]:
-    """kvsim, Python, and the packages that it may use; None: not installed."""
+    """The versions of kvsim, Python, and the packages that kvsim may use; None: not installed."""
     packages = {package: find_version(package) for package in PACKAGES}
-    return {"kvsim": __version__, "python": platform.python_version(), **packages}
+    return {"kvsim": VERSION, "python": platform.python_version(), **packages}
 
 
-def try_backend(name: str) -> Try:
-    """A small product with a known answer: an import alone proves nothing."""
+def check_backend(name: str) -> Check:
+    """Compute a small product with a known result: that a library can be imported does not prove that it works."""
     try:
         backend = get_backend(name)
         from kvsim.ops import Ops
@@ -79,15 +79,15 @@ def try_backend(name: str) -> Try:
             made = ops.linear("head", x, Linear(x))
             product = backend.to_host(made).tolist() if backend.holds_data else list(made.shape)
     except BackendError as error:
-        return Try(False, error, missing=True)
-    except Exception as error:  # whatever a broken library raises is what there is to say
-        return Try(False, f"{type(error).__name__}: {error}")
+        return Check(False, error, missing=True)
+    except Exception as error:  # a broken library may raise anything
+        return Check(False, f"{type(error).__name__}: {error}")
     right = product == ([[5.0, 14.0], [14.0, 50.0]] if backend.holds_data else [2, 2])
-    return Try(right, "[2, 3]·[3, 2] = " + str(product))
+    return Check(right, "[2, 3]·[3, 2] = " + str(product))
 
 
 def find_blas() -> str:
-    """The BLAS that NumPy was built with, by its own account."""
+    """The name and version of the BLAS that NumPy was built with; "?": unknown."""
     import numpy as np
 
     config: Mapping[str, Any] = np.show_config(mode="dicts") or {}
@@ -95,8 +95,8 @@ def find_blas() -> str:
     return " ".join(str(blas[key]) for key in ("name", "version") if blas.get(key)) or "?"
 
 
-def try_demo() -> Try:
-    """Load the demo model and let it say its line."""
+def check_demo() -> Check:
+    """Load the demo model and generate its known text."""
     from kvsim.generation.generate import generate
     from kvsim.loading.loader import load
     from kvsim.loading.places import BUNDLED
@@ -104,28 +104,33 @@ def try_demo() -> Try:
     try:
         text = generate(load("demo"), "中华人民", max_new_tokens=4).text or ""
     except KvsimError as error:
-        return Try(False, error)
-    return Try(text == "中华人民共和国成", f"{BUNDLED['demo']}: {text}")
+        return Check(False, error)
+    return Check(text == "中华人民共和国成", f"{BUNDLED['demo']}: {text}")
 
 
 def find_workers() -> int:
+    """The number of threads of elementwise work on large NumPy arrays."""
     from kvsim.fast.numpy_ops import count_threads
 
     return count_threads()
 
 
 def find_attention() -> dict[str, int | None]:
+    """The choices of load(attention=), and how many queries each computes at a time; None: all."""
     from kvsim.model import ATTENTION
 
     return dict(ATTENTION)
 
 
 def examine(encoding: str) -> Health:
-    """Look and try; nothing is changed. `encoding`: what the terminal was found with."""
+    """Find versions and settings, and try out backends and the demo model; nothing is changed.
+
+    `encoding`: that of stdout before it was changed to UTF-8.
+    """
     return Health(
         versions=find_versions(),
         platform=platform.platform(),
-        backends={name: try_backend(name) for name in BACKENDS},
+        backends={name: check_backend(name) for name in BACKENDS},
         blas=find_blas(),
         processors=(usable_processors(), os.cpu_count() or 1),
         workers=find_workers(),
@@ -136,5 +141,5 @@ def examine(encoding: str) -> Health:
             "columns": shutil.get_terminal_size(fallback=(0, 0)).columns,
             "encoding": encoding,
         },
-        demo=try_demo(),
+        demo=check_demo(),
     )

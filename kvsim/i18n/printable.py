@@ -1,30 +1,31 @@
-"""Text made safe to print."""
+"""Text made safe to print on a terminal."""
 
 import unicodedata
 
-_BLANK = "\u115f\u1160\u3164\uffa0"  # letters that fonts draw as nothing
+_BLANK = "\u115f\u1160\u3164\uffa0"  # Hangul fillers: letters that fonts draw as nothing
 
 
 def printable(text: str, ascii_only: bool = False) -> str:
-    """Text that moves no cursor and hides nothing: line ends as a sign, other controls escaped."""
-    return "".join(_shown(c, ascii_only) for c in text)
+    """`text` with line ends as ↵ (ASCII: \\n), and control, invisible and combining characters escaped."""
+    return "".join(_show_character(c, ascii_only) for c in text)
 
 
-def _shown(c: str, ascii_only: bool) -> str:
+def _show_character(c: str, ascii_only: bool) -> str:
     if c == "\n":
         return "\\n" if ascii_only else "↵"
-    if not c.isprintable() or c in _BLANK or unicodedata.category(c).startswith("M"):  # a mark would join its neighbour
+    combining = unicodedata.category(c).startswith("M")  # as it is, it would change its neighbour
+    if not c.isprintable() or c in _BLANK or combining:
         return c.encode("unicode_escape").decode("ascii")
     return c
 
 
-def named(piece: str, ascii_only: bool = False) -> str:
-    """A token by itself: as `printable`, but a blank one can be seen."""
+def show_token(piece: str, ascii_only: bool = False) -> str:
+    """A token as `printable`, and one of spaces only with visible spaces (␣)."""
     shown = printable(piece, ascii_only)
     return shown if shown.strip() else shown.replace(" ", "' '" if ascii_only else "␣")
 
 
-def ended(text: str, ascii_only: bool = False) -> str:
-    """`text`, printable already, with the blanks at its end made visible."""
+def show_end(text: str, ascii_only: bool = False) -> str:
+    """Printable `text` with the spaces at its end made visible (␣; ASCII: _)."""
     kept = text.rstrip(" ")
     return kept + ("_" if ascii_only else "␣") * (len(text) - len(kept))

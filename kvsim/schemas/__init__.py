@@ -10,13 +10,16 @@ from typing import Any
 
 from kvsim import __version__
 
+VERSION = __version__  # of the package
 FOLDER = Path(__file__).resolve().parent
 VERSIONS = {
+    "bench": 1,
     "caches": 1,
     "chat": 1,
     "claims": 1,
     "compare": 1,
     "cost": 1,
+    "doctor": 1,
     "explain": 1,
     "memory": 1,
     "oracle": 1,
@@ -30,7 +33,7 @@ VERSIONS = {
 
 def stamp(name: str) -> dict[str, Any]:
     """The first two entries of a record: {"schema": "kvsim.NAME/VERSION", "kvsim": the package's version}."""
-    return {"schema": f"kvsim.{name}/{VERSIONS[name]}", "kvsim": __version__}
+    return {"schema": f"kvsim.{name}/{VERSIONS[name]}", "kvsim": VERSION}
 
 
 def dump(record: Any) -> str:

@@ -1,1 +1,1 @@
-"""A trace, told. A view formats numbers and words; it computes nothing."""
+"""Records as text, JSON and charts. A view formats numbers and words; it computes nothing."""

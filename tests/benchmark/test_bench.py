@@ -11,22 +11,35 @@ import pytest
 
 import kvsim
 from kvsim.arrays.host import matmul
-from kvsim.benchmark import decoding, peers, subjects
-from kvsim.benchmark import limits as machine
-from kvsim.benchmark.decoding import Point, choose_contexts, interpolate, totals
+from kvsim.benchmark import decoding, limits, peers, subjects
+from kvsim.benchmark.decoding import choose_contexts
+from kvsim.benchmark.record import Benchmark, Point, Prefill, interpolate, totals
 from kvsim.cli import run
 from kvsim.errors import KvsimError, UsageError
 from kvsim.loading.places import BUNDLED
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from kvsim.views.terminal.bench import to_svg
+from kvsim.views.bench_chart import to_svg
+from kvsim.views.json.bench import to_dict
+from kvsim.weights import list_arrays
 from tests.models import PRIMES, demo
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Small matrices: what this machine can do is not what is tested."""
-    monkeypatch.setattr(machine, "SHAPES", ((64, 64), (128, 32)))
+    """Small matrices: the limits of this machine are not tested."""
+    monkeypatch.setattr(limits, "SHAPES", ((64, 64), (128, 32)))
+
+
+def make_record(points, **fields):
+    """A record with these points, and small numbers elsewhere."""
+    return Benchmark(
+        **{
+            "model": "m", "parameters": 1, "dtype": "float32", "backend": "numpy", "attention": "blocked",
+            "machine": "x1", "read_bytes_per_second": 1.0, "flops_per_second": 1.0, "peer": None, "peak_memory": None,
+            "first": 1, "last": 9, "prefill": Prefill(1, [0.1], 2), "points": points, **fields,
+        }
+    )  # fmt: skip
 
 
 def test_contexts_go_from_the_first_step_to_the_last():
@@ -48,11 +61,11 @@ def test_sums_are_those_of_straight_lines():
 
 def test_every_step_may_be_timed(capsys):
     assert run(["bench", "-n", "6", "--prompt", "3", "--points", "6", "--repeats", "2", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [point["context"] for point in told["points"]] == [3, 4, 5, 6, 7, 8]
-    assert told["seconds_are"] == "sums of every step"
-    medians = [sum(point["cached"]) / 2 for point in told["points"]]
-    assert told["seconds"]["cached"] == pytest.approx(sum(medians))
+    found = json.loads(capsys.readouterr().out)
+    assert [point["context"] for point in found["points"]] == [3, 4, 5, 6, 7, 8]
+    assert found["seconds_are"] == "sums of every step"
+    medians = [sum(point["cached"]) / 2 for point in found["points"]]
+    assert found["seconds"]["cached"] == pytest.approx(sum(medians))
     assert run(["bench", "-n", "6", "--prompt", "3", "--points", "5", "--repeats", "2", "--no-uncached"]) == 0
     assert "6 tokens, interpolated between these contexts" in capsys.readouterr().out
     assert run(["bench", "-n", "6", "--prompt", "3", "--points", "6", "--repeats", "2", "--no-uncached"]) == 0
@@ -63,7 +76,8 @@ def test_a_steps_bytes_are_those_of_its_matrices_and_rows():
     """The demo model: every weight matrix but the token table, which is the head; keys and values of 7 tokens."""
     model = demo()
     (point,) = decoding.time_steps(model, [6], 2)
-    weights = sum(x.size for x in peers._flat(model.weights) if x.ndim == 2)
+    distinct = {id(x): x for x in list_arrays(model.weights)}.values()  # the head is the token table
+    weights = sum(x.size for x in distinct if x.ndim == 2)
     assert point.read_bytes == 4 * weights + model.new_cache("none").logical_bytes + 7 * 512
     counted = kvsim.count("demo", prompt=6, new=2).step(2)
     assert point.cached_flops == counted.flops
@@ -104,12 +118,19 @@ def test_what_is_printed(lang, capsys, tmp_path):
 
 def test_json(capsys):
     assert run(["bench", "-n", "9", "--points", "2", "--repeats", "1", "--json", "--no-uncached"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "kvsim.bench/1"
-    assert [point["context"] for point in told["points"]] == [16, 24]
-    assert told["points"][0]["uncached"] == []
-    assert set(told["seconds"]) == {"cached"}
-    assert told["partial"] is False
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == 171_712
+    assert [point["context"] for point in found["points"]] == [16, 24]
+    assert found["points"][0]["uncached"] == []
+    assert set(found["seconds"]) == {"cached"}
+    assert found["partial"] is False
+
+
+def test_sums_of_an_interrupted_run_end_at_its_last_point():
+    points = [Point(1, [1.0]), Point(4, [1.0])]
+    assert to_dict(make_record(points, partial=True))["seconds"] == {"cached": 4.0}
+    assert to_dict(make_record(points))["seconds"] == {"cached": 9.0}
+    assert to_dict(make_record([], partial=True))["seconds"] == {}
 
 
 def test_a_plot_goes_where_a_link_points_and_through_a_pipe(tmp_path):
@@ -146,13 +167,13 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [
-        (["-n", "0"], 2, "-n must be at least 1, got 0"),
-        (["--prompt", "0"], 2, "--prompt must be at least 1"),
-        (["--points", "0"], 2, "--points must be at least 1"),
-        (["--repeats", "0"], 2, "--repeats must be at least 1"),
+        (["-n", "0"], 2, "-n must be a whole number of at least 1, got 0"),
+        (["--prompt", "0"], 2, "--prompt must be a whole number of at least 1"),
+        (["--points", "0"], 2, "--points must be a whole number of at least 1"),
+        (["--repeats", "0"], 2, "--repeats must be a whole number of at least 1"),
         (["-n", "5000"], 2, "has a context of 1024 tokens, asked for 5016"),
         (["--model", "abacus"], 2, "no model 'abacus'"),
-        (["--model", "t5-small"], 2, "without an encoder, not t5-small"),
+        (["--model", "t5-small"], 2, "does not support models with an encoder, such as t5-small"),
         (["--model", "llama-3.1-405b", "-n", "5"], 2, "B of memory"),
         (["--peer", "abacus"], 2, "unknown peer 'abacus'"),
         (["--backend", "meta"], 2, "there is nothing to time"),
@@ -162,10 +183,10 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
 )
 def test_bad_input(argv, code, said, capsys):
     assert run(["bench", "--lang", "en", *argv]) == code
-    told = capsys.readouterr()
-    assert said in told.err
-    assert told.out == ""
-    assert told.err.count("\n") == 1
+    found = capsys.readouterr()
+    assert said in found.err
+    assert found.out == ""
+    assert found.err.count("\n") == 1
 
 
 @pytest.mark.dev
@@ -186,9 +207,9 @@ def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch):
 
     monkeypatch.setattr(peers.TransformersPeer, "logits", wrong)
     assert run(["bench", "-n", "9", "--peer", "transformers", "--lang", "en"]) == 1
-    told = capsys.readouterr()
-    assert "disagrees from position 7 on" in told.err
-    assert told.out == ""
+    found = capsys.readouterr()
+    assert "differ from position 7 on" in found.err
+    assert found.out == ""
 
 
 @pytest.mark.dev
@@ -215,7 +236,7 @@ def test_a_peer_checks_every_position():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peers, "TorchPeer", lambda model: Other())
-        with pytest.raises(KvsimError, match="disagrees from position 3 on"):
+        with pytest.raises(KvsimError, match="differ from position 3 on"):
             peers.open_peer("torch", demo())
     with pytest.raises(UsageError, match="unknown peer"):
         peers.open_peer("abacus", demo())
@@ -235,19 +256,20 @@ def test_memory_is_checked_before_anything_is_made(monkeypatch):
 
 def test_limits_are_positive_and_memory_is_known():
     backend = demo().ops.backend
-    assert all(limit > 0 for limit in machine.measure_limits(backend, "float32", 2))
-    assert machine.peak_memory() > 10_000_000
-    assert machine.free_memory() is None or machine.free_memory() > 0
+    assert all(limit > 0 for limit in limits.measure_limits(backend, "float32", 2))
+    assert limits.peak_memory() > 10_000_000
+    assert limits.free_memory() is None or limits.free_memory() > 0
 
 
 def test_the_plot_escapes_names():
     points = [Point(1, [0.1], [0.2]), Point(9, [0.1], [0.9])]
-    drawn = to_svg({"model": "<&>", "peer": None}, points)
+    bench = make_record(points, model="<&>")
+    drawn = to_svg(bench)
     assert ET.fromstring(drawn) is not None
     assert "<&>" not in drawn
 
 
-# What it is fast by
+# Why a step is fast
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])

@@ -47,9 +47,9 @@ def test_no_command_prints_the_help():
 
 def test_json_is_one_object_on_stdout():
     done = kv("trace", "龘中", "--json", LANG="zh_CN.UTF-8")
-    told = json.loads(done.stdout.decode("utf-8"))
-    assert told["schema"] == "kvsim.trace/1"
-    assert told["unknown"] == ["龘"]
+    record = json.loads(done.stdout.decode("utf-8"))
+    assert record["schema"] == "kvsim.trace/1"
+    assert record["unknown"] == ["龘"]
     assert "龘" in done.stdout.decode("utf-8")
     assert "龘" in done.stderr.decode("utf-8")
     assert done.stdout.count(b"\n") == 1
@@ -58,13 +58,13 @@ def test_json_is_one_object_on_stdout():
 def test_unknown_characters_are_a_note_on_stderr(capsys):
     assert run(["trace", "龘\x1b中", "--lang", "en"]) == 0
     out, err = capsys.readouterr()
-    assert err == "note: the model has never seen 龘 \\x1b: fed as its unknown token\n"
+    assert err == "note: not in the model's vocabulary, fed as the unknown token: 龘 \\x1b\n"
     assert "龘" in out
     assert "\x1b" not in out
 
 
 def test_the_same_bytes_in_any_locale():
-    """UTF-8, whatever the locale takes text for."""
+    """Arguments and output are UTF-8 in every locale."""
     expected = kv("trace", "中华人民", "--lang", "zh", LC_ALL="C.UTF-8").stdout
     assert "中华人民" in expected.decode("utf-8")
     for locale in ("C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1", ""):
@@ -74,7 +74,7 @@ def test_the_same_bytes_in_any_locale():
     assert done.stdout == kv("trace", "中华人民", "--lang", "zh").stdout == expected
 
 
-def test_the_locale_chooses_the_language():
+def test_the_locale_defines_the_language():
     assert "步骤" in kv("trace", "中", LANG="zh_CN.UTF-8").stdout.decode()
     assert "step" in kv("trace", "中", LANG="en_US.UTF-8").stdout.decode()
 
@@ -115,17 +115,17 @@ def test_doctor(capsys):
     assert "演示模型" in capsys.readouterr().out
 
 
-def test_doctor_tells_the_encoding_that_was_found():
+def test_doctor_prints_the_original_encoding():
     assert "encoding iso8859-1, written as utf-8" in kv("doctor", PYTHONIOENCODING="latin-1").stdout.decode()
 
 
-def test_debug_after_a_lone_dash_is_text(capsys):
+def test_debug_after_two_dashes_is_text(capsys):
     assert run(["trace", "--lang", "en", "--", "--debug"]) == 0
     assert "characters fed one by one: 10" in capsys.readouterr().out
 
 
-def test_doctor_says_when_something_is_broken(monkeypatch, capsys):
-    """A product that comes out wrong, and a demo model that is gone."""
+def test_doctor_reports_what_is_broken(monkeypatch, capsys):
+    """A wrong product, and a missing demo model."""
     from pathlib import Path
 
     import kvsim.loading.places

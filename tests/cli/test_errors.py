@@ -1,4 +1,5 @@
-"""Bad input: one or two lines that say what was expected, what came and what to do; the exit code; no traceback."""
+"""Bad input: an error of one or two lines with what was expected, what was found and what to do; the exit code; no
+traceback."""
 
 import os
 import signal
@@ -82,6 +83,7 @@ def check(argv, code, said, capsys):
         (["plan", "gpt2", "--sweep", "x.json"], 2, "a sweep's file says all"),
         (["plan", "--sweep", "no.json"], 4, "no.json"),
         (["doctor", "--device", "cuda"], 2, "--device goes with --gpu"),
+        (["doctor", "--gpu", "--json"], 2, "--gpu prints text only: leave out --json"),
         (["trace", "中", "--device", "cuda:1"], 2, "on the device cpu, not on cuda:1"),
         (["trace", "中", "--dtype", "int4"], 2, "unknown dtype 'int4'"),
         (["trace", "中", "--lang", "fr"], 2, "unknown language 'fr': use zh, en or auto"),
@@ -140,9 +142,9 @@ def check(argv, code, said, capsys):
         (["chat", "中", "--separator", "\udc80"], 2, "the text is not valid UTF-8"),
         (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, claims, compare, cost"),
         (
-            ["schema", "bench"],
+            ["schema", "oracle"],
             2,
-            "unknown value 'bench' of NAME: use one of caches, chat, claims, compare, cost, explain, memory",
+            "unknown value 'oracle' of NAME: use one of bench, caches, chat, claims, compare, cost, doctor, explain",
         ),
         (["schema"], 2, "NAME is missing"),
     ],
@@ -227,7 +229,7 @@ def test_all_logits_zero(tmp_path, capsys):
     assert "differ by at most 0 (float32 allows 0)" in capsys.readouterr().out
 
 
-def test_overflow_is_said_once(tmp_path, recwarn, capsys):
+def test_overflow_is_reported_once(tmp_path, recwarn, capsys):
     import numpy as np
 
     folder = copy_demo(tmp_path)
@@ -236,11 +238,11 @@ def test_overflow_is_said_once(tmp_path, recwarn, capsys):
     assert not recwarn.list
 
 
-def test_a_step_that_will_not_be_is_refused_first(monkeypatch, capsys):
+def test_a_step_beyond_the_last_is_refused_before_the_run(monkeypatch, capsys):
     from kvsim.comparisons import trace as tracing
 
-    steps = []
-    monkeypatch.setattr(tracing, "TraceStep", lambda *fields: steps.append(fields))
+    steps, make = [], tracing.TraceStep
+    monkeypatch.setattr(tracing, "TraceStep", lambda *fields: steps.append(fields) or make(*fields))
     check(["trace", "中", "-n", "500", "--step", "999", "--lang", "en"], 2, "there is no step 999", capsys)
     assert len(steps) == 1
 
@@ -262,7 +264,7 @@ def test_a_failed_check_is_exit_1(monkeypatch, capsys):
     assert "CHECK FAILED at step" in capsys.readouterr().out
 
 
-def test_the_reader_goes_away():
+def test_stdout_is_closed_by_the_reader():
     """`kvsim trace … | head -1`: quietly, exit 1."""
     process = subprocess.Popen([*COMMAND, "trace", "中", "-n", "40"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -273,7 +275,7 @@ def test_the_reader_goes_away():
 
 
 def test_ctrl_c():
-    """In the middle of the work, as soon as the child says that it has begun."""
+    """Interrupted while it runs, as soon as the child reports that it has begun."""
     code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
@@ -308,7 +310,7 @@ def test_closed_streams(argv, closed):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_note_that_cannot_be_written_costs_no_result():
+def test_the_result_is_printed_although_stderr_is_full():
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "trace", "龘"], stdout=subprocess.PIPE, stderr=full, check=False)
         wrong = subprocess.run([*COMMAND, "trace", ""], stdout=subprocess.PIPE, stderr=full, check=False)

@@ -137,4 +137,7 @@ def test_what_a_config_leaves_out_is_told_when_asked(argv, capsys):
     assert "left out" not in capsys.readouterr().err
     assert run([*argv, "--lang", "en", "-v"]) == 0
     told = capsys.readouterr().err
-    assert "left out of the config.json of llama-2-13b-hf, and taken: head_dim = 128, rope_theta = 10000.0" in told
+    assert (
+        "defaults of fields that the config.json of llama-2-13b-hf leaves out: head_dim = 128, rope_theta = 10000.0"
+        in told
+    )

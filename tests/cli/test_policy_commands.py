@@ -40,23 +40,23 @@ def test_json_is_one_object_in_its_schema(argv, capsys):
 def test_unknown_characters_are_a_note_on_stderr(capsys):
     for argv in (["compare", "龘中", "--cache", "window:2", "-n", "1"], ["chat", "龘中", "-n", "1"]):
         assert run([*argv, "--lang", "en"]) == 0
-        assert capsys.readouterr().err == "note: the model has never seen 龘: fed as its unknown token\n"
+        assert capsys.readouterr().err == "note: not in the model's vocabulary, fed as the unknown token: 龘\n"
 
 
-def test_the_text_may_stand_in_a_file_or_come_on_stdin(tmp_path, capsys):
+def test_text_from_a_file_and_from_stdin(tmp_path, capsys):
     file = tmp_path / "text.txt"
     file.write_bytes("\ufeff中华\n人民\r\n".encode())
     assert run(["compare", "--file", str(file), "--cache", "window:2", "-n", "1", "--json"]) == 0
-    told = capsys.readouterr().out
-    assert json.loads(told)["text"] == "中华\n人民"
+    out = capsys.readouterr().out
+    assert json.loads(out)["text"] == "中华\n人民"
     done = subprocess.run(
         [*COMMAND, "compare", "--file", "-", "--cache", "window:2", "-n", "1", "--json"],
         input=file.read_bytes(), capture_output=True, check=True,
     )  # fmt: skip
-    assert done.stdout.decode() == told
+    assert done.stdout.decode() == out
 
 
-def test_a_closed_stdin_is_no_text():
+def test_a_closed_stdin_is_an_error():
     done = subprocess.run(
         ["sh", "-c", f"'{sys.executable}' -m kvsim compare --file - <&-"], capture_output=True, check=False
     )
@@ -64,7 +64,7 @@ def test_a_closed_stdin_is_no_text():
     assert b"Traceback" not in done.stderr
 
 
-def test_turns_may_stand_in_a_file(tmp_path, capsys):
+def test_turns_from_a_file(tmp_path, capsys):
     file = tmp_path / "turns.json"
     file.write_text('["你好！", "今天"]', encoding="utf-8")
     assert run(["chat", "--turns", str(file), "-n", "2", "--json"]) == 0
@@ -111,9 +111,9 @@ def test_the_same_bytes_at_any_width(command, capsys, monkeypatch):
         "compare": ["compare", "中", "-n", "2", "--cache", "window:2"],
         "chat": ["chat", "中"],
     }
-    told = set()
+    outputs = set()
     for columns in ("20", "80", "300"):
         monkeypatch.setenv("COLUMNS", columns)
         assert run([*argv[command], "--lang", "zh"]) == 0
-        told.add(capsys.readouterr().out)
-    assert len(told) == 1
+        outputs.add(capsys.readouterr().out)
+    assert len(outputs) == 1

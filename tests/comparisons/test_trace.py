@@ -220,10 +220,10 @@ def test_positions_that_depend_on_the_length_are_stated():
     assert json.loads(trace.to_json())["differs_by_design"]
     jsonschema.validate(json.loads(trace.to_json()), SCHEMA)
     from kvsim.i18n.language import words
-    from kvsim.views.terminal.trace import tell_table
+    from kvsim.views.terminal.trace import format_trace
 
-    assert "by design: with dynamic positions cached keys keep" in tell_table(trace, words("en"))
-    assert "CHECK FAILED" not in tell_table(trace, words("en"))
+    assert "by design: with dynamic positions cached keys keep" in format_trace(trace, words("en"))
+    assert "CHECK FAILED" not in format_trace(trace, words("en"))
 
 
 class Forgetful(find_policy("dynamic")):

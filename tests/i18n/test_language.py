@@ -1,4 +1,4 @@
-"""The catalogues: complete, compiled, and true to their placeholders; the language is chosen as promised."""
+"""The catalogue is complete, compiled, and keeps placeholders; the choice of the language."""
 
 import gettext
 import string
@@ -43,7 +43,7 @@ def test_the_compiled_file_is_that_of_the_source():
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment", "language"),
+    ("option", "environment", "language"),
     [
         (None, {}, "en"),
         ("zh", {"KVSIM_LANG": "en"}, "zh"),
@@ -55,14 +55,14 @@ def test_the_compiled_file_is_that_of_the_source():
         (None, {"LANG": "fr_FR.UTF-8"}, "en"),
     ],
 )
-def test_the_choice_of_language(asked, environment, language):
-    assert choose_language(asked, environment) == language
+def test_the_choice_of_language(option, environment, language):
+    assert choose_language(option, environment) == language
 
 
-@pytest.mark.parametrize(("asked", "environment"), [("fr", {}), (None, {"KVSIM_LANG": "fr"})])
-def test_an_unknown_language(asked, environment):
+@pytest.mark.parametrize(("option", "environment"), [("fr", {}), (None, {"KVSIM_LANG": "fr"})])
+def test_an_unknown_language(option, environment):
     with pytest.raises(UsageError, match="unknown language 'fr': use zh, en or auto"):
-        choose_language(asked, environment)
+        choose_language(option, environment)
 
 
 def test_errors_speak_the_language():

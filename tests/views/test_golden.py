@@ -1,6 +1,6 @@
-"""What people see, byte for byte, in both languages. Measured differences are masked: they depend on
-BLAS and processor. To make the files again after a change: `KVSIM_GOLDEN=write pytest tests/views`,
-and read the diff."""
+"""The output of commands, byte for byte, in both languages. Measured differences are masked, because they depend on
+BLAS and processor. To write the files again after a change: `KVSIM_GOLDEN=write pytest tests/views`; then read the
+diff."""
 
 import os
 import re
@@ -178,7 +178,7 @@ def test_the_default_table_fits_80_columns(capsys):
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "300"])
-def test_the_terminals_width_changes_nothing(columns, capsys, monkeypatch):
+def test_output_does_not_depend_on_the_width_of_the_terminal(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     run(CASES["trace-zh"])
     assert masked(capsys.readouterr().out) == (GOLDEN / "trace-zh.txt").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from rich.text import Text
 from kvsim.costs.bytes.policies import Policies, PolicyFacts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import printable
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 
 def exact(value: Fraction) -> str:

@@ -1,4 +1,4 @@
-"""One step drawn cell by cell: which scores each run computes, masks, or finds in the cache."""
+"""One step drawn cell by cell: which scores, keys and values each run computes, masks, or reads from the cache."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from rich.text import Text
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
-from kvsim.i18n.printable import named
+from kvsim.i18n.printable import show_token
+from kvsim.views.terminal.table import render
 from kvsim.views.terminal.text import number, pad
-from kvsim.views.terminal.trace import render
 
-_MOST = 24  # tokens drawn of a long text: the last ones
-_WIDEST = 8  # cells of a token's name
+_MAX_TOKENS = 24  # a longer text is drawn from its last 24 tokens
+_NAME_WIDTH = 8  # terminal cells of a token's text
 _STYLES = {"#": "yellow", "x": "bright_black", "c": "bright_black", "K": "green", "V": "magenta"}
-_GAP = 5
+_GAP = 5  # terminal cells between the two halves
 
 
 def find_step(trace: Trace, number: int | None) -> TraceStep:
-    """Step `number` of the trace; the last one by default."""
+    """Step `number` of the trace, counted from 1; the last one by default. UsageError: there is no such step."""
     if number is None:
         return trace.steps[-1]
     if not 1 <= number <= len(trace.steps):
@@ -31,17 +31,19 @@ def find_step(trace: Trace, number: int | None) -> TraceStep:
 
 
 def _rows_computed(side: Side, kind: str) -> int:
+    """Rows of "query", "key" or "value" that the step projected in layer 0."""
     return next(event.m for event in side.events if event.site == f"layers.0.{kind}")
 
 
 class _Grid:
-    """One side of the picture: a column for each token, as wide as the widest name."""
+    """One half of the drawing: a column for each token, as wide as the widest token."""
 
     def __init__(self, names: list[str], skipped: int, label_width: int) -> None:
         self.names, self.skipped, self.label_width = names, skipped, label_width
         self.width = max(2, *(cell_len(name) for name in names)) + 1
 
     def line(self, label: str, marks: Sequence[str] = ()) -> Text:
+        """The label, then one mark a token in its color."""
         text = Text("  " + pad(label, self.label_width))
         for mark in marks:
             color = _STYLES.get(mark)
@@ -49,10 +51,11 @@ class _Grid:
         return text
 
     def size(self) -> int:
+        """Terminal cells of a whole line."""
         return 2 + self.label_width + self.width * len(self.names)
 
     def score_lines(self, first_row: int) -> list[Text]:
-        """Rows first_row.. of QKᵀ: # where the key is not after the query, x where the mask hides it."""
+        """Rows of QKᵀ from `first_row` on: # where the key is not after the query, x where it is masked."""
         last = self.skipped + len(self.names)
         lines = [self.line("")] * (max(first_row, self.skipped) - self.skipped)
         for query in range(max(first_row, self.skipped), last):
@@ -61,67 +64,76 @@ class _Grid:
         return lines
 
     def key_marks(self, letter: str, computed: int) -> list[str]:
-        """The rows of K or V: its letter where this step computed them, c where the cache had them."""
+        """The rows of K or V: `letter` for the last `computed` ones, c for those read from the cache."""
         last = self.skipped + len(self.names)
         return ["c" if key < last - computed else letter for key in range(self.skipped, last)]
 
 
 def _beside(left: Text, right: Text, width: int) -> Text:
+    """`left` filled to `width` terminal cells, then `right`."""
     line = left.copy()
     line.append(" " * (width - cell_len(left.plain)))
     line.append_text(right)
     return line
 
 
-def tell_cells(
+def format_cells(
     trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False, color: bool = False
 ) -> str:
-    """The scores, keys and values of one step, without a cache on the left and with it on the right."""
+    """The scores, keys and values of one step, without a cache on the left and with it on the right.
+
+    UsageError: there is no step `step_number`.
+    """
     say = plain(say) if ascii_only else say
     step = find_step(trace, step_number)
     read = [piece for s in trace.steps[: step.number] for piece in s.fed]
-    skipped = max(0, len(read) - _MOST)
-    names = [pad(n, min(cell_len(n), _WIDEST)) for n in (named(p.text, ascii_only) for p in read[skipped:])]
-    scores_name = "QK^T" if ascii_only else "QKᵀ"
-    label = max(cell_len(name) for name in [scores_name, *names]) + 2
-    grid = _Grid(names, skipped, label)
-    sides = (step.no_cache, step.cached)
-    first_rows = [len(read) - _rows_computed(side, "query") for side in sides]
-    scores = [grid.score_lines(first) for first in first_rows]
-    room = grid.size() + _GAP
-    if first_rows[0] < first_rows[1] == len(read) - 1:  # a cached step of one token
-        scores[0][-1].append(" " + say("← only this row is of use"))
-        room = max(room, cell_len(scores[0][-1].plain) + _GAP // 2)
-    for letter, kind in (("K", "key"), ("V", "value")):
-        computed = [_rows_computed(side, kind) for side in sides]
-        left, right = (
-            grid.line(label, grid.key_marks(letter, n)).append("  " + say("rows computed: {n}").format(n=n))
-            for label, n in zip((letter, ""), computed, strict=True)
-        )
-        room = max(room, cell_len(left.plain) + _GAP // 2)
-        scores[0].append(left)
-        scores[1].append(right)
-    lines = [_beside(left, right, room) for left, right in zip(*scores, strict=True)]
-    sizes = [_size(side, "x" if ascii_only else "×") for side in sides]
-    titles = [say("no cache  {size}").format(size=sizes[0]), say("cached  {size}").format(size=sizes[1])]
-    top = say("step {number}/{last}  fed {fed}, output {next}").format(
-        number=step.number,
-        last=len(trace.steps),
-        fed=named("".join(piece.text for piece in step.fed), ascii_only),
-        next=named(step.next.text, ascii_only),
-    )
-    legend = say("# computed  x masked  c cached  K new K  V new V")
-    picture = [
-        Text(top + "   " + legend),
-        _beside(grid.line("").append(titles[0]), grid.line("").append(titles[1]), room),
-        _beside(grid.line(scores_name, names), grid.line("", names), room),
+    skipped = max(0, len(read) - _MAX_TOKENS)
+    names = [pad(n, min(cell_len(n), _NAME_WIDTH)) for n in (show_token(p.text, ascii_only) for p in read[skipped:])]
+    corner = "QK^T" if ascii_only else "QKᵀ"
+    grid = _Grid(names, skipped, label_width=2 + max(cell_len(name) for name in [corner, *names]))
+    room, lines = _halves(grid, (step.no_cache, step.cached), len(read), say)
+    sizes = [_size(side, "x" if ascii_only else "×") for side in (step.no_cache, step.cached)]
+    left, right = say("no cache  {size}").format(size=sizes[0]), say("cached  {size}").format(size=sizes[1])
+    drawn = [
+        Text(_title(step, len(trace.steps), say, ascii_only)),
+        _beside(grid.line("").append(left), grid.line("").append(right), room),
+        _beside(grid.line(corner, names), grid.line("", names), room),
         *lines,
     ]
     if skipped:
-        picture.append(Text(say("({n} earlier tokens not drawn)").format(n=skipped)))
-    return render(Text("\n").join(picture), color)
+        drawn.append(Text(say("({n} earlier tokens not drawn)").format(n=skipped)))
+    return render(Text("\n").join(drawn), color)
+
+
+def _halves(grid: _Grid, sides: tuple[Side, Side], n_tokens: int, say: Say) -> tuple[int, list[Text]]:
+    """The width of the left half with its gap, and the lines of both halves: scores, then K, then V."""
+    first_rows = [n_tokens - _rows_computed(side, "query") for side in sides]
+    left, right = (grid.score_lines(first) for first in first_rows)
+    room = grid.size() + _GAP
+    if first_rows[0] < first_rows[1] == n_tokens - 1:  # a cached step of one token
+        left[-1].append(" " + say("← only this row is needed"))
+        room = max(room, cell_len(left[-1].plain) + _GAP // 2)
+    for letter, kind in (("K", "key"), ("V", "value")):
+        for lines, side, label in ((left, sides[0], letter), (right, sides[1], "")):
+            computed = _rows_computed(side, kind)
+            note = "  " + say("rows computed: {n}").format(n=computed)
+            lines.append(grid.line(label, grid.key_marks(letter, computed)).append(note))
+        room = max(room, cell_len(left[-1].plain) + _GAP // 2)
+    return room, [_beside(one, other, room) for one, other in zip(left, right, strict=True)]
+
+
+def _title(step: TraceStep, n_steps: int, say: Say, ascii_only: bool) -> str:
+    """Which step this is, and what the marks mean."""
+    title = say("step {number}/{last}  fed {fed}, output {next}").format(
+        number=step.number,
+        last=n_steps,
+        fed=show_token("".join(piece.text for piece in step.fed), ascii_only),
+        next=show_token(step.next.text, ascii_only),
+    )
+    return title + "   " + say("# computed  x masked  c cached  K new K  V new V")
 
 
 def _size(side: Side, times: str) -> str:
+    """Rows × columns of QKᵀ in layer 0, and their product."""
     event = next(e for e in side.events if e.site == "layers.0.scores")
     return f"{event.m}{times}{event.n} = {number(side.counts.score_cells)}"

@@ -8,8 +8,8 @@ from kvsim.costs.work.conventions import Convention
 from kvsim.costs.work.cost import Cost, Phase, Side
 from kvsim.costs.work.roofline import Bound, Limits
 from kvsim.i18n.language import Say, plain
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import byte_line, number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 
 def tell_heading(found: Cost, say: Say) -> list[str]:

@@ -1,60 +1,77 @@
-"""What `kvsim doctor` found, told."""
+"""What `kvsim doctor` prints."""
 
 from kvsim.doctor.against_numpy import ALLOWED, Comparison
-from kvsim.doctor.health import Health, Try
+from kvsim.doctor.health import Check, Health
 from kvsim.errors import KvsimError
 from kvsim.i18n.language import Say, explain
 from kvsim.i18n.printable import printable
 
 
-def _told(tried: Try, say: Say) -> str:
-    detail = explain(tried.detail, say) if isinstance(tried.detail, KvsimError) else printable(tried.detail)
-    if tried.missing:
-        return say("not here: {detail}").format(detail=detail)
-    return (say("works: {detail}") if tried.works else say("BROKEN: {detail}")).format(detail=detail)
+def _check(check: Check, say: Say) -> str:
+    """Whether something works, and the detail."""
+    detail = explain(check.detail, say) if isinstance(check.detail, KvsimError) else printable(check.detail)
+    if check.missing:
+        return say("not available: {detail}").format(detail=detail)
+    return (say("works: {detail}") if check.works else say("BROKEN: {detail}")).format(detail=detail)
 
 
-def tell_health(health: Health, say: Say) -> str:
-    """One section a subject; the last two lines are for the eye: do they end under one another?"""
+def format_health(health: Health, say: Say) -> str:
+    """One section for each subject."""
     lines = [say("versions")]
     for package, found in health.versions.items():
         lines.append(f"  {package:<17}{found or say('not installed')}")
     lines += [f"  {health.platform}", say("backends")]
-    for name, tried in health.backends.items():
-        lines.append(f"  {name:<17}{_told(tried, say)}")
-    usable, all_ = health.processors
+    for name, check in health.backends.items():
+        lines.append(f"  {name:<17}{_check(check, say)}")
+    usable, in_machine = health.processors
     lines += [say("BLAS and threads"), f"  {health.blas}"]
-    lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=all_))
+    lines.append("  " + say("processors: {usable} of {all} usable").format(usable=usable, all=in_machine))
     lines.append("  " + say("threads of elementwise work: {count}").format(count=health.workers))
     lines += [printable(f"  {name}={value}") for name, value in health.threads.items()]
-    lines.append(say("attention"))
-    for name, rows in health.attention.items():
-        told = say("full squares") if rows is None else say("{rows} queries at a time, each block up to its diagonal")
-        default = say(" (the default of load)") if name == "square" else ""
-        lines.append(f"  {name:<17}{told.format(rows=rows)}{default}")
-    terminal = health.terminal
-    lines.append(say("terminal"))
-    kind = say("a terminal") if terminal["tty"] else say("not a terminal")
-    columns = say("{columns} columns").format(**terminal) if terminal["columns"] else say("width unknown")
-    lines.append(f"  {kind}; {columns}; " + say("encoding {encoding}, written as utf-8").format(**terminal))
-    lines.append("  " + say("these three lines must end at one column; if they do not, use --ascii"))
-    lines += ["  |中华人民|", "  |××××────|", "  |abcdefgh|"]
-    lines += [say("demo model"), f"  {_told(health.demo, say)}"]
+    lines += _attention(health, say)
+    lines += _terminal(health, say)
+    lines += [say("demo model"), f"  {_check(health.demo, say)}"]
     return "\n".join(lines)
 
 
-def tell_comparison(compared: Comparison) -> str:
-    """One line of the report: where it disagrees, in capitals."""
+def _attention(health: Health, say: Say) -> list[str]:
+    lines = [say("attention")]
+    for name, rows in health.attention.items():
+        text = say("full squares") if rows is None else say("{rows} queries at a time, each block up to its diagonal")
+        default = say(" (the default of load)") if name == "square" else ""
+        lines.append(f"  {name:<17}{text.format(rows=rows)}{default}")
+    return lines
+
+
+def _terminal(health: Health, say: Say) -> list[str]:
+    """Facts, and three lines that show whether the terminal draws wide characters two cells and lines one cell wide."""
+    terminal = health.terminal
+    kind = say("a terminal") if terminal["tty"] else say("not a terminal")
+    columns = say("{columns} columns").format(**terminal) if terminal["columns"] else say("width unknown")
+    encoding = say("encoding {encoding}, written as utf-8").format(**terminal)
+    return [
+        say("terminal"),
+        "  " + say("; ").join([kind, columns, encoding]),
+        "  " + say("these three lines must end in the same column; if they do not, use --ascii"),
+        "  |中华人民|",
+        "  |××××────|",
+        "  |abcdefgh|",
+    ]
+
+
+def format_comparison(compared: Comparison) -> str:
+    """One line of the GPU report; disagreement in capitals."""
+    allowed = ALLOWED[compared.dtype]
     cells = (
         f"  {compared.model:<24}{compared.dtype:<9}",
-        f"{compared.difference:.1e} {'<=' if compared.difference <= ALLOWED[compared.dtype] else 'ABOVE'}",
-        f"{ALLOWED[compared.dtype]:.0e}",
+        f"{compared.difference:.1e} {'<=' if compared.difference <= allowed else 'ABOVE'}",
+        f"{allowed:.0e}",
         "ids" if compared.same_ids else "IDS DIFFER",
         "ledger" if compared.same_ledger else "LEDGER DIFFERS",
     )
     return " ".join(cells)
 
 
-def tell_heading(facts: dict[str, str]) -> str:
-    """What a report is about: versions, the device, its libraries."""
+def format_facts(facts: dict[str, str]) -> str:
+    """The heading of the GPU report: versions, the device, its libraries, one a line."""
     return "\n".join(printable(f"  {name:<17}{value}") for name, value in facts.items())

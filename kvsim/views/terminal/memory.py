@@ -7,8 +7,8 @@ from kvsim import __version__
 from kvsim.costs.bytes.memory import GROUP, RESIDUAL, SCALE_BYTES, Held, Memory, Rows
 from kvsim.costs.bytes.parameters import BYTES
 from kvsim.i18n.language import Say, plain
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import in_units, number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 GIB, GB = 2**30, 10**9
 

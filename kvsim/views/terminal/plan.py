@@ -8,8 +8,8 @@ from kvsim.costs.plans.planning import Fit, Plan, decimal
 from kvsim.costs.plans.remedies import Remedy
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.memory import byte_line
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 
 def to_dict(plan: Plan, remedies: tuple[Remedy, ...]) -> dict[str, Any]:

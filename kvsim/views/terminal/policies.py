@@ -1,22 +1,24 @@
-"""The table of `kvsim compare`."""
+"""What `kvsim compare` prints."""
 
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
+from kvsim.views.terminal.table import Column, make_table, render
 from kvsim.views.terminal.text import number
-from kvsim.views.terminal.trace import Column, make_table, render
 
 
 def measured(value: float) -> str:
-    """A measured number, as wide as any other in its column."""
+    """A measured number with two significant digits, always of the same width."""
     return f"{value:.1e}"
 
 
 def _costs(run: PolicyRun) -> list[str]:
+    """Bytes held, allocated, and of metadata; MACs."""
     return [number(n) for n in (run.logical_bytes, run.allocated_bytes, run.metadata_bytes, run.counts.macs)]
 
 
 def _closeness(comparison: PolicyComparison, run: PolicyRun) -> list[str]:
+    """How far the logits and choices of `run` are from the reference's."""
     everywhere, new = comparison.all_of(run), comparison.new_of(run)
     return [
         measured(everywhere.max_abs_diff),
@@ -30,27 +32,27 @@ def _closeness(comparison: PolicyComparison, run: PolicyRun) -> list[str]:
 
 
 def heading(comparison: PolicyComparison, say: Say) -> str:
-    """The model, and what all caches are fed."""
+    """The model, the dtype, and the tokens that every cache is fed."""
     model = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
     fed = say("{dtype}, tokens: {prompt} of the prompt (--feed {feed}) and {new} of the reference's choices")
-    told = fed.format(
+    tokens = fed.format(
         dtype=comparison.dtype, prompt=len(comparison.prompt), feed=comparison.feed, new=len(comparison.new) - 1
     )
-    return printable(model.format(**comparison.model)) + "   " + told
+    return printable(model.format(**comparison.model)) + "   " + tokens
 
 
 def notes(comparison: PolicyComparison, say: Say) -> list[str]:
-    """What the reference is, what the columns mean, and which checks failed."""
+    """The reference, the meaning of the columns, and failed checks."""
     lines = [
         say(
-            "The reference is the cache {reference} in the same dtype, which keeps every row; every cache is fed the"
-            " same tokens, and every fed position is compared."
+            "The reference is the cache {reference} in the same dtype, which keeps every row. Every cache is fed the"
+            " same tokens, and logits are compared at every position."
         ).format(reference=comparison.reference.cache),
         say(
-            "Diff: largest difference of a logit; relative: as a part of max|logit|, {largest}. KL: of the reference's"
-            " distribution to the cache's, in nats. Same choice: the likeliest next token is the reference's,"
-            " of all positions and of those that choose new tokens; first other: where in the text, from 0, the first"
-            " token stands that would be another one."
+            "Diff: largest difference of a logit; relative: the same over max|logit|, {largest}. KL: KL(reference ||"
+            " cache) of the next token, in nats. Same choice: positions whose most likely next token is the"
+            " reference's, of all and of those that choose new tokens; first change: position of the first token,"
+            " from 0, that would be a different one."
         ).format(largest=f"{comparison.largest_logit:.3g}"),
     ]
     for run in comparison.runs:
@@ -59,17 +61,17 @@ def notes(comparison: PolicyComparison, say: Say) -> list[str]:
         if comparison.by_length is not None:
             line = say("{cache} differs by design: {kind} positions depend on how the tokens are cut into steps.")
         else:
-            line = say("CHECK FAILED: {cache} is lossless, and differs by more than {dtype} allows.")
+            line = say("CHECK FAILED: {cache} is lossless, but differs by more than {dtype} allows.")
         lines.append(line.format(cache=run.cache, kind=comparison.by_length, dtype=comparison.dtype))
     return lines
 
 
-def tell_comparison(comparison: PolicyComparison, say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """The reference's costs, then one row a cache."""
+def format_comparison(comparison: PolicyComparison, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The output of `kvsim compare`: heading, a table of the reference and the caches, notes."""
     say = plain(say) if ascii_only else say
     names = (
-        say("held, B"), say("allocated, B"), say("beside, B"), "MACs", say("diff"), say("relative"), say("mean KL"),
-        say("largest KL"), say("same choice"), say("of new"), say("first other"),
+        say("held, B"), say("allocated, B"), say("metadata, B"), "MACs", say("diff"), say("relative"), say("mean KL"),
+        say("largest KL"), say("same choice"), say("of new"), say("first change"),
     )  # fmt: skip
     columns: list[Column] = [(say("cache"), "", "left"), (say("logits"), "", "left")]
     table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)

@@ -10,7 +10,7 @@ from kvsim.costs.plans.planning import READINGS
 from kvsim.costs.plans.sweep import COLUMNS, Row
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.trace import Column, make_table, render
+from kvsim.views.terminal.table import Column, make_table, render
 
 
 def to_csv(rows: Iterable[Row]) -> str:

@@ -1,10 +1,10 @@
-"""Pieces of text on a terminal: cut and padded by the cells they take; numbers."""
+"""Text cut and padded by its width on a terminal, where a Chinese character takes two cells; numbers as text."""
 
 from rich.cells import cell_len, set_cell_size
 
 
 def tail(text: str, width: int, ascii_only: bool = False) -> str:
-    """The end of `text` that fits in `width` cells, marked where it was cut."""
+    """The end of `text` in at most `width` cells; an ellipsis marks a cut."""
     if cell_len(text) <= width:
         return text
     mark = "..." if ascii_only else "…"
@@ -18,23 +18,23 @@ def tail(text: str, width: int, ascii_only: bool = False) -> str:
 
 
 def cut(text: str, width: int, ascii_only: bool = False) -> str:
-    """The start of `text` in at most `width` cells, marked where it was cut."""
+    """The start of `text` in at most `width` cells; an ellipsis marks a cut."""
     mark = "..." if ascii_only else "…"
     return text if cell_len(text) <= width else set_cell_size(text, width - len(mark)) + mark
 
 
 def pad(text: str, width: int) -> str:
-    """`text` in exactly `width` cells, cut or filled on the right."""
+    """`text` in exactly `width` cells, cut or padded on the right."""
     return set_cell_size(text, width)
 
 
 def number(value: int) -> str:
-    """An exact integer with its thousands parted."""
+    """An exact integer with thousands separators."""
     return f"{value:,}"
 
 
 def percent_saved(before: int, after: int) -> str:
-    """How much of `before` is not in `after`, in whole percent; with decimals where that would say all."""
+    """(before - after) / before in whole percent; with decimals where it would be rounded to 100% but `after` > 0."""
     if before == 0:
         return "0%"
     saved, decimals = 100 * (before - after) / before, 0
@@ -44,18 +44,18 @@ def percent_saved(before: int, after: int) -> str:
 
 
 def significant(value: float) -> str:
-    """A measured number in two significant digits."""
+    """A measured number with two significant digits; "0" for 0."""
     return f"{value:.1e}" if value else "0"
 
 
 def byte_line(count: int) -> str:
-    """The exact count, then GiB (2^30 bytes) and GB (10^9 bytes), each under its own name."""
+    """The exact count of bytes, then GiB (2^30 bytes) and GB (10^9 bytes)."""
     return f"{count:,} B = {count / 2**30:.3g} GiB = {count / 10**9:.3g} GB"
 
 
 def in_units(count: int, unit: int) -> str:
-    """`count` in units of so many, rounded to three decimals (below 0.1: to three digits): from integers, so that no
-    count is too large to be right.
+    """`count` / `unit`, rounded half up to three decimals (below 0.1: to three significant digits) in integer
+    arithmetic, so that it is right for every size.
 
     >>> in_units(13_476_831_232, 2**30), in_units(13_476_831_232, 10**9), in_units(70_272, 10**9)
     ('12.551', '13.477', '0.0000703')

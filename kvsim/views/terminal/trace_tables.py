@@ -1,4 +1,4 @@
-"""The other tables of a trace: shapes of one step, sites of the whole run, memory step by step."""
+"""The other tables of a trace: shapes of one step, sites of the whole run, cache memory after each step."""
 
 import re
 from collections.abc import Iterable
@@ -10,29 +10,30 @@ from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.cells import find_step
+from kvsim.views.terminal.table import Column, make_table, render, shown_steps
 from kvsim.views.terminal.text import byte_line, number, percent_saved
-from kvsim.views.terminal.trace import Column, make_table, render, shown_steps
 
 
 def _merged(site: str) -> str:
-    """The site with all layers taken together: "layers.*.scores"."""
+    """The site with the layer's number replaced by *: "layers.*.scores"."""
     return re.sub(r"^layers\.\d+\.", "layers.*.", site)
 
 
 def _by_site(events: Iterable[MatMul]) -> dict[str, list[MatMul]]:
+    """The events of each site, all layers together."""
     groups: dict[str, list[MatMul]] = {}
     for event in events:
         groups.setdefault(_merged(event.site), []).append(event)
     return groups
 
 
-def tell_shapes(
-    trace: Trace, say: Say, number_: int | None = None, ascii_only: bool = False, color: bool = False
+def format_shapes(
+    trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False, color: bool = False
 ) -> str:
-    """Every product of one step, as `count × [m, k]·[k, n]`, without and with a cache."""
+    """Every product of one step as "count × [m, k]·[k, n]", without and with a cache. UsageError: no such step."""
     say = plain(say) if ascii_only else say
     times, between = ("x", "*") if ascii_only else ("×", "·")
-    step = find_step(trace, number_)
+    step = find_step(trace, step_number)
     columns: list[Column] = [(name, "", "left") for name in (say("site"), say("no cache"), say("cached"))]
     table = make_table(columns, ascii_only, footer=False)
     sides = [_by_site(side.events) for side in (step.no_cache, step.cached)]
@@ -50,8 +51,8 @@ def tell_shapes(
     return title + "\n" + render(table, color)
 
 
-def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """The multiply-accumulates of the whole run, by the place where they were executed."""
+def format_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+    """The multiply-accumulates of all steps by site, without and with a cache."""
     say = plain(say) if ascii_only else say
     sides = [
         _by_site(event for step in trace.steps for event in step.no_cache.events),
@@ -72,8 +73,8 @@ def tell_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = F
     return title + "\n" + render(table, color)
 
 
-def tell_memory(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False) -> str:
-    """Bytes that the cache holds after each step, and the formula that gives them."""
+def format_memory(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False) -> str:
+    """Bytes that the cache holds after each step, and the closed form of the last one."""
     say = plain(say) if ascii_only else say
     names = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
     columns: list[Column] = [(name, "", "right") for name in names]

@@ -1,32 +1,11 @@
-"""Text made safe and measured in cells."""
+"""Text measured in terminal cells, and numbers as text."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kvsim.i18n.printable import ended, named, printable
 from kvsim.views.terminal.text import byte_line, cut, percent_saved, significant, tail
-
-
-@given(st.text())
-def test_nothing_printed_moves_the_cursor(text):
-    shown = printable(text)
-    assert shown.isprintable()
-    assert "\x1b" not in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [("a\nb", "a↵b"), ("\x1b[2J", "\\x1b[2J"), ("\u202e", "\\u202e"), ("e\u0301", "e\\u0301"), ("中 文", "中 文")],
-)
-def test_printable(text, shown):
-    assert printable(text) == shown
-
-
-@pytest.mark.parametrize(("piece", "shown"), [(" ", "␣"), ("  ", "␣␣"), (" a", " a"), ("\n", "↵")])
-def test_a_blank_token_can_be_seen(piece, shown):
-    assert named(piece) == shown
 
 
 @given(st.text(), st.integers(4, 40), st.booleans())
@@ -55,10 +34,6 @@ def test_tail_counts_cells(text, width, shown):
 
 def test_cut_counts_cells():
     assert [cut("中华人民", 8), cut("中华人民", 7), cut("abc", 3)] == ["中华人民", "中华人…", "abc"]
-
-
-def test_blanks_at_the_end_can_be_seen():
-    assert [ended("a b  "), ended("  ", ascii_only=True), ended("ab")] == ["a b␣␣", "__", "ab"]
 
 
 def test_bytes_under_their_own_names():
