@@ -1,5 +1,7 @@
-"""The pytest plugin (entry point `pytest11`). It loads in every pytest run of everybody who has kvsim: nothing but
-pytest, which is there already, is imported before the fixture is used."""
+"""The pytest plugin (entry point `pytest11`).
+
+Every pytest run on a machine with kvsim loads it, so it imports only pytest until the fixture is used.
+"""
 
 import argparse
 import os
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def natural(text: str) -> int:
-    """A whole number from 0 on."""
+    """The text as a whole number of at least 0. ArgumentTypeError: anything else."""
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text}")
     return int(text)
@@ -22,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kvsim", "kvsim: checks of key/value caches that name the mistake")
     group.addoption("--kv-seed", type=natural, default=0, metavar="N", help="seed of weights and texts (0)")
     group.addoption("--kv-cases", type=natural, default=0, metavar="N", help="more feeds, cut at random (0)")
-    group.addoption("--kv-report", metavar="DIR", help="write what fails to DIR, one JSON file a test")
+    group.addoption("--kv-report", metavar="DIR", help="write each failed check to DIR, one JSON file a test")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def kv_oracle(request: pytest.FixtureRequest) -> "Oracle":
-    """The checks of `kvsim.testing`, with this run's options."""
+    """The checks of `kvsim.testing`, with the seed, cases and report folder of this run."""
     from pathlib import Path
 
     from kvsim.testing.oracle import Oracle

@@ -233,7 +233,7 @@ def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
     assert {module.split(".")[1] for module in reached} <= {"config", "errors", "testing", "text", "weights"}
     own = {module.split(".")[2] for module in reached if module.startswith("kvsim.testing.")}
     assert own == {"bank", "independent"}
-    assert "kvsim.transformer.attention" in reached_from(["kvsim.testing.attention"])  # such an import is found
+    assert "kvsim.transformer.attention" in reached_from(["kvsim.testing.plain_attention"])  # such an import is found
 
 
 def test_every_room_has_a_floor() -> None:

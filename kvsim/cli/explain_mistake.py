@@ -1,4 +1,4 @@
-"""`kvsim explain [MISTAKE]`: a mistake of the bank, its smallest feed, a real bug of the kind, and how it looks."""
+"""`kvsim explain [MISTAKE]`: a mistake of the bank, its smallest feed, a real bug of the kind, and a failing check."""
 
 from typing import Any
 
@@ -26,12 +26,12 @@ def command(say: Say) -> click.Command:
     @click.option("--heads", type=Number(int), default=4, show_default=True, help=say("Query heads."))
     @click.option("--kv-heads", type=Number(int), default=2, show_default=True, help=say("Key/value heads."))
     @click.option("--window", type=Number(int), help=say("The model's window."))
-    @click.option("--queries", type=Number(int), help=say("Show the attention function by itself."))
-    @click.option("--keys", type=Number(int), help=say("The same."))
+    @click.option("--queries", type=Number(int), help=say("Show an attention function with this many queries."))
+    @click.option("--keys", type=Number(int), help=say("Its number of keys."))
     @click.option("--d-head", type=Number(int), default=8, show_default=True, help=say("Size of a head."))
     @click.option("--layers", type=Number(int), default=2, show_default=True, help=say("Layers."))
-    @click.option("--batch", type=Number(int), default=2, show_default=True, help=say("Texts at once (attention)."))
-    @click.option("--rotated", is_flag=True, help=say("Queries and keys are rotated first (attention)."))
+    @click.option("--batch", type=Number(int), default=2, show_default=True, help=say("Batch size (attention)."))
+    @click.option("--rotated", is_flag=True, help=say("Apply rotary positions to queries and keys first (attention)."))
     @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
     @click.option("--reading", type=Number(int), default=1, show_default=True, help=say("Which form of the mistake."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
@@ -42,24 +42,27 @@ def command(say: Say) -> click.Command:
     ) -> int:  # fmt: skip
         import os
 
+        from kvsim.schemas import dump
         from kvsim.testing.bank import BANK, find_mistake
-        from kvsim.testing.explaining import Asked, show_mistake
-        from kvsim.views.json.oracle import explain_dict, to_json
-        from kvsim.views.terminal.oracle import tell_bank, tell_mistake
+        from kvsim.testing.explaining import ExplainOptions, show_mistake
+        from kvsim.views.json.oracle import explain_dict
+        from kvsim.views.terminal.oracle import format_bank, format_mistake
 
         language = language_of(say)
         if mistake is None:
             known = BANK.values()
-            click.echo(to_json(explain_dict(known, language)) if as_json else tell_bank(known, language))
+            click.echo(dump(explain_dict(known, language)) if as_json else format_bank(known, language))
             return 0
         os.environ["KVSIM_LANG"] = language
         found = find_mistake(mistake)
         show = None
         if queries is not None or keys is not None:
             show = (min(3, keys or 7) if queries is None else queries, max(7, queries or 3) if keys is None else keys)
-        shown = show_mistake(found, Asked(show=show, **sizes))
-        told = to_json(explain_dict([found], language, shown)) if as_json else tell_mistake(found, shown, language, say)
-        click.echo(told)
+        text = show_mistake(found, ExplainOptions(show=show, **sizes))
+        if as_json:
+            click.echo(dump(explain_dict([found], language, text)))
+        else:
+            click.echo(format_mistake(found, text, say))
         return 0
 
     return explain

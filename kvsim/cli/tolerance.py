@@ -1,4 +1,4 @@
-"""`kvsim tolerance`: what to allow when right code is compared with right code, and why."""
+"""`kvsim tolerance`: the difference to allow between two correct implementations in a number format, and why."""
 
 import click
 
@@ -10,7 +10,7 @@ from kvsim.i18n.language import Say
 def command(say: Say) -> click.Command:
     @click.command(
         "tolerance",
-        help=say("Measure how far right code may be off in a number format: what to use as atol, and why."),
+        help=say("Measure how far correct code may be off in a number format: which atol to use, and why."),
         epilog=say("Examples:") + "\n\n\b\n  kvsim tolerance --dtype bf16\n"
         "  kvsim tolerance --dtype float16 --context 1024 --layers 4 --heads 8",
     )
@@ -18,7 +18,7 @@ def command(say: Say) -> click.Command:
         "--dtype", default="float32", show_default=True, help=say("float64, float32, float16, bf16, fp8 or e5m2."),
         shell_complete=known("float64", "float32", "float16", "bfloat16", "fp8", "e5m2"),
     )  # fmt: skip
-    @click.option("--context", type=Number(int), default=128, show_default=True, help=say("Tokens of the text."))
+    @click.option("--context", type=Number(int), default=128, show_default=True, help=say("Tokens in the text."))
     @click.option("--layers", type=Number(int), default=2, show_default=True, help=say("Layers."))
     @click.option("--heads", type=Number(int), default=4, show_default=True, help=say("Query heads."))
     @click.option("--kv-heads", type=Number(int), default=2, show_default=True, help=say("Key/value heads."))
@@ -29,9 +29,10 @@ def command(say: Say) -> click.Command:
     def tolerance(
         dtype: str, context: int, layers: int, heads: int, kv_heads: int, d_head: int, seed: int, as_json: bool,
     ) -> int:  # fmt: skip
+        from kvsim.schemas import dump
         from kvsim.testing.tolerances import measure_tolerance
-        from kvsim.views.json.oracle import to_json, tolerance_dict
-        from kvsim.views.terminal.oracle import tell_tolerance
+        from kvsim.views.json.oracle import tolerance_dict
+        from kvsim.views.terminal.oracle import format_tolerance
 
         if context < 1 or seed < 0:
             raise UsageError(
@@ -41,7 +42,7 @@ def command(say: Say) -> click.Command:
             found = measure_tolerance(
                 dtype, context, seed, bar, layers=layers, heads=heads, kv_heads=kv_heads, d_head=d_head
             )
-        click.echo(to_json(tolerance_dict(found, seed)) if as_json else tell_tolerance(found, say))
+        click.echo(dump(tolerance_dict(found, seed)) if as_json else format_tolerance(found, say))
         return 0
 
     return tolerance

@@ -1,4 +1,4 @@
-"""`kvsim verify FILE.py:NAME`: check somebody's attention function, cache or decoder, and name its mistake."""
+"""`kvsim verify FILE.py:NAME`: check an attention function, a cache, a quantiser or a decoder, and name its mistake."""
 
 import os
 
@@ -15,20 +15,21 @@ def command(say: Say) -> click.Command:
         "verify",
         help=say(
             "Check a function (attention), a class with update (a cache) or another class (a decoder made from"
-            " weights), and name its mistake. It runs in a process of its own, without input."
+            " weights), and name its mistake. The code runs in a separate process, without input."
         ),
         epilog=say("Examples:") + "\n\n\b\n  kvsim verify examples/exercises/kv_cache.py:KVCache\n"
         "  kvsim verify mine.py:attention --seed 3 --seconds 20",
     )
     @click.argument("target", metavar="FILE.py:NAME")
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
-    @click.option("--seconds", type=Number(float), default=60.0, show_default=True, help=say("How long it may take."))
+    @click.option("--seconds", type=Number(float), default=60.0, show_default=True, help=say("Time limit in seconds."))
     @json_option(say, "verify")
     @common(say)
     def verify(target: str, seed: int, seconds: float, as_json: bool) -> int:
+        from kvsim.schemas import dump
         from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
         from kvsim.testing.verifying import verify as check
-        from kvsim.views.json.oracle import to_json, verify_dict
+        from kvsim.views.json.oracle import verify_dict
 
         if seed < 0 or not seconds > 0:
             raise UsageError(
@@ -40,7 +41,7 @@ def command(say: Say) -> click.Command:
         if found.printed:
             note(say("the code printed: {text}").format(text=printable(found.printed.strip())[:300]))
         if as_json:
-            click.echo(to_json(verify_dict(target, seed, found._replace(text=text))))
+            click.echo(dump(verify_dict(target, seed, found._replace(text=text))))
             return 0 if ended in (FINE, NOT_STARTED) else 1
         if ended == FINE:
             click.echo(say("{target}: right").format(target=target))

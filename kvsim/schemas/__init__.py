@@ -1,6 +1,7 @@
 """The JSON that kvsim prints: one table of schemas, one stamp, one way to write.
 
 The schema of `kvsim COMMAND --json` is the file `NAME-VERSION.json` in this folder; `kvsim schema NAME` prints it.
+`oracle` is that of the files of `pytest --kv-report`.
 """
 
 import json
@@ -21,6 +22,7 @@ VERSIONS = {
     "doctor": 1,
     "explain": 1,
     "memory": 1,
+    "oracle": 1,
     "plan": 1,
     "plan-sweep": 1,
     "tolerance": 1,

@@ -1,4 +1,4 @@
-"""One mistake shown by itself: a decoder, or an attention function, that makes it, and what the oracle says of that."""
+"""One mistake shown by itself: the failure text of a decoder, or an attention function, that makes it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +11,25 @@ from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_policy
 from kvsim.testing.subject.attention import Inputs, attend
 from kvsim.testing.subject.weights import make_weights
-from kvsim.testing.verdict.failing import OracleError
+from kvsim.testing.verdict.error import OracleError
 
 
 @dataclass(frozen=True)
-class Asked:
-    """On what a mistake is shown. `show`: (queries, keys) of the attention function; None: in a decoder."""
+class ExplainOptions:
+    """The model on which a mistake is shown. `show`: (queries, keys) of an attention function; None: a decoder.
+
+    UsageError: a negative seed or number of cases, or more queries than keys.
+    """
 
     heads: int = 4
     kv_heads: int = 2
-    window: int | None = None  # None: what the mistake needs
+    window: int | None = None  # None: the window that the mistake needs
     d_head: int = 8
     layers: int = 2
     batch: int = 2
     rotated: bool = False
     cases: int = 0
-    reading: int = 1
+    reading: int = 1  # which form of the mistake
     show: tuple[int, int] | None = None
     seed: int = 0
 
@@ -39,20 +42,24 @@ class Asked:
             )  # fmt: skip
 
 
-def show_mistake(mistake: Mistake, asked: Asked) -> str:
-    """What the oracle prints of it; "" where it shows in nothing, or the policy is not there. UsageError: sizes that
-    make no sense, or no such reading."""
-    window = mistake.window if asked.window is None else asked.window
-    alone = mistake.attention_variants() if asked.show else []
+def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
+    """The text of the failing check; "" if the mistake changes nothing in this model, or kvsim has no such cache.
+
+    UsageError: sizes that do not go together, or no such reading.
+    """
+    window = mistake.window if options.window is None else options.window
+    alone = mistake.attention_variants() if options.show else []
     readings = alone or mistake.variants
-    if not 1 <= asked.reading <= len(readings):
-        raise UsageError("{id} has {count} readings, got {got}", id=mistake.id, count=len(readings), got=asked.reading)
-    cls = readings[asked.reading - 1]
+    if not 1 <= options.reading <= len(readings):
+        raise UsageError(
+            "{id} has {count} readings, got {got}", id=mistake.id, count=len(readings), got=options.reading
+        )
+    cls = readings[options.reading - 1]
     try:
         if alone:
-            _attention(cls, asked, window)
+            _check_attention(cls, options, window)
         else:
-            _decoder(mistake, cls, asked, window)
+            _check_decoder(mistake, cls, options, window)
     except OracleError as error:
         return str(error)
     except UsageError as error:
@@ -61,31 +68,33 @@ def show_mistake(mistake: Mistake, asked: Asked) -> str:
     return ""
 
 
-def _attention(cls: Any, asked: Asked, window: int | None) -> None:
+def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> None:
+    """OracleError: the mistake was found."""
     one = cls.attention_only(None)
 
     def wrong(q: Any, k: Any, v: Any, window: int | None = None) -> Any:
         return attend(one, Inputs(q, k, v), window)
 
     assert_attention(
-        wrong, heads=asked.heads, kv_heads=asked.kv_heads, d_head=asked.d_head, window=window, batch=asked.batch,
-        cases=asked.cases, seed=asked.seed, rotated=asked.rotated, show=asked.show,
+        wrong, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head, window=window,
+        batch=options.batch, cases=options.cases, seed=options.seed, rotated=options.rotated, show=options.show,
     )  # fmt: skip
 
 
-def _decoder(mistake: Mistake, cls: Any, asked: Asked, window: int | None) -> None:
-    weights = make_weights(layers=asked.layers, heads=asked.heads, kv_heads=asked.kv_heads, d_head=asked.d_head,
-                           window=window, seed=asked.seed)  # fmt: skip
+def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: int | None) -> None:
+    """OracleError: the mistake was found."""
+    weights = make_weights(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head,
+                           window=window, seed=options.seed)  # fmt: skip
     config, arrays = weights.config.to_config(), weights.to_weights()
-    held: dict[str, Any] = {}
+    kept: dict[str, Any] = {}  # some mistakes carry state from one text to the next
 
     def make() -> Any:
-        first = "decoder" not in held
-        held["decoder"] = cls(config, arrays, mistake.policy) if first else held["decoder"].fresh()
-        return held["decoder"]
+        first = "decoder" not in kept
+        kept["decoder"] = cls(config, arrays, mistake.policy) if first else kept["decoder"].fresh()
+        return kept["decoder"]
 
     def step(decoder: Any, ids: list[int]) -> Any:
         with np.errstate(all="ignore"):
             return decoder.forward(ids)
 
-    assert_policy(make, step, weights, mistake.policy, cases=asked.cases, seed=asked.seed)
+    assert_policy(make, step, weights, mistake.policy, cases=options.cases, seed=options.seed)

@@ -1,22 +1,26 @@
 """The fixture `kv_oracle`: the functions of `kvsim.testing` with the options of this pytest run."""
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from kvsim.testing.attention import attention
+from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost
 from kvsim.testing.checks.decoders import assert_close_to, assert_policy, assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.checks.rows import assert_cache_rows
+from kvsim.testing.plain_attention import attention
 from kvsim.testing.subject.weights import ModelWeights, make_weights
-from kvsim.testing.verdict.failing import OracleError
+from kvsim.testing.verdict.error import OracleError
 
 
 class Oracle:
-    """Checks with `seed` and `cases` more feeds at random; what fails is also written to the folder `report`."""
+    """The checks of `kvsim.testing` with this `seed` and `cases`, unless a call gives others.
+
+    Each failure is also written to the folder `report`, under the test's name `name`. `reference` is by default the
+    weights that `weights` made last.
+    """
 
     def __init__(self, seed: int = 0, cases: int = 0, report: Path | None = None, name: str = "check") -> None:
         self.seed, self.cases, self.report, self.name = seed, cases, report, name
@@ -25,8 +29,8 @@ class Oracle:
     attention = staticmethod(attention)
 
     def weights(self, **sizes: Any) -> ModelWeights:
-        """Random weights under Hugging Face's Llama names, what they are of in `.config`: layers=2, heads=4,
-        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64", seed, array."""
+        """Random weights under Hugging Face's Llama names; `.config` has their sizes. Defaults: layers=2, heads=4,
+        kv_heads=2, d_head=8, window=None, rope="half", dtype="float64"."""
         self.made = make_weights(**({"seed": self.seed} | sizes))
         return self.made
 
@@ -36,18 +40,15 @@ class Oracle:
 
     def assert_split_invariant(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True
-        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
-        self._run(assert_split_invariant, make, step, **(defaults | more))
+        self._run(assert_split_invariant, make, step, **(self._defaults(reference) | more))
 
     def assert_policy(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True
-        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
-        self._run(assert_policy, make, step, **(defaults | more))
+        self._run(assert_policy, make, step, **(self._defaults(reference) | more))
 
     def assert_close_to(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True
-        defaults = {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
-        self._run(assert_close_to, make, step, **(defaults | more))
+        self._run(assert_close_to, make, step, **(self._defaults(reference) | more))
 
     def assert_cost(self, make: Any, step: Any, feed: list[int], reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True
@@ -62,8 +63,11 @@ class Oracle:
         __tracebackhide__ = True
         self._run(assert_quantiser, quantise, dequantise, **({"seed": self.seed} | more))
 
+    def _defaults(self, reference: Any) -> dict[str, Any]:
+        return {"seed": self.seed, "cases": self.cases, "reference": self._reference(reference)}
+
     def _reference(self, given: Any) -> Any:
-        """What was given, or the weights made last."""
+        """The given reference, or the weights made last."""
         return self.made if given is None else given
 
     def _run(self, check: Any, *args: Any, **keywords: Any) -> None:
@@ -75,21 +79,22 @@ class Oracle:
             raise
 
     def _write(self, error: OracleError) -> None:
-        """A file for the test; one that cannot be written is a note on the error, which stays."""
+        """Write the failure to the report folder. If that fails, a note on the error says so, and the error stays."""
         if self.report is None:
             return
-        told = {"schema": "kvsim.oracle/1", "test": self.name, "seed": self.seed, "text": str(error), **error.facts}
-        text = json.dumps(told, ensure_ascii=False, indent=1, default=str)
+        record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **error.facts}
         try:
             self.report.mkdir(parents=True, exist_ok=True)
-            (self.report / file_name(self.name)).write_text(text + "\n", encoding="utf-8")
+            (self.report / file_name(self.name)).write_text(dump(record) + "\n", encoding="utf-8")
         except OSError as failure:
             error.add_note(f"--kv-report: {failure}")
 
 
 def file_name(test: str) -> str:
-    """Of the report of a test: its name without what files cannot be called, and short. Where that may be another
-    test's too, a sum of the whole name tells them apart."""
+    """The name of a test's report: the test's own name without characters that file names cannot have, and short.
+
+    A digest of the whole name keeps names apart that would otherwise become equal.
+    """
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in test.replace("::", "__"))
     same = len(plain.encode()) <= 150 and "[" not in test
     return f"{plain}.json" if same else f"{plain[:40]}-{sha256(test.encode()).hexdigest()[:12]}.json"

@@ -1,4 +1,4 @@
-"""How far right code may be off in a number format: measured, not guessed."""
+"""The difference between two correct implementations in a number format, measured on a random model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.weights import map_arrays
 
-CHUNK = 64
+CHUNK = 64  # tokens a step
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What was measured. `emulated`: every step's result kept in the format; `own`: kvsim's own run, None where it does
-    not compute in that format."""
+    """Errors are max |logit - float64 logit|.
+
+    `emulated`: of the independent decoder with every intermediate result rounded to the format; `own`: of kvsim's own
+    run, None if kvsim does not compute in that format; `largest`: max |logit|; `allowed`: the bound that follows.
+    """
 
     sizes: Sizes
     dtype: str
@@ -34,7 +37,10 @@ class Tolerance:
 def measure_tolerance(
     dtype: str, context: int, seed: int = 0, progress: Callable[[int, int], None] | None = None, **sizes: Any
 ) -> Tolerance:
-    """Random weights and a text of `context` tokens, in float64 and in `dtype`."""
+    """Run random weights on a text of `context` tokens in float64 and in `dtype`. `sizes`: as `kvsim.testing.weights`.
+
+    `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go together.
+    """
     name = format_name(dtype)
     weights = make_weights(seed=seed, dtype=name, context=context, **sizes)
     reference = Reference(weights)

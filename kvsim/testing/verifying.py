@@ -1,8 +1,8 @@
-"""`kvsim verify FILE.py:NAME`: somebody's function or class, checked in a process of its own.
+"""`kvsim verify FILE.py:NAME`: a function or class of a user's file, checked in a separate process.
 
-A function is attention; a class that has `update` is a cache for the small decoder; one that has `quantise` and
-`dequantise` is a quantiser; any other class is a decoder made from weights. `python -m kvsim.testing.verifying` is that
-process: it writes what it found to a file.
+A function is attention; a class with `update` is a cache for the small decoder; one with `quantise` and `dequantise`
+is a quantiser; any other class is a decoder made from weights. `python -m kvsim.testing.verifying` is the separate
+process: it writes its result to a file.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import FileError, UsageError, shortened
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
@@ -30,17 +30,20 @@ from kvsim.testing.independent.rows import Rows
 from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
 from kvsim.testing.subject.process import run_process
 from kvsim.testing.subject.weights import ModelWeights, make_weights
-from kvsim.testing.verdict.failing import OracleError
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.text import speak
 
 ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantiser"
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
-UNREADABLE, REFUSED = "unreadable", "refused"  # the file, or what is asked of it: raised as errors
+UNREADABLE, REFUSED = "unreadable", "refused"  # raised as FileError and UsageError
 
 
 class Found(NamedTuple):
-    """How it ended (FINE, WRONG, NOT_STARTED, BROKEN), what is to be said, what the code itself printed, what it was
-    taken for (None: it ended before that was known), and the facts of an OracleError."""
+    """The result of a check.
+
+    `ended`: FINE, WRONG, NOT_STARTED or BROKEN; `text`: the failure; `printed`: the output of the code itself; `kind`:
+    what it was taken for, None if it ended before that was known; `facts`: of an OracleError.
+    """
 
     ended: str
     text: str
@@ -48,10 +51,13 @@ class Found(NamedTuple):
     kind: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        return f"Found({self.ended}, {self.kind}, {shortened(self.text)})"
+
 
 class ForeignRows(Rows):
-    """A cache of somebody else's: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and gives all
-    that are held, the newest last."""
+    """A cache under test: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and returns all rows
+    that it holds, the newest last."""
 
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
         update = self.decoder.foreign.update  # type: ignore[attr-defined]
@@ -70,7 +76,7 @@ class ForeignRows(Rows):
 
 
 class WithCache(Decoder):
-    """The small decoder with somebody else's cache."""
+    """The independent decoder with a cache under test."""
 
     caches = POLICIES | {"dynamic": ForeignRows}
 
@@ -80,7 +86,7 @@ class WithCache(Decoder):
 
 
 def kind_of(thing: Any) -> str:
-    """What it is taken for."""
+    """ATTENTION, CACHE, QUANTISER or DECODER."""
     if not inspect.isclass(thing):
         return ATTENTION
     if hasattr(thing, "update"):
@@ -89,7 +95,7 @@ def kind_of(thing: Any) -> str:
 
 
 def check(thing: Any, kind: str, seed: int) -> None:
-    """The checks that fit it."""
+    """Run the checks for this kind. OracleError: one fails."""
     if kind == CACHE:
         weights = make_weights(seed=seed)
         assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, seed=seed)
@@ -107,14 +113,14 @@ def check(thing: Any, kind: str, seed: int) -> None:
 
 
 def forward(decoder: Any, ids: list[int]) -> Any:
-    """One step of a class that has `forward`, or is called."""
+    """One step of a decoder: `decoder.forward(ids)`, or `decoder(ids)`. TypeError: it has neither."""
     if not (hasattr(decoder, "forward") or callable(decoder)):
         raise TypeError(f"a decoder has forward(ids), or is called with ids: {type(decoder).__name__} has neither")
     return decoder.forward(ids) if hasattr(decoder, "forward") else decoder(ids)
 
 
 def check_decoder(thing: Any, weights: ModelWeights, seed: int) -> None:
-    """A class that is made from weights, if it takes any, and has `forward` or is called."""
+    """Check a class that is made from weights, if its constructor takes any. OracleError: it is wrong."""
     takes_weights = len(inspect.signature(thing).parameters) >= 1
     windows = (None, 4) if getattr(thing, "has_window", False) else (None,)
     make = thing if takes_weights else lambda _: call(thing)
@@ -122,7 +128,7 @@ def check_decoder(thing: Any, weights: ModelWeights, seed: int) -> None:
 
 
 def split_target(target: str) -> tuple[Path, str]:
-    """UsageError: not FILE.py:NAME. FileError: there is no such file."""
+    """The path and the name in FILE.py:NAME. UsageError: another form. FileError: there is no such file."""
     path, _, name = target.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
         raise UsageError("verify takes FILE.py:NAME, got {target}", target=repr(target))
@@ -132,9 +138,11 @@ def split_target(target: str) -> tuple[Path, str]:
 
 
 def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
-    """Check it in a process apart, without input, for so many seconds at most.
+    """Check `target`, "FILE.py:NAME", in a separate process without input and with a time limit of `seconds`.
 
-    UsageError: it says nothing that can be checked. FileError: the file cannot be read as Python."""
+    UsageError: the file has nothing of that name, or what it has cannot be checked. FileError: the file cannot be
+    imported.
+    """
     path, name = split_target(target)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
@@ -145,7 +153,7 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
         place = find_place(path, stack_file(out))
         kind = (kind_file(out).read_text(encoding="utf-8") if kind_file(out).exists() else "") or None
     if not found:
-        return Found(BROKEN, tell_end(done.code, seconds, place), done.out, kind)
+        return Found(BROKEN, describe_end(done.code, seconds, place), done.out, kind)
     if found["ended"] == UNREADABLE:
         raise FileError("{path} cannot be imported: {error}", path=path, error=found["text"])
     if found["ended"] == REFUSED:
@@ -154,33 +162,33 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
 
 
 def stack_file(out: Path) -> Path:
-    """Where the process writes what it is at, shortly before its time is over."""
+    """The file to which the process writes its stack shortly before its time limit."""
     return out.with_suffix(".stack")
 
 
 def kind_file(out: Path) -> Path:
-    """Where the process writes what it takes the thing for, before anything of it is called: it may not come back."""
+    """The file to which the process writes the kind before it calls the code, which may never return."""
     return out.with_suffix(".kind")
 
 
 def find_place(path: Path, stack: Path) -> str:
-    """The innermost line of the file that was being run: "line 3 in attention"."""
+    """The innermost line of the file on a written stack, as in "line 3 in attention"; "" if there is none."""
     own = f'File "{path.absolute()}"'
     written = stack.read_text(encoding="utf-8", errors="replace").splitlines() if stack.exists() else []
     return next((line.partition('", ')[2] for line in written if own in line), "")
 
 
-def tell_end(code: int | None, seconds: float, place: str) -> str:
-    """Why nothing was found out."""
-    lang = language()
+def describe_end(code: int | None, seconds: float, place: str) -> str:
+    """Why there is no result: the time limit (`code` is None), or the exit code of the process."""
+    say = speak()
     if code is None:
-        when = tell(lang, "it did not end within {seconds} s", seconds=f"{seconds:g}")
+        when = say("it did not end within {seconds} s").format(seconds=f"{seconds:g}")
         return f"{when} ({place})" if place else when
-    return tell(lang, "it ended its own process, with exit code {code}", code=code)
+    return say("it ended its own process, with exit code {code}").format(code=code)
 
 
 def load(path: Path) -> Any:
-    """The module. Any exception that the code raises: SyntaxError, SystemExit ..."""
+    """The file as a module. Raises whatever the code raises: SyntaxError, SystemExit ..."""
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -192,8 +200,8 @@ def load(path: Path) -> Any:
 
 
 def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) -> dict[str, Any]:
-    """In the process apart: {"ended", "text"} and the facts of an OracleError, or the template and values of a
-    UsageError."""
+    """The result of the separate process: {"ended", "text"}, with the facts of an OracleError; or {"ended", "template",
+    "values"} of a UsageError."""
     try:
         module = load(path)
     except (Exception, SystemExit) as error:
@@ -221,7 +229,7 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
 
 
 def main(arguments: list[str]) -> None:
-    """Threads that the code has left behind are not waited for."""
+    """Write the result to a file and end the process at once: threads that the code started may never end."""
     path, name, seed, until, out = arguments
     left = float(until) - time.time()  # of the time limit, part of which the start of this process has taken
     with stack_file(Path(out)).open("w") as stack:

@@ -33,32 +33,32 @@ class it:
 
 @pytest.fixture(autouse=True)
 def language(monkeypatch):
-    """verify and explain set it for what they call; it is put back."""
+    """verify and explain set KVSIM_LANG for the code that they call; restore it."""
     monkeypatch.setenv("KVSIM_LANG", "en")
 
 
 def ask(capsys, *argv, code=0):
-    """The object, held against the schema that the command `schema` prints; nothing beside it on stdout."""
+    """The JSON object, validated with the schema that `kvsim schema` prints; stdout holds nothing else."""
     assert run([*argv, "--json"]) == code
     out = capsys.readouterr().out
     assert run(["schema", argv[0]]) == 0
     schema = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator.check_schema(schema)
-    told = json.loads(out, parse_constant=lambda word: pytest.fail(f"no JSON: {word}"))
-    jsonschema.validate(told, schema)
-    assert told["schema"] == schema["$id"] == f"kvsim.{argv[0]}/1"
+    record = json.loads(out, parse_constant=lambda word: pytest.fail(f"no JSON: {word}"))
+    jsonschema.validate(record, schema)
+    assert record["schema"] == schema["$id"] == f"kvsim.{argv[0]}/1"
     assert out.count("\n") == 1
     assert "\\u" not in out
-    return told
+    return record
 
 
 def check(capsys, folder, text, *argv, code, lang="en"):
-    """verify of what is called `it` in a file of this text."""
+    """`kvsim verify` of the name `it` in a file with this text."""
     file = folder / "mine.py"
     file.write_text(text, encoding="utf-8")
-    told = ask(capsys, "verify", f"{file}:it", "--lang", lang, *argv, code=code)
-    assert (told["file"], told["name"]) == (str(file), "it")
-    return told
+    record = ask(capsys, "verify", f"{file}:it", "--lang", lang, *argv, code=code)
+    assert (record["file"], record["name"]) == (str(file), "it")
+    return record
 
 
 NOTHING = {"diagnosis": [], "smallest": None, "max_abs_diff": None, "allowed": None, "policy": None, "failing": [],
@@ -66,74 +66,74 @@ NOTHING = {"diagnosis": [], "smallest": None, "max_abs_diff": None, "allowed": N
 
 
 def test_what_is_right(tmp_path, capsys):
-    told = check(capsys, tmp_path, CACHE, "--seed", "3", code=0)
-    assert (told["kind"], told["seed"], told["outcome"], told["text"]) == ("cache", 3, "pass", "")
-    assert told.items() >= NOTHING.items()
-    told = check(capsys, tmp_path, ATTENTION.replace("OFFSET", "s - t"), code=0)
-    assert (told["kind"], told["outcome"]) == ("attention", "pass")
+    record = check(capsys, tmp_path, CACHE, "--seed", "3", code=0)
+    assert (record["kind"], record["seed"], record["outcome"], record["text"]) == ("cache", 3, "pass", "")
+    assert record.items() >= NOTHING.items()
+    record = check(capsys, tmp_path, ATTENTION.replace("OFFSET", "s - t"), code=0)
+    assert (record["kind"], record["outcome"]) == ("attention", "pass")
 
 
 def test_what_is_wrong(tmp_path, capsys):
     text = CACHE.replace("self.rows[layer] = keys, values", "self.rows.setdefault(layer, (keys, values))")
-    told = check(capsys, tmp_path, text, code=1)
-    assert (told["kind"], told["outcome"]) == ("cache", "fail")
-    assert (told["diagnosis"], told["smallest"]) == (["decode_does_not_append"], [1, 1, 1])
-    assert (told["policy"], told["problem"]) == ("dynamic", [])
-    assert [3, 3, 1] in told["failing"]
-    assert told["max_abs_diff"] > told["allowed"] > 0
-    assert f"max |diff| {told['max_abs_diff']:.3g}" in told["text"]
+    record = check(capsys, tmp_path, text, code=1)
+    assert (record["kind"], record["outcome"]) == ("cache", "fail")
+    assert (record["diagnosis"], record["smallest"]) == (["decode_does_not_append"], [1, 1, 1])
+    assert (record["policy"], record["problem"]) == ("dynamic", [])
+    assert [3, 3, 1] in record["failing"]
+    assert record["max_abs_diff"] > record["allowed"] > 0
+    assert f"max |diff| {record['max_abs_diff']:.3g}" in record["text"]
     assert run(["verify", f"{tmp_path / 'mine.py'}:it", "--lang", "en"]) == 1
-    assert capsys.readouterr().out == told["text"] + "\n"
+    assert capsys.readouterr().out == record["text"] + "\n"
 
 
 def test_a_wrong_attention_function(tmp_path, capsys):
     """Its sizes are queries and keys."""
-    told = check(capsys, tmp_path, ATTENTION.replace("OFFSET", "0"), code=1)
-    assert (told["kind"], told["diagnosis"]) == ("attention", ["mask_top_left"])
-    assert (told["smallest"], told["policy"]) == ([1, 2], None)
-    assert [3, 7] in told["failing"]
-    assert [7, 7] not in told["failing"]
+    record = check(capsys, tmp_path, ATTENTION.replace("OFFSET", "0"), code=1)
+    assert (record["kind"], record["diagnosis"]) == ("attention", ["mask_top_left"])
+    assert (record["smallest"], record["policy"]) == ([1, 2], None)
+    assert [3, 7] in record["failing"]
+    assert [7, 7] not in record["failing"]
 
 
 @pytest.mark.parametrize(("returned", "diagnosis", "said"), [
     ("* 3", ["unknown"], None), ("* float('nan')", [], "holds NaN"), ("[:1]", [], "has shape"),
 ])  # fmt: skip
 def test_a_wrong_quantiser(returned, diagnosis, said, tmp_path, capsys):
-    told = check(capsys, tmp_path, QUANTISER.replace("RETURNED", returned), code=1)
-    assert (told["kind"], told["outcome"], told["diagnosis"]) == ("quantiser", "fail", diagnosis)
-    assert told["problem"] == ([told["text"]] if said else [])
-    assert (said or "steps at") in told["text"]
+    record = check(capsys, tmp_path, QUANTISER.replace("RETURNED", returned), code=1)
+    assert (record["kind"], record["outcome"], record["diagnosis"]) == ("quantiser", "fail", diagnosis)
+    assert record["problem"] == ([record["text"]] if said else [])
+    assert (said or "steps at") in record["text"]
 
 
 def test_what_is_wrong_and_raises(tmp_path, capsys):
-    """The problem is told beside the difference, in the language of the text."""
+    """The problem is reported beside the difference, in the language of the text."""
     wrong = ATTENTION.replace("OFFSET", "0").replace("    k, v =", "    if t == 6: raise ValueError('six')\n    k, v =")
     for language, said in (("en", "it raised ValueError: six"), ("zh", "it 抛出了 ValueError: six")):
-        told = check(capsys, tmp_path, wrong, lang=language, code=1)
-        assert told["diagnosis"] == ["mask_top_left"]
-        assert [line.startswith(said) for line in told["problem"]] == [True]
+        record = check(capsys, tmp_path, wrong, lang=language, code=1)
+        assert record["diagnosis"] == ["mask_top_left"]
+        assert [line.startswith(said) for line in record["problem"]] == [True]
     raises = CACHE.replace("self.rows[layer] = keys, values", "if keys.shape[1] == 2: raise ValueError('two')")
-    told = check(capsys, tmp_path, raises, lang="zh", code=1)
-    assert told["diagnosis"] != []
-    assert "update 抛出了 ValueError: two（喂法" in told["problem"][0]
+    record = check(capsys, tmp_path, raises, lang="zh", code=1)
+    assert record["diagnosis"] != []
+    assert "update 抛出了 ValueError: two（切分" in record["problem"][0]
 
 
 def test_numbers_that_are_none(tmp_path, capsys):
     """The largest difference is that of finite numbers, whichever feed has them; without any it is null."""
-    told = check(capsys, tmp_path, CACHE.replace("return keys,", "return keys * np.nan,"), code=1)
-    assert (told["outcome"], told["max_abs_diff"]) == ("fail", None)
+    record = check(capsys, tmp_path, CACHE.replace("return keys,", "return keys * np.nan,"), code=1)
+    assert (record["outcome"], record["max_abs_diff"]) == ("fail", None)
     some = CACHE.replace("return keys,", "return keys * (2 if self.first == 1 else np.nan),").replace(
         "        old =", "        self.first = getattr(self, 'first', keys.shape[1])\n        old ="
     )
-    told = check(capsys, tmp_path, some, code=1)
-    assert told["failing"][0] == [3, 3, 1]  # gives NaN
-    assert told["max_abs_diff"] > 0
+    record = check(capsys, tmp_path, some, code=1)
+    assert record["failing"][0] == [3, 3, 1]  # gives NaN
+    assert record["max_abs_diff"] > 0
     some = ATTENTION.replace("OFFSET", "0").replace(
         "    (b,", "    v = v * (np.nan if q.shape[1] == 3 else 1)\n    (b,"
     )
-    told = check(capsys, tmp_path, some, code=1)
-    assert told["failing"][0] == [3, 7]  # gives NaN
-    assert told["max_abs_diff"] > 0
+    record = check(capsys, tmp_path, some, code=1)
+    assert record["failing"][0] == [3, 7]  # gives NaN
+    assert record["max_abs_diff"] > 0
 
 
 @pytest.mark.parametrize(("text", "kind", "outcome", "code"), [
@@ -144,11 +144,11 @@ def test_numbers_that_are_none(tmp_path, capsys):
     ("class it:\n    def forward(self, ids):\n        raise ValueError('\\x07\\x9b')\n", "decoder", "fail", 1),
 ])  # fmt: skip
 def test_what_was_not_compared(text, kind, outcome, code, tmp_path, capsys):
-    told = check(capsys, tmp_path, text, *(["--seconds", "3"] if "while" in text else []), code=code)
-    assert (told["kind"], told["outcome"]) == (kind, outcome)
-    assert {**told, "problem": []}.items() >= NOTHING.items()
-    assert told["text"]
-    assert "\x9b" not in told["text"] + "".join(told["problem"])
+    record = check(capsys, tmp_path, text, *(["--seconds", "3"] if "while" in text else []), code=code)
+    assert (record["kind"], record["outcome"]) == (kind, outcome)
+    assert {**record, "problem": []}.items() >= NOTHING.items()
+    assert record["text"]
+    assert "\x9b" not in record["text"] + "".join(record["problem"])
 
 
 @pytest.mark.parametrize(("text", "code"), [
@@ -173,13 +173,13 @@ def test_what_the_code_prints_is_not_in_the_object(tmp_path, capfd):
 
 def test_explain_lists_the_bank(capsys):
     for language in ("en", "zh"):
-        told = ask(capsys, "explain", "--lang", language)
-        assert [m["id"] for m in told["mistakes"]] == list(BANK)
-        for m in told["mistakes"]:
+        record = ask(capsys, "explain", "--lang", language)
+        assert [m["id"] for m in record["mistakes"]] == list(BANK)
+        for m in record["mistakes"]:
             known = BANK[m["id"]]
             assert (m["sentence"], m["smallest"]) == (known.sentence(language), list(known.smallest))
             assert (m["window"], m["policy"], m["twin"] or "") == (known.window, known.policy, known.twin)
-        assert told["text"] is None
+        assert record["text"] is None
 
 
 @pytest.mark.parametrize("argv", [
@@ -188,27 +188,27 @@ def test_explain_lists_the_bank(capsys):
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_explain_shows_one(argv, language, capsys, monkeypatch):
     monkeypatch.setenv("KVSIM_LANG", language)
-    told = ask(capsys, "explain", *argv)
-    assert [m["id"] for m in told["mistakes"]] == [argv[0]]
-    assert told["mistakes"][0]["sentence"] == find_mistake(argv[0]).sentence(language)
+    record = ask(capsys, "explain", *argv)
+    assert [m["id"] for m in record["mistakes"]] == [argv[0]]
+    assert record["mistakes"][0]["sentence"] == find_mistake(argv[0]).sentence(language)
     assert run(["explain", *argv]) == 0
     shown = capsys.readouterr().out.partition("\n\n")[2]
-    assert told["text"] == shown.removesuffix("\n")
-    assert (told["text"] == "") is ("--kv-heads" in argv)  # nothing to tile
+    assert record["text"] == shown.removesuffix("\n")
+    assert (record["text"] == "") is ("--kv-heads" in argv)  # nothing to tile
 
 
 @pytest.mark.parametrize(("dtype", "name"), [("float32", "float32"), ("bf16", "bfloat16"), ("float64", "float64")])
 def test_tolerance_is_exact(dtype, name, capsys):
-    told = ask(
+    record = ask(
         capsys, "tolerance", "--dtype", dtype, "--context", "8", "--heads", "2", "--kv-heads", "1", "--seed", "5"
     )
     found = measure_tolerance(dtype, 8, 5, heads=2, kv_heads=1)
-    assert (told["dtype"], told["context"], told["seed"]) == (name, 8, 5)
-    assert [told[size] for size in ("layers", "heads", "kv_heads", "d_head")] == [2, 2, 1, 8]
-    assert (told["own_error"] is None) is (name == "bfloat16")
-    assert told["error"] == max(told["emulated_error"], told["own_error"] or 0.0)
-    assert told["floor"] == told["floor_eps"] * told["eps"] * told["max_abs_logit"]
-    assert told["allowed"] == 2 * told["error"] + told["floor"] == found.allowed.value
-    assert (told["max_abs_logit"], told["emulated_error"], told["own_error"]) == (
+    assert (record["dtype"], record["context"], record["seed"]) == (name, 8, 5)
+    assert [record[size] for size in ("layers", "heads", "kv_heads", "d_head")] == [2, 2, 1, 8]
+    assert (record["own_error"] is None) is (name == "bfloat16")
+    assert record["error"] == max(record["emulated_error"], record["own_error"] or 0.0)
+    assert record["floor"] == record["floor_eps"] * record["eps"] * record["max_abs_logit"]
+    assert record["allowed"] == 2 * record["error"] + record["floor"] == found.allowed.value
+    assert (record["max_abs_logit"], record["emulated_error"], record["own_error"]) == (
         found.largest, found.emulated, found.own,
     )  # fmt: skip

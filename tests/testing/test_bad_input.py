@@ -1,4 +1,4 @@
-"""Code that cannot be compared: every way to misbehave is named as what it is, never as a numerical mismatch."""
+"""Code whose results cannot be compared: each kind of misbehaviour has its own message, never a numerical mismatch."""
 
 import re
 import time
@@ -63,7 +63,7 @@ CHECKS = [check_attention, check_decoder, check_close, check_quantiser, check_ro
 SHAPED = [check_attention, check_decoder, check_close, check_quantiser]
 
 
-def told(check, result, **more):
+def error_of(check, result, **more):
     with pytest.raises(OracleError) as caught:
         check(result, **more)
     text = str(caught.value)
@@ -91,25 +91,25 @@ def endless(*_):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_one_that_raises_or_exits(check):
-    assert "raised RuntimeError: boom" in told(check, boom)
-    assert "raised SystemExit: 3" in told(check, leave)
+def test_code_that_raises_or_exits(check):
+    assert "raised RuntimeError: boom" in error_of(check, boom)
+    assert "raised SystemExit: 3" in error_of(check, leave)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_one_that_never_returns(check):
-    assert "did not return within 1 s" in told(check, endless, seconds=1)
+def test_code_that_never_returns(check):
+    assert "did not return within 1 s" in error_of(check, endless, seconds=1)
 
 
 @pytest.mark.parametrize("check", SHAPED, ids=lambda c: c.__name__)
 def test_results_of_other_shapes_dtypes_and_kinds(check):
-    assert "shape" in told(check, lambda right, _: right[..., :-1])
-    assert "an array of complex128, expected floating point numbers" in told(check, lambda x, _: x.astype(complex))
-    assert "an array of int64, expected floating point numbers" in told(check, lambda x, _: np.rint(x).astype(int))
-    assert "an array of bool, expected floating point numbers" in told(check, lambda x, _: x > 0)
-    assert "the result NoneType cannot be read as an array" in told(check, lambda x, _: None)
-    assert "the result is an array of <U6, expected floating point numbers" in told(check, lambda x, _: "logits")
-    assert "the result list cannot be read as an array" in told(check, lambda x, _: [[1.0], [1.0, 2.0]])
+    assert "shape" in error_of(check, lambda right, _: right[..., :-1])
+    assert "an array of complex128, expected floating point numbers" in error_of(check, lambda x, _: x.astype(complex))
+    assert "an array of int64, expected floating point numbers" in error_of(check, lambda x, _: np.rint(x).astype(int))
+    assert "an array of bool, expected floating point numbers" in error_of(check, lambda x, _: x > 0)
+    assert "the result NoneType cannot be read as an array" in error_of(check, lambda x, _: None)
+    assert "the result is an array of <U6, expected floating point numbers" in error_of(check, lambda x, _: "logits")
+    assert "the result list cannot be read as an array" in error_of(check, lambda x, _: [[1.0], [1.0, 2.0]])
 
 
 @pytest.mark.parametrize("check", [check_decoder, check_close, check_quantiser], ids=lambda c: c.__name__)
@@ -155,7 +155,7 @@ def test_other_arguments():
 
 
 def test_a_type_error_inside_is_not_the_arguments():
-    assert "raised TypeError" in told(check_attention, lambda x, _: x + None)
+    assert "raised TypeError" in error_of(check_attention, lambda x, _: x + None)
 
 
 def test_changed_inputs():
@@ -163,14 +163,14 @@ def test_changed_inputs():
         x[0] = 0
         return x
 
-    assert "attention changed its input k" in told(check_attention, lambda x, k: (x, spoil(k))[0])
-    assert "changed the list of ids" in told(check_decoder, lambda x, ids: (x, ids.append(3))[0])
+    assert "attention changed its input k" in error_of(check_attention, lambda x, k: (x, spoil(k))[0])
+    assert "changed the list of ids" in error_of(check_decoder, lambda x, ids: (x, ids.append(3))[0])
     with pytest.raises(OracleError, match="quantise changed its input"):
         testing.assert_quantiser(lambda x: QUANTISE(spoil(x)), DEQUANTISE)
 
 
 def test_changed_inputs_that_were_made_by_array():
-    """What the function is given is looked at, not what that was made of."""
+    """The array that the function receives is checked, not the NumPy array that it was made from."""
     ml_dtypes = pytest.importorskip("ml_dtypes")
 
     def wrong(q, k, v):
@@ -200,7 +200,7 @@ def test_one_dtype_is_expected():
     def single(right, ids):
         return right.astype(np.float32) if len(ids) == 1 else right
 
-    assert "step gave float32 after it gave float64, expected one dtype" in told(check_decoder, single)
+    assert "step gave float32 after it gave float64, expected one dtype" in error_of(check_decoder, single)
     weights = testing.weights()
     with pytest.raises(OracleError, match="attention gave float32 after it gave float64"):
         testing.assert_attention(lambda q, k, v: mine(q, k, v).astype(np.float32 if len(q[0]) == 1 else np.float64))
@@ -226,20 +226,20 @@ def test_array_that_raises():
         testing.assert_quantiser(QUANTISE, DEQUANTISE, array=boom)
 
 
-def test_rows_that_are_none():
+def test_rows_that_are_not_pairs_of_arrays():
     for nonsense in (None, [], 3, [1, 2], [(1, 2, 3)] * 2):
-        assert "expected (keys, values) for each of 2 layers" in told(check_rows, lambda *_, x=nonsense: x)
+        assert "expected (keys, values) for each of 2 layers" in error_of(check_rows, lambda *_, x=nonsense: x)
 
 
 def test_a_call_that_hangs_once_hangs_the_check_once():
-    """After a call that did not return nothing more is called."""
+    """After a call that ran into its time limit nothing more is called."""
     calls = []
 
     def hangs(right, ids):
         calls.append(len(ids))
         return endless() if len(ids) == 7 else right + 1.0  # wrong before
 
-    text = told(check_decoder, hangs, seconds=2)
+    text = error_of(check_decoder, hangs, seconds=2)
     assert "(feed [7], step 1)" in text
     assert calls == [3, 3, 1, 7]
 
@@ -250,7 +250,7 @@ def test_another_device(check):
     import torch
 
     said = "the result Tensor is on the device meta, expected one on the host"
-    assert said in told(check, lambda x, _: torch.from_numpy(np.array(x)).to("meta"))
+    assert said in error_of(check, lambda x, _: torch.from_numpy(np.array(x)).to("meta"))
 
 
 @pytest.mark.dev
@@ -317,7 +317,7 @@ FOR_EVER = "while True: __import__('time').sleep(0.01)"
     *((kind, "import os; os._exit(3)", "it ended its own process, with exit code 3") for kind in KINDS),
     *((kind, FOR_EVER, r"it did not end within \d+ s \(line \d+ in ") for kind in ("attention", "cache")),
 ])  # fmt: skip
-def test_what_only_a_process_apart_survives(kind, line, said, tmp_path):
+def test_what_only_a_separate_process_survives(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
     for seconds in (2.0, 8.0, 32.0, 128.0) if line == FOR_EVER else (600.0,):  # to get as far as that line
         ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it", seconds=seconds)

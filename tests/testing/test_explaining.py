@@ -84,7 +84,7 @@ def test_what_cannot_be_made_again_is_not_promised(more):
     mistake = BANK["mask_top_left"]
     text = fail(mistake, mistake.variants[0], testing.weights(**more))
     assert "reproduce:" not in text
-    assert "  alike    : kvsim explain mask_top_left --heads 4" in text
+    assert "  similar  : kvsim explain mask_top_left --heads 4" in text
 
 
 def test_the_sizes_asked_for_are_shown(capsys):

@@ -105,7 +105,7 @@ def attention(q, k, v):
 """
     pytest.importorskip("torch")
     assert run(["verify", write(tmp_path, text) + ":attention", "--lang", "zh"]) == 1
-    assert "诊断: [mask_top_left]" in capsys.readouterr().out
+    assert "诊断：[mask_top_left]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("text", "code", "english", "chinese"), [

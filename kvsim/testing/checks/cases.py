@@ -1,4 +1,4 @@
-"""A catalogue of settings for an attention function: every combination, for pytest to run one by one."""
+"""Settings for `assert_attention`, in every combination: parameters of a pytest test."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kvsim.testing.checks.attention import assert_attention
 
 @dataclass(frozen=True)
 class Case:
-    """One setting. `str(case)` is its name."""
+    """One setting of `assert_attention`. `str(case)` is a name for it, as pytest's `ids=str` needs."""
 
     rope: bool
     heads: int
@@ -26,7 +26,7 @@ class Case:
         return f"{rope}-heads={self.heads}-kv_heads={self.kv_heads}-window={window}-d={self.d_head}-{self.dtype}"
 
     def check(self, function: Callable[..., Any], layout: str = "b t h d", **more: Any) -> None:
-        """`assert_attention` with this setting; `more` as there."""
+        """`assert_attention` with this setting; `more`: its other options. OracleError: the function is wrong."""
         __tracebackhide__ = True
         settings: dict[str, Any] = {
             "heads": self.heads, "kv_heads": self.kv_heads, "window": self.window, "d_head": self.d_head,
@@ -39,8 +39,11 @@ def cases(
     rope: Sequence[bool] = (False,), heads: Sequence[int] = (4,), kv_heads: Sequence[int] = (4,),
     window: Sequence[int | None] = (None,), d_head: Sequence[int] = (8,), dtype: Sequence[str] = ("float64",),
 ) -> list[Case]:  # fmt: skip
-    """Every combination in which heads are a multiple of kv_heads. `rope`: are q and k rotated by their positions
-    before they are handed over, as in a model? (The function itself never rotates.) UsageError: a size below 1."""
+    """Every combination in which heads are a multiple of kv_heads.
+
+    `rope`: are q and k rotated by their positions before the function is called, as in a model? (The function itself
+    never rotates.) UsageError: a size below 1.
+    """
     for name, values in (("heads", heads), ("kv_heads", kv_heads), ("d_head", d_head)):
         for value in values:
             check_whole(name, value, 1)

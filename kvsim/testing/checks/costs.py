@@ -1,4 +1,4 @@
-"""What somebody else's decoder computes, in score cells and projected rows, held against what a cache leaves of it."""
+"""The check of what a decoder computes, in score cells and projected rows."""
 
 import sys
 from collections.abc import Callable
@@ -12,15 +12,16 @@ from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.subject.numpy_products import count_numpy_products
 from kvsim.testing.subject.products import CELLS, ROWS, Tally
 from kvsim.testing.subject.weights import ModelWeights
-from kvsim.testing.verdict.failing import OracleError
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.failure import Failure
 
 Make = Callable[[], Any]
 Step = Callable[[Any, list[int]], Any]
+Report = Callable[[Any], dict[str, int]]
 
 
 class Counted(NamedTuple):
-    """What a run cost, how that was found out, and why a count is missing."""
+    """The counts of a run by name, how they were counted, and for each that is missing the reason."""
 
     counts: dict[str, Any]
     how: Problem
@@ -36,7 +37,7 @@ def run_fed(make: Make, step: Step, text: Chunks) -> Any:
 
 
 def count_cost(make: Make, step: Step, text: Chunks, weights: ModelWeights) -> Counted:
-    """Products of NumPy arrays, and those of torch tensors where torch is there."""
+    """Counts of the products of NumPy arrays and, if torch is imported, of torch tensors."""
     with ExitStack() as stack:
         tallies = [stack.enter_context(count_numpy_products(weights))]
         if "torch" in sys.modules:
@@ -47,11 +48,11 @@ def count_cost(make: Make, step: Step, text: Chunks, weights: ModelWeights) -> C
     seen = [tally for tally in tallies if tally.products or tally.unknown]
     for tally in seen:
         tally.close(sum(len(chunk) for chunk in text))
-    return told_of(seen, tallies[0])
+    return read_tallies(seen, tallies[0])
 
 
-def told_of(seen: list[Tally], numpys: Tally) -> Counted:
-    """The counts of the one library that computed."""
+def read_tallies(seen: list[Tally], numpys: Tally) -> Counted:
+    """The counts of the one library whose products were seen; all unknown if there was none, or more than one."""
     if not seen:
         reason = Problem(
             "no product of NumPy arrays or torch tensors was seen: weights must be read from the dict when make is"
@@ -59,8 +60,8 @@ def told_of(seen: list[Tally], numpys: Tally) -> Counted:
         )  # fmt: skip
         return Counted({}, reason, dict.fromkeys((CELLS, ROWS), reason))
     if len(seen) > 1:
-        reason = Problem("products of NumPy arrays and of torch tensors were seen: which of them go on from one to the"
-                         " other is not told", {})  # fmt: skip
+        reason = Problem("products of NumPy arrays and of torch tensors were seen: which arrays go from one library to"
+                         " the other is not known", {})  # fmt: skip
         return Counted({}, reason, dict.fromkeys((CELLS, ROWS), reason))
     (tally,) = seen
     how = Problem("counted in {products} products of NumPy arrays", {"products": tally.products})
@@ -72,34 +73,36 @@ def told_of(seen: list[Tally], numpys: Tally) -> Counted:
     return Counted(tally.counts(), how, tally.unknown)
 
 
-def ask_report(make: Make, step: Step, text: Chunks, report: Callable[[Any], dict[str, int]]) -> Counted:
-    """What the decoder says of itself."""
+def ask_report(make: Make, step: Step, text: Chunks, report: Report) -> Counted:
+    """The counts that the decoder reports itself. UnreadableError: the report is no dict of integers."""
     got = call(report, run_fed(make, step, text))
     if not isinstance(got, dict) or not all(type(got.get(name, 0)) is int for name in (CELLS, ROWS)):
         raise UnreadableError(
             'report gave {got}, expected {{"score_cells": int, "projected_rows": int}} or one of them',
             got=" ".join(shortened(got).split()),
         )
-    reason = Problem("report says nothing of {names}", {"names": ", ".join({CELLS, ROWS} - got.keys())})
-    return Counted(got, Problem("counted from shapes, as report= says", {}),
+    reason = Problem("report does not give {names}", {"names": ", ".join({CELLS, ROWS} - got.keys())})
+    return Counted(got, Problem("counted from shapes by report=", {}),
                    {name: reason for name in (CELLS, ROWS) if name not in got})  # fmt: skip
 
 
 def assert_cost(
     make: Make, step: Step, feed: list[int], *, reference: Any, score_cells: int | None = None,
-    projected_rows: int | None = None, report: Callable[[Any], dict[str, int]] | None = None,
-    seconds: float = SECONDS,
+    projected_rows: int | None = None, report: Report | None = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Does feeding chunks of these sizes compute what a cache leaves to compute? Score cells are rows x columns of QKᵀ
-    of one head of one layer; projected rows those that meet a Q, K or V weight of one layer, each of the three counted.
+    """Check the work of a decoder that is fed chunks of the sizes `feed`, as exact integers.
 
-    Counted where arrays are NumPy's and `make` reads the weights from the dict `reference`, and where they are torch's
-    (by FlopCounterMode and by what meets the weights' values); otherwise `report(state)` says {"score_cells": ...,
-    "projected_rows": ...} from the shapes that it has. The message says which. OracleError: another cost, or one that
-    could not be told, and why.
+    Score cells are rows x columns of QKᵀ of one head of one layer; projected rows are the rows multiplied by a Q, K or
+    V weight of one layer, each of the three counted. Counted are products of NumPy arrays, if `make` reads the weights
+    from the dict `reference`, and of torch tensors, recognised by the values of the weights and compared with torch's
+    FlopCounterMode. For other libraries `report(state)` returns {"score_cells": ..., "projected_rows": ...}. A failure
+    says how it was counted.
+
+    OracleError: other counts, or counts that are not known, and why. UsageError: `reference` has no weights to count
+    in.
     """
     __tracebackhide__ = True
-    lang, make, step = language(), limited(make, seconds), limited(step, seconds)
+    make, step = limited(make, seconds), limited(step, seconds)
     if not isinstance(reference, ModelWeights) and report is None:
         raise UsageError("costs are counted in weights made by kvsim.testing.weights: give them as reference=")
     vocab = reference.config.vocab if isinstance(reference, ModelWeights) else 2
@@ -110,41 +113,41 @@ def assert_cost(
         else:
             counted = ask_report(make, step, text, limited(report, seconds))
     except UnreadableError as error:
-        raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
-    asked = {
-        name: (expected, template)
-        for name, expected, template in (
-            (CELLS, score_cells, "score cells of one head of one layer: {got}, expected {expected}"),
-            (ROWS, projected_rows, "projected rows of Q, K and V of one layer: {got}, expected {expected}"),
-        )
-        if expected is not None
-    }
-    refuse_unknown(lang, counted, list(asked))
-    lines = [
-        tell(lang, template, got=counted.counts[name], expected=expected)
-        for name, (expected, template) in asked.items()
-        if counted.counts[name] != expected
-    ]
-    if not lines:
-        return
-    if (rows := counted.counts.get(ROWS, 0)) > 3 * sum(feed):
-        lines.append("  " + tell(
-            lang,
+        raise OracleError(Failure(headlines=(error.problem,), compared=False)) from error
+    expected = {name: n for name, n in ((CELLS, score_cells), (ROWS, projected_rows)) if n is not None}
+    refuse_unknown(counted, list(expected))
+    wrong = {name: n for name, n in expected.items() if counted.counts[name] != n}
+    if wrong:
+        raise OracleError(describe_costs(counted, wrong, sum(feed)))
+
+
+def describe_costs(counted: Counted, wrong: dict[str, int], n_tokens: int) -> Failure:
+    """The record of counts that are not the expected ones `wrong`."""
+    headlines = []
+    if CELLS in wrong:
+        headlines.append(Problem("score cells of one head of one layer: {got}, expected {expected}",
+                                 {"got": counted.counts[CELLS], "expected": wrong[CELLS]}))  # fmt: skip
+    if ROWS in wrong:
+        headlines.append(Problem("projected rows of Q, K and V of one layer: {got}, expected {expected}",
+                                 {"got": counted.counts[ROWS], "expected": wrong[ROWS]}))  # fmt: skip
+    notes = [counted.how]
+    if (rows := counted.counts.get(ROWS, 0)) > 3 * n_tokens:
+        again = Problem(
             "with {rows} projected rows, every token's K and V are computed again at every step: this is no cache",
-            rows=rows,
-        ))  # fmt: skip
-    lines.append("  " + tell(lang, counted.how.template, **counted.how.values))
-    raise OracleError("\n".join(lines), {"diagnosis": [], "cost": counted.counts})
+            {"rows": rows},
+        )
+        notes.insert(0, again)
+    return Failure(headlines=tuple(headlines), notes=tuple(notes), numbers={"cost": counted.counts})
 
 
-def refuse_unknown(lang: str, counted: Counted, asked: list[str]) -> None:
-    """Nothing unknown is counted as zero. OracleError: a count that is asked for is not known."""
+def refuse_unknown(counted: Counted, names: list[str]) -> None:
+    """OracleError: a count of these is not known. Nothing unknown is counted as zero."""
     __tracebackhide__ = True
-    reasons = list(dict.fromkeys(
-        tell(lang, problem.template, **problem.values)
-        for name in asked
-        if (problem := counted.unknown.get(name)) is not None
-    ))  # fmt: skip
+    reasons: list[Problem] = []
+    for name in names:
+        reason = counted.unknown.get(name)
+        if reason is not None and reason not in reasons:
+            reasons.append(reason)
     if reasons:
-        advice = tell(lang, "the cost cannot be told; report= can say what was computed")
-        raise OracleError("\n  ".join([advice, *reasons]), {"diagnosis": [], "unknown": reasons})
+        advice = Problem("the cost cannot be determined; report= can say what was computed", {})
+        raise OracleError(Failure(headlines=(advice,), notes=tuple(reasons), unknown=True))

@@ -1,7 +1,7 @@
-"""Decoders under test, compared at every position however they are fed."""
+"""The checks of decoders: logits at every position, for every way of cutting a text into chunks."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,12 +10,14 @@ from kvsim.errors import UsageError
 from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.feeding import Make, Step, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
+from kvsim.testing.subject.calls import Problem
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.subject.weights import ModelWeights
-from kvsim.testing.verdict.decoders import fail, tell_problem
-from kvsim.testing.verdict.failing import OracleError, short
+from kvsim.testing.verdict.decoders import describe_failure
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.failure import Failure
 from kvsim.testing.verdict.layers import Layers
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.text import short
 
 
 def assert_policy(
@@ -23,23 +25,25 @@ def assert_policy(
     allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
     seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Is the decoder kvsim's own run under that cache policy, at every position, however the text is cut?
+    """Check that the decoder's logits are those of kvsim's own run under that cache policy, at every position, however
+    the text is cut into chunks.
 
-    `make()` gives a fresh state, `step(state, ids)` logits [T, V] of the tokens fed; each call may take `seconds`.
-    `layers(state)`, where there is one, shows what each layer gave in the last step, [T, D] each, the first layer first
-    and no more than are visible: a failure then names the first that differs. `dtype`: the least precise that the
-    decoder computes in anywhere, where its logits have another (transformers' Llama takes norms in float32). Under
-    int8, texts are such that float32's rounding decides no code: see `kvsim.testing.feeds.boundaries`.
+    `make()` returns a fresh state, `step(state, ids)` logits [T, V] of the T ids; each call may take `seconds`.
+    `layers(state)` returns the outputs of layers in the last step, [T, D] each, the first layer first, and as many as
+    are visible: a failure then names the first layer that differs. `cases`: more feeds at random. `allowed`: replaces
+    the difference that rounding explains. `dtype`: the least precise format in which the decoder computes, if its
+    logits have another (transformers' Llama computes norms in float32). Under int8, texts are such that float32's
+    rounding decides no code (`kvsim.testing.feeds.boundaries`).
 
-    OracleError: no, and the mistake's name. UsageError: a reference or a policy that makes no sense, or that would not
-    be checked.
+    OracleError: the decoder is wrong; the mistake is named. UsageError: a reference or a policy that cannot be used, or
+    that no feed would check.
     """
     __tracebackhide__ = True
     make, step = limited(make, seconds), limited(step, seconds)
     shown = None if layers is None else limited(layers, seconds)
     check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype, shown)
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
-        raise fail(check, language())
+        raise OracleError(describe_failure(check))
 
 
 def assert_split_invariant(
@@ -47,10 +51,10 @@ def assert_split_invariant(
     seed: int = 0, allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
     seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Does the decoder give the reference's logits, at every position, however the text is cut into chunks?
+    """Check that the decoder's logits are the reference's, at every position, however the text is cut into chunks.
 
-    `windows`: the same for each window; `make` is then given the weights. `allowed`: instead of what rounding in the
-    dtype explains. `layers`, and what is raised, as in `assert_policy`.
+    `windows`: the same for the model with each window; `make(weights)` is then called with its weights. Other options
+    and errors: `assert_policy`.
     """
     __tracebackhide__ = True
     more: dict[str, Any] = {"cases": cases, "seed": seed, "allowed": allowed, "dtype": dtype, "seconds": seconds,
@@ -68,35 +72,51 @@ def assert_split_invariant(
         assert_policy(lambda weights=weights: make(weights), step, weights, "dynamic", **more)
 
 
+class Closeness(NamedTuple):
+    """The largest |difference| of logits as a part of max|logit|, and the part of rows with the same most likely
+    token."""
+
+    logit_error: float
+    top1: float
+
+
 def assert_close_to(
     make: Make, step: Step, reference: Any, *, max_logit_error: float, min_top1: float = 0.0, policy: str = "dynamic",
     cases: int = 0, seed: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Is a lossy cache close to the model without it: at every position within `max_logit_error` · max|logit|, and with
-    the same most likely token in at least `min_top1` of the rows? Feeds are as long as `policy` needs to show.
+    """Check that a lossy cache is close to the model without it: no logit differs by more than `max_logit_error` ·
+    max|logit|, and at least `min_top1` of the rows have the same most likely token.
 
-    OracleError: no. Raises as `assert_policy`.
+    Feeds are long enough for the cache policy `policy` to have an effect. OracleError: it is not close. Other options
+    and errors: `assert_policy`.
     """
     __tracebackhide__ = True
-    parse_spec(policy)  # refuses what is none
-    lang, exact, make, step = language(), Reference(reference), limited(make, seconds), limited(step, seconds)
+    parse_spec(policy)  # UsageError: unknown
+    exact, make, step = Reference(reference), limited(make, seconds), limited(step, seconds)
     chosen = choose_feeds(exact.config, policy, cases, seed)
     texts = [make_text(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
+    found = measure_closeness(make, step, exact, texts)
+    if found.logit_error <= max_logit_error and found.top1 >= min_top1:
+        return
+    headline = Problem(
+        "logits under {policy} are {error} of max|logit| away from the reference, allowed {allowed}; the most likely"
+        " token is the same in {top} of rows, expected {wanted}",
+        {"policy": policy, "error": short(found.logit_error), "allowed": short(max_logit_error),
+         "top": f"{found.top1:.3f}", "wanted": f"{min_top1:.3f}"},
+    )  # fmt: skip
+    raise OracleError(Failure(headlines=(headline,), numbers=found._asdict()))
+
+
+def measure_closeness(make: Make, step: Step, exact: Reference, texts: list[list[list[int]]]) -> Closeness:
+    """Over all rows of all texts. OracleError: a text gives no finite logits."""
+    __tracebackhide__ = True
     worst, same, rows = 0.0, 0, 0
     for text in texts:
         given, expected = run_feed(make, step, text, exact), exact.run(text)
         if (problem := given.problem or nonfinite_problem(given.logits, text)) is not None:
-            raise OracleError(tell_problem(lang, problem), {"problem": [problem.template], "diagnosis": []})
+            raise OracleError(Failure(headlines=(problem,), compared=False))
         error = np.abs(given.logits - expected).max() / np.abs(expected).max()
         worst = max(worst, float(error))
         same += int((given.logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
         rows += len(expected)
-    if not worst <= max_logit_error or same / rows < min_top1:
-        message = tell(
-            lang,
-            "logits under {policy} are {error} of max|logit| away from the reference, allowed {allowed}; the most"
-            " likely token is the same in {top} of rows, expected {wanted}",
-            policy=policy, error=short(worst), allowed=short(max_logit_error), top=f"{same / rows:.3f}",
-            wanted=f"{min_top1:.3f}",
-        )  # fmt: skip
-        raise OracleError(message, {"diagnosis": [], "logit_error": worst, "top1": same / rows})
+    return Closeness(worst, same / rows)

@@ -1,7 +1,7 @@
-"""Quantisers under test, by themselves: no bound on logits tells rounding from truncation."""
+"""The check of a quantiser by itself: no bound on logits distinguishes rounding from truncation."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,16 +9,67 @@ from kvsim.errors import UsageError
 from kvsim.testing.bank import find_mistake
 from kvsim.testing.independent.rounding import FORMATS, format_name
 from kvsim.testing.subject.attention import read_copy
-from kvsim.testing.subject.calls import UnreadableError, call, to_host
+from kvsim.testing.subject.calls import Problem, UnreadableError, call, to_host
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.verdict.failing import OracleError
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.failure import Failure
 
 AXES = {"channel": 0, "token": 1}
+TINY = 1e-12  # allowed beside rounding: sums of float64
+
+
+class Scheme(NamedTuple):
+    """How rows are quantised: as `assert_quantiser` takes it. `eps`: of the format in which scales are stored."""
+
+    bits: int
+    axis: str
+    group: int
+    symmetric: bool
+    eps: float
+
+    def steps(self, x: Any) -> tuple[Any, Any]:
+        """For each number of `x` [tokens, channels] the step between its codes, and max|x| of its group.
+
+        Groups run over tokens if the axis is "channel" (a scale for each channel), over channels if it is "token".
+        """
+        moved = np.moveaxis(x, AXES[self.axis], -1)
+        grouped = moved.reshape(*moved.shape[:-1], -1, self.group)
+        top = np.abs(grouped).max(axis=-1, keepdims=True)
+        if self.symmetric:
+            step = top / (2 ** (self.bits - 1) - 1)
+        else:
+            step = (grouped.max(axis=-1, keepdims=True) - grouped.min(axis=-1, keepdims=True)) / (2**self.bits - 1)
+        step, top = (
+            np.moveaxis(np.broadcast_to(part, grouped.shape).reshape(moved.shape), -1, AXES[self.axis])
+            for part in (step, top)
+        )
+        return step, top
+
+    def slack(self, top: Any) -> Any:
+        """What the rounding of a scale to its format may move a number of a group with this max|x|."""
+        return self.eps * top + TINY
+
+
+class Quantiser(NamedTuple):
+    """The code under test. `array` converts a NumPy array to its own kind."""
+
+    quantise: Callable[[Any], Any]
+    dequantise: Callable[[Any], Any]
+    array: Callable[[Any], Any] | None = None
+
+    def read_back(self, x: Any) -> Any:
+        """The rows, quantised and dequantised, in float64. UnreadableError: that cannot be done."""
+        given = x.copy() if self.array is None else call(self.array, x.copy())
+        before = read_copy(given)
+        packed = call(self.quantise, given)
+        if before is not None and not np.array_equal(read_copy(given), before):
+            raise UnreadableError("quantise changed its input")
+        return to_host(call(self.dequantise, packed))[0]
 
 
 def make_cases(group: int, seed: int) -> dict[str, Any]:
-    """Rows [tokens, channels] that tell one mistake from another; both sizes are multiples of the group."""
+    """Rows [tokens, channels] on which the known mistakes give different results; both sizes are multiples of the
+    group."""
     generator = np.random.default_rng(seed)
     plain = generator.standard_normal((2 * group, 2 * group))
     outliers = plain.copy()
@@ -30,42 +81,17 @@ def make_cases(group: int, seed: int) -> dict[str, Any]:
     return {"normal": plain, "outliers": outliers, "zeros": zeros, "all positive": np.abs(plain) + 1.0}
 
 
-def steps_of(x: Any, bits: int, axis: str, group: int, symmetric: bool) -> tuple[Any, Any]:
-    """For each number the step between codes, and the largest of its group; groups run over tokens (a scale for each
-    channel), or over channels (one for each token)."""
-    moved = np.moveaxis(x, AXES[axis], -1)
-    grouped = moved.reshape(*moved.shape[:-1], -1, group)
-    top = np.abs(grouped).max(axis=-1, keepdims=True)
-    if symmetric:
-        step = top / (2 ** (bits - 1) - 1)
-    else:
-        step = (grouped.max(axis=-1, keepdims=True) - grouped.min(axis=-1, keepdims=True)) / (2**bits - 1)
-    return tuple(
-        np.moveaxis(np.broadcast_to(part, grouped.shape).reshape(moved.shape), -1, AXES[axis]) for part in (step, top)
-    )  # type: ignore[return-value]
-
-
-def name_it(x: Any, got: Any, bits: int, axis: str, group: int, symmetric: bool, slack: float) -> str | None:
-    """The mistake that explains it: everything towards zero (or down), or right along the other axis."""
-    step, top = steps_of(x, bits, axis, group, symmetric)
-    room = slack * top + 1e-12
+def name_mistake(x: Any, got: Any, scheme: Scheme) -> str | None:
+    """The id of the mistake that explains the result: truncation (towards zero, or down), or scales along the other
+    axis. None: neither."""
+    step, top = scheme.steps(x)
+    room = scheme.slack(top)
     lost = x - got
-    cut = (np.abs(lost) <= step + room).all() and ((lost * np.sign(x) >= -room).all() or (lost >= -room).all())
-    if cut:
+    if (np.abs(lost) <= step + room).all() and ((lost * np.sign(x) >= -room).all() or (lost >= -room).all()):
         return "quantised_truncates"
-    other = "token" if axis == "channel" else "channel"
-    step, top = steps_of(x, bits, other, group, symmetric)
-    return "quantised_scale_axis" if (np.abs(lost) <= step / 2 + slack * top + 1e-12).all() else None
-
-
-def read_back(quantise: Any, dequantise: Any, x: Any, array: Callable[[Any], Any] | None) -> Any:
-    """The rows, quantised and read back, in float64. UnreadableError: that cannot be done."""
-    given = x.copy() if array is None else call(array, x.copy())
-    before = read_copy(given)
-    packed = call(quantise, given)
-    if before is not None and not np.array_equal(read_copy(given), before):
-        raise UnreadableError("quantise changed its input")
-    return to_host(call(dequantise, packed))[0]
+    other = scheme._replace(axis="token" if scheme.axis == "channel" else "channel")
+    step, top = other.steps(x)
+    return "quantised_scale_axis" if (np.abs(lost) <= step / 2 + other.slack(top)).all() else None
 
 
 def assert_quantiser(
@@ -73,64 +99,76 @@ def assert_quantiser(
     group: int = 64, symmetric: bool = True, scale_dtype: str = "float16", array: Callable[[Any], Any] | None = None,
     seed: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Are rows [tokens, channels] read back with an error of at most half a step everywhere, zero rows and outliers
-    included, and does quantising them again change nothing?
+    """Check that rows [tokens, channels] come back with an error of at most half a step everywhere, zero rows and
+    outliers included, and that quantising them again changes nothing.
 
     `axis` "channel": each channel has a scale for every `group` tokens; "token": each token for every `group`
     channels. A step is the group's max|x| / (2^(bits-1) - 1), or (max - min) / (2^bits - 1) if not `symmetric`.
-    `scale_dtype`: what scales are kept in; its rounding is allowed for. A call may take `seconds`. OracleError: no,
-    and the mistake's name.
+    `scale_dtype`: the format in which scales are stored; its rounding is allowed for. `array` converts the rows, NumPy
+    arrays, to the quantiser's own kind. A call may take `seconds`.
+
+    OracleError: the quantiser is wrong; the mistake is named if it is known. UsageError: an unknown axis or format, or
+    sizes that are too small.
     """
     __tracebackhide__ = True
     if axis not in AXES or bits < 2 or group < 1:
         raise UsageError("axis is channel or token, bits at least 2, group at least 1: got {axis}, {bits}, {group}",
                          axis=repr(axis), bits=bits, group=group)  # fmt: skip
-    quantise, dequantise = limited(quantise, seconds), limited(dequantise, seconds)
-    lang, slack = language(), FORMATS[format_name(scale_dtype)].eps
+    quantiser = Quantiser(limited(quantise, seconds), limited(dequantise, seconds), array)
+    scheme = Scheme(bits, axis, group, symmetric, FORMATS[format_name(scale_dtype)].eps)
     for case, x in make_cases(group, seed).items():
-        try:
-            back = read_back(quantise, dequantise, x, array)
-        except UnreadableError as error:
-            raise _unreadable(tell(lang, error.problem.template, **error.problem.values)) from error
-        if back.shape != x.shape:
-            raise _unreadable(tell(
-                lang, "{case}: the result has shape {got}, expected {expected}", case=case, got=list(back.shape),
-                expected=list(x.shape),
-            ))  # fmt: skip
-        if not np.isfinite(back).all():
-            raise _unreadable(tell(lang, "{case}: the result holds NaN or infinity", case=case))
-        step, top = steps_of(x, bits, axis, group, symmetric)
-        lost = np.abs(back - x)
-        wrong = lost > step / 2 + slack * top + 1e-12
-        if wrong.any():
-            place = tuple(int(i) for i in np.argwhere(wrong)[0])
-            zero = step[place] == 0
-            line = (
-                tell(lang, "{case}: zeros come back as {got}", case=case, got=f"{back[place]:.3g}")
-                if zero
-                else tell(lang, "{case}: the error is {got} steps at {place}, at most {allowed} is rounding", case=case,
-                          got=f"{lost[place] / step[place]:.3f}", place=list(place), allowed="0.5")
-            )  # fmt: skip
-            raise _named(lang, line, name_it(x, back, bits, axis, group, symmetric, slack))
-        try:
-            again = read_back(quantise, dequantise, back, array)
-        except UnreadableError as error:
-            raise _unreadable(tell(lang, error.problem.template, **error.problem.values)) from error
-        moved = np.abs(again - back)
-        if (moved > 2 * slack * top + 1e-12).any():
-            place = tuple(int(i) for i in np.argwhere(moved > 2 * slack * top + 1e-12)[0])
-            steps = moved[place] / max(step[place], 1e-300)
-            line = tell(lang, "{case}: quantising what was read back changes it by {got} steps", case=case,
-                        got=f"{steps:.3g}")  # fmt: skip
-            raise _named(lang, line, None)
+        if (failure := find_failure(quantiser, scheme, case, x)) is not None:
+            raise OracleError(failure)
 
 
-def _unreadable(line: str) -> OracleError:
-    """Nothing to compare: no mistake could be tried."""
-    return OracleError(line, {"problem": [line], "diagnosis": []})
+def find_failure(quantiser: Quantiser, scheme: Scheme, case: str, x: Any) -> Failure | None:
+    """What is wrong with the rows `x` read back, or read back twice."""
+    try:
+        back = quantiser.read_back(x)
+    except UnreadableError as error:
+        return Failure(headlines=(error.problem,), compared=False)
+    if back.shape != x.shape:
+        shapes = {"case": case, "got": list(back.shape), "expected": list(x.shape)}
+        other = Problem("{case}: the result has shape {got}, expected {expected}", shapes)
+        return Failure(headlines=(other,), compared=False)
+    if not np.isfinite(back).all():
+        blank = Problem("{case}: the result holds NaN or infinity", {"case": case})
+        return Failure(headlines=(blank,), compared=False)
+    if (problem := find_error(scheme, case, x, back)) is not None:
+        id = name_mistake(x, back, scheme)
+        return Failure(headlines=(problem,), named=() if id is None else (find_mistake(id),))
+    try:
+        again = quantiser.read_back(back)
+    except UnreadableError as error:
+        return Failure(headlines=(error.problem,), compared=False)
+    drift = find_drift(scheme, case, x, (back, again))
+    return None if drift is None else Failure(headlines=(drift,), named=())
 
 
-def _named(lang: str, line: str, id: str | None) -> OracleError:
-    unknown = tell(lang, "no single mistake of the bank gives this output (two at once are often not named)")
-    said = f"[{id}] {find_mistake(id).sentence(lang)}" if id else f"[unknown] {unknown}"
-    return OracleError(f"{line}\n  {tell(lang, 'diagnosis: ')}{said}", {"diagnosis": [id or "unknown"]})
+def find_error(scheme: Scheme, case: str, x: Any, back: Any) -> Problem | None:
+    """The first number that is further than half a step from what was quantised."""
+    step, top = scheme.steps(x)
+    lost = np.abs(back - x)
+    wrong = np.argwhere(lost > step / 2 + scheme.slack(top))
+    if not len(wrong):
+        return None
+    place = tuple(int(i) for i in wrong[0])
+    if step[place] == 0:
+        return Problem("{case}: zeros come back as {got}", {"case": case, "got": f"{back[place]:.3g}"})
+    steps = f"{lost[place] / step[place]:.3f}"
+    return Problem("{case}: the error is {got} steps at {place}, at most {allowed} is rounding",
+                   {"case": case, "got": steps, "place": list(place), "allowed": "0.5"})  # fmt: skip
+
+
+def find_drift(scheme: Scheme, case: str, x: Any, runs: tuple[Any, Any]) -> Problem | None:
+    """The first number that another quantisation changes by more than the rounding of its scale. `runs`: the rows `x`
+    after one quantisation, and after two."""
+    step, top = scheme.steps(x)
+    moved = np.abs(runs[1] - runs[0])
+    drifted = np.argwhere(moved > 2 * scheme.eps * top + TINY)
+    if not len(drifted):
+        return None
+    place = tuple(int(i) for i in drifted[0])
+    steps = moved[place] / max(step[place], 1e-300)
+    return Problem("{case}: quantising what was read back changes it by {got} steps",
+                   {"case": case, "got": f"{steps:.3g}"})  # fmt: skip

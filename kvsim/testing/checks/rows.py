@@ -1,17 +1,27 @@
-"""The rows that somebody else's cache holds, where that is asked for: layouts and orders are their own business."""
+"""The check of the rows that a cache holds. It is optional: how a cache stores its rows is its own business."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.testing.feeds.chunking import choose_feeds, make_text, split_chunks
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.references import Reference, allow
-from kvsim.testing.subject.calls import UnreadableError, call, max_abs, to_host
-from kvsim.testing.subject.layouts import read_layout
+from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call, max_abs, to_host
+from kvsim.testing.subject.layouts import Layout, read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.verdict.failing import OracleError, tell_allowed
-from kvsim.testing.verdict.sentences import language, tell
+from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.failure import Failure
+
+
+class Held(NamedTuple):
+    """The keys or the values of one layer: as the cache under test holds them, in any layout, and kvsim's [G, S, K]."""
+
+    layer: int
+    kind: str  # "keys" or "values"
+    got: Any
+    dtype: str
+    expected_GSK: Any
 
 
 def read_rows(given: Any, n_layers: int) -> list[Any]:
@@ -28,41 +38,56 @@ def assert_cache_rows(
     reference: Any, *, layout: str = "h t d", policy: str = "dynamic", seed: int = 0, allowed: float | None = None,
     seconds: float = SECONDS,
 ) -> None:  # fmt: skip
-    """Does the cache hold kvsim's rows? `rows(state)` gives (keys, values) for each layer, in `layout`, in the order of
-    their positions; keys as kvsim keeps them: rotated (under sinks not). OracleError: no."""
+    """Check that the cache holds the rows that kvsim's cache under `policy` holds.
+
+    `rows(state)` returns (keys, values) for each layer, in `layout`, in the order of their positions; keys as kvsim
+    keeps them: rotated (under sinks not). `allowed`: replaces the difference that rounding explains. A call may take
+    `seconds`. OracleError: other rows, or none that can be read.
+    """
     __tracebackhide__ = True
     make, step, rows = (limited(function, seconds) for function in (make, step, rows))
-    lang, exact, shape = language(), Reference(reference, policy), read_layout(layout)
-    config, model = exact.config, exact.model()
-    for number, feed in enumerate(choose_feeds(config, policy, 0, seed)[:3]):
-        text = make_text(feed, number, config.vocab_size, seed)
-        cache = model.new_cache(policy)
+    exact, shape = Reference(reference, policy), read_layout(layout)
+    for number, feed in enumerate(choose_feeds(exact.config, policy, 0, seed)[:3]):
+        text = make_text(feed, number, exact.config.vocab_size, seed)
         try:
-            state = call(make)
-            for chunk in text:
-                call(step, state, list(chunk))
-                model(chunk, cache)
-            held = read_rows(call(rows, state), config.n_layers)
+            held = feed_both(make, step, rows, exact, text)
         except UnreadableError as error:
-            raise OracleError(tell(lang, error.problem.template, **error.problem.values), {"diagnosis": []}) from error
-        ids = [i for chunk in text for i in chunk]
-        for i, layer in enumerate(held):
-            for which, (got, dtype), expected in zip(
-                ("keys", "values"), layer, (cache.layers[i].keys, cache.layers[i].values), strict=True
-            ):
-                wanted = np.asarray(expected)
-                g, s, d = wanted.shape
-                if got.shape != shape.shape(1, s, g, d):
-                    raise OracleError(
-                        tell(lang, "the rows of layer {layer} have shape {got}, expected {expected}", layer=i,
-                             got=list(got.shape), expected=list(shape.shape(1, s, g, d))), {"diagnosis": []},
-                    )  # fmt: skip
-                own = 0.0 if allowed is not None else exact.own_error([split_chunks(ids, feed)], dtype)
-                bound = allow(dtype, own, max_abs(wanted), allowed)
-                difference = np.abs(shape.take(got, (1, s, g, d))[0].transpose(1, 0, 2) - wanted)
-                if not (difference <= bound.value).all():
-                    raise OracleError(
-                        tell(lang, "the rows of layer {layer} differ from the reference's: {which}, max |diff| {worst}"
-                             " ({allowed})", layer=i, which=which, worst=f"{difference.max():.3g}",
-                             allowed=tell_allowed(lang, bound)), {"diagnosis": []},
-                    )  # fmt: skip
+            raise OracleError(Failure(headlines=(error.problem,), compared=False)) from error
+        for one in held:
+            if (problem := compare_rows(one, shape, exact, text, allowed)) is not None:
+                raise OracleError(Failure(headlines=(problem,)))
+
+
+def feed_both(
+    make: Callable[[], Any], step: Callable[[Any, list[int]], Any], rows: Callable[[Any], Any], exact: Reference,
+    text: Chunks,
+) -> list[Held]:  # fmt: skip
+    """Feed a text to the decoder under test and to kvsim's model: keys and values of every layer. UnreadableError."""
+    model = exact.model()
+    cache, state = model.new_cache(exact.policy), call(make)
+    for chunk in text:
+        call(step, state, list(chunk))
+        model(chunk, cache)
+    held = []
+    for i, layer in enumerate(read_rows(call(rows, state), exact.config.n_layers)):
+        for kind, (got, dtype) in zip(("keys", "values"), layer, strict=True):
+            held.append(Held(i, kind, got, dtype, np.asarray(getattr(cache.layers[i], kind))))
+    return held
+
+
+def compare_rows(held: Held, layout: Layout, exact: Reference, text: Chunks, allowed: float | None) -> Problem | None:
+    """What is wrong with them: another shape, or a difference that rounding does not explain."""
+    g, s, d = held.expected_GSK.shape
+    if held.got.shape != (shape := layout.shape(1, s, g, d)):
+        return Problem("the rows of layer {layer} have shape {got}, expected {expected}",
+                       {"layer": held.layer, "got": list(held.got.shape), "expected": list(shape)})  # fmt: skip
+    own = 0.0 if allowed is not None else exact.own_error([text], held.dtype)
+    bound = allow(held.dtype, own, max_abs(held.expected_GSK), allowed)
+    got_GSK = layout.take(held.got, (1, s, g, d))[0].transpose(1, 0, 2)
+    difference = np.abs(got_GSK - held.expected_GSK)
+    if (difference <= bound.value).all():
+        return None
+    return Problem(
+        "the rows of layer {layer} differ from the reference's: {which}, max |diff| {worst} ({allowed})",
+        {"layer": held.layer, "which": held.kind, "worst": f"{difference.max():.3g}", "allowed": bound},
+    )

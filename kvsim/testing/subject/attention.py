@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.testing.attention import attention
 from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
 from kvsim.testing.independent.decoder import cos_sin
 from kvsim.testing.independent.rounding import rounding
+from kvsim.testing.plain_attention import attention
 from kvsim.testing.subject.calls import ShapeError, UnreadableError, call, to_host
 from kvsim.testing.subject.layouts import Layout
 

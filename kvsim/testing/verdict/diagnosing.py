@@ -1,4 +1,4 @@
-"""Which single mistake gives what was got: each is tried on the same feeds, and they vote."""
+"""Which single mistake of the bank gives the output under test: each is run on the same feeds, and each feed votes."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +10,13 @@ from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.independent.decoder import Decoder, read_policy
 from kvsim.testing.subject.calls import Chunks, equal
+from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
 
 
 @dataclass(frozen=True)
 class Vote:
-    """How one feed ended: what was expected and what came, [T, V] each; None: nothing that could be compared."""
+    """The result of one feed: the expected array and the one that came, of the same shape; `got` None: no array."""
 
     expected: Any
     got: Any
@@ -24,32 +25,6 @@ class Vote:
     @property
     def fails(self) -> bool:
         return self.got is not None and not equal(self.got, self.expected, self.allowed)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A mistake and on how many of the feeds it gives what was got."""
-
-    mistake: Mistake
-    failing: int  # of those that failed
-    all: int  # of those and of the others
-    values: int  # that these failing ones gave
-    reading: int  # which of the mistake's readings, from 1
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The mistakes that explain everything; none: unknown."""
-
-    candidates: tuple[Candidate, ...]
-    n_failing: int
-    n_all: int
-    blank: bool = False  # no failing feed gave a finite number: only the places of NaN were compared
-    nearest: Candidate | None = None  # where nothing explains everything: what comes closest, and is contradicted
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(c.mistake.id for c in self.candidates)
 
 
 class Suspects:
@@ -80,7 +55,7 @@ class Suspects:
 
 
 def as_window(config: Config, policy: str) -> tuple[Config, str]:
-    """`window:W` is the model that has the window."""
+    """The model and the cache policy to run: under `window:W`, the model with that window and the full cache."""
     name, options = read_policy(policy)
     if name != "window":
         return config, policy
@@ -89,13 +64,12 @@ def as_window(config: Config, policy: str) -> tuple[Config, str]:
 
 
 def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
-    """Who gives what was got. A mistake is named where it explains every feed, those that passed, too: one feed that
-    it does not explain shows another mistake. Where none does, the one that explains most of the feeds, and at least
-    half of those that fail, is `nearest`. Who explains none of the three shortest failing feeds is not asked about the
-    others.
+    """The mistakes that explain every feed, those that passed included: one feed that a mistake does not explain shows
+    that it is another one. If none does, `nearest` is the one that explains most feeds, and at least half of those that
+    fail. For speed, a mistake that explains none of the three shortest failing feeds is not run on the others.
 
-    A feed that gave nothing finite says nothing beside others that did. Where none of the failing feeds did, the places
-    of NaN are all there is."""
+    Feeds without any finite number are left out, unless all failing feeds are such: then places of NaN are compared.
+    """
     given = [i for i, v in enumerate(votes) if v.got is not None]
     finite = [i for i in given if np.isfinite(votes[i].got).any()]
     blank = any(votes[i].fails for i in given) and not any(votes[i].fails for i in finite)
@@ -120,8 +94,10 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """What was got; and where that is wrong, by more than half of the squared difference from the right answer: a
-    mistake that changes little here explains little, however much rounding would allow."""
+    """Is the output the one under test, to within twice the allowed difference? If the feed fails, it must also explain
+    more than half of the squared difference from the right answer: in a coarse format, a mistake with hardly any effect
+    would otherwise be within the allowed difference.
+    """
     if _same_blanks(vote.got, output):
         return True
     if not equal(vote.got, output, 2 * vote.allowed):
@@ -132,14 +108,14 @@ def _explains(vote: Vote, output: Any) -> bool:
 
 
 def _same_blanks(got: Any, output: Any) -> bool:
-    """Nothing finite in either, and NaN in the same places."""
+    """Neither has a finite number, and both have NaN in the same places."""
     if got.shape != output.shape or np.isfinite(got).any() or np.isfinite(output).any():
         return False
     return bool(np.array_equal(np.isnan(got), np.isnan(output)))
 
 
 def run_decoder(cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> list[Any]:
-    """Logits [T, V] of every text through one class, one after another; None where it cannot go on."""
+    """Logits [T, V] of every text, fed to one decoder class one after another; None where it raises."""
     decoder: Decoder | None = None
     outputs: list[Any] = []
     for text in texts:

@@ -1,7 +1,7 @@
-"""The first layer that differs, where a decoder makes its layers visible.
+"""The first layer that differs, if a decoder makes its layers visible.
 
-`layers(state)` gives what each layer gave for the tokens of the last step, [T, D] each, the first layer first, and no
-more than are visible. Asked only when the logits were found to differ.
+`layers(state)` returns the outputs of layers for the tokens of the last step, [T, D] each, the first layer first, and
+as many as are visible. It is called only after the logits were found to differ.
 """
 
 import math
@@ -22,7 +22,7 @@ Layers = Callable[[Any], Any]
 
 
 class Seen(NamedTuple):
-    """A text's layers: what came of those that are visible, and for each what was expected and is allowed."""
+    """The outputs of the visible layers for one text, the expected ones, and the difference allowed in each layer."""
 
     got: list[Any]  # [T, D] each
     expected: list[Any]
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The first number of the first layer that differs, in the first step in which one does; steps from 0."""
+    """The first number of the first layer that differs, in the first step in which a layer does. Steps are from 0."""
 
     step: int
     layer: int
@@ -39,24 +39,24 @@ class Place(NamedTuple):
 
 
 class LayersKept(Decoder):
-    """The independent decoder, which keeps what each layer gave, step by step."""
+    """The independent decoder, which keeps the output of each layer, step by step."""
 
     def __init__(self, config: Config, weights: Weights, policy: str = "dynamic", keep: Rounding = exact) -> None:
         super().__init__(config, weights, policy, keep)
         self.kept: list[list[Any]] = [[] for _ in config.layers]
 
     def block(self, layer: int, w: Layer, x: list[Any], start: int) -> list[Any]:
-        given = super().block(layer, w, x, start)
-        self.kept[layer].append(np.stack(given))
-        return given
+        output = super().block(layer, w, x, start)
+        self.kept[layer].append(np.stack(output))
+        return output
 
     def layers(self) -> list[Any]:
-        """[T, D] each, of everything fed."""
+        """The outputs of all layers for all tokens so far, [T, D] each."""
         return [np.concatenate(parts) for parts in self.kept]
 
 
 def expected_layers(reference: Reference, text: Chunks, dtype: str = "float64") -> list[Any]:
-    """[T, D] of each layer, by kvsim's own model."""
+    """The output [T, D] of each layer, by kvsim's own model."""
     model = reference.model(dtype)
     cache = model.new_cache(reference.policy)
     with np.errstate(all="ignore"), model.watch("layers.*.hidden") as seen:
@@ -67,7 +67,7 @@ def expected_layers(reference: Reference, text: Chunks, dtype: str = "float64") 
 
 
 def emulated_layers(reference: Reference, text: Chunks, dtype: str) -> list[Any]:
-    """[T, D] of each layer, by the independent decoder with every step's result kept in `dtype`."""
+    """The output [T, D] of each layer, by the independent decoder with every intermediate result rounded to `dtype`."""
     keep = rounding(dtype)
     decoder = LayersKept(reference.config, map_arrays(reference.weights, keep), reference.policy, keep)
     with np.errstate(all="ignore"):
@@ -77,7 +77,7 @@ def emulated_layers(reference: Reference, text: Chunks, dtype: str) -> list[Any]
 
 
 def allowed_layers(reference: Reference, text: Chunks, dtype: str, expected: list[Any]) -> list[Allowed]:
-    """What rounding may do to each layer: as to the logits, twice the reference's own error and a floor."""
+    """What rounding may change in each layer: as for logits, twice the reference's own error, and a floor."""
     runs = []
     if dtype == "float64" and reference.lossless:
         runs.append(expected_layers(reference, [[i for chunk in text for i in chunk]]))
@@ -94,7 +94,8 @@ def allowed_layers(reference: Reference, text: Chunks, dtype: str, expected: lis
 
 
 def given_layers(check: Check, text: Chunks, layers: Layers) -> list[Any]:
-    """[T, D] of each visible layer of the decoder under test, which is fed the text once more. UnreadableError."""
+    """The output [T, D] of each visible layer of the decoder under test, which is fed the text again. UnreadableError:
+    `layers` returns no such list."""
     parts: list[list[Any]] = []
     state = call(check.make)
     for chunk in text:
@@ -105,7 +106,7 @@ def given_layers(check: Check, text: Chunks, layers: Layers) -> list[Any]:
 
 
 def _read(given: Any, n_new: int, reference: Reference) -> list[Any]:
-    """The layers of one step, on the host."""
+    """The outputs of one step as NumPy arrays. UnreadableError: no list of arrays [T, D], or too many."""
     most, shape = reference.config.n_layers, (n_new, reference.config.d_model)
     read = [to_host(part)[0] for part in given] if isinstance(given, list | tuple) else []
     if not 1 <= len(read) <= most or any(part.shape != shape for part in read):
@@ -117,14 +118,14 @@ def _read(given: Any, n_new: int, reference: Reference) -> list[Any]:
 
 
 def see_layers(check: Check, compared: Compared, layers: Layers) -> Seen:
-    """Both sides of one feed. UnreadableError: what `layers` gives is no such list."""
+    """Run one feed in the decoder under test and in the reference. UnreadableError: `layers` returns no such list."""
     got = given_layers(check, compared.text, layers)
     expected = expected_layers(check.reference, compared.text)[: len(got)]
     return Seen(got, expected, allowed_layers(check.reference, compared.text, check.allowed.dtype, expected))
 
 
 def first_differing(seen: Seen, feed: tuple[int, ...]) -> Place | None:
-    """The first step in which a visible layer differs, there the first layer, and there the first number."""
+    """The first step in which a visible layer differs, in that step the first such layer, and its first number."""
     start = 0
     for step, size in enumerate(feed):
         rows = slice(start, start + size)

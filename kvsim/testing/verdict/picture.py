@@ -1,35 +1,39 @@
-"""Who sees whom, drawn: one row for each query, one column for each key."""
+"""An attention or dependence matrix drawn as text: one row for each query, one column for each key."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import cell_len
 
-from kvsim.testing.verdict.sentences import tell
+from kvsim.i18n.language import Say
 
 CHARACTERS = "中华人民共和国"
-LEGEND = "# seen  . masked  ! seen but must be masked  ? masked but must be seen"
 
 
 def labels(count: int) -> list[str]:
-    """A name for each of `count` tokens."""
+    """A short name for each of `count` tokens."""
     return list(CHARACTERS[:count]) if count <= len(CHARACTERS) else [str(i) for i in range(count)]
+
+
+def legend(say: Say) -> str:
+    """What the four signs mean."""
+    return say("# seen  . masked  ! seen but must be masked  ? masked but must be seen")
 
 
 def sign(got: bool, expected: bool) -> str:
     return ("#" if expected else "!") if got else ("?" if expected else ".")
 
 
-def draw(lang: str, got_TS: Any, expected_TS: Any, queries: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """The picture's lines."""
+def draw(say: Say, got_TS: Any, expected_TS: Any, queries: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The picture's lines: a head line with the keys' names, then one line a query. Both arrays are booleans [T, S]."""
     width = max(2, *(cell_len(name) for name in keys))
-    names = [f"{tell(lang, 'query')} {name}" for name in queries]
+    names = [f"{say('query')} {name}" for name in queries]
     room = max(cell_len(name) for name in names)
 
     def padded(text: str, size: int) -> str:
         return text + " " * (size - cell_len(text))
 
-    head = tell(lang, "keys")
+    head = say("keys")
     lines = [
         "    " + " " * (room - cell_len(head)) + head + "  " + " ".join(padded(key, width) for key in keys).rstrip()
     ]

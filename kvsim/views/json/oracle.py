@@ -1,12 +1,12 @@
-"""What the oracle found, as `kvsim.verify/1`, `kvsim.explain/1` and `kvsim.tolerance/1`: measured numbers as floats."""
+"""The results of the oracle as records: `kvsim.verify/1`, `kvsim.explain/1`, `kvsim.tolerance/1`. Measured numbers are
+floats."""
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Any
 
-from kvsim import __version__
 from kvsim.i18n.printable import printable
+from kvsim.schemas import stamp
 from kvsim.testing.feeds.references import FLOOR
 from kvsim.testing.independent.rounding import FORMATS
 from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG
@@ -15,17 +15,19 @@ OUTCOMES = {FINE: "pass", WRONG: "fail", NOT_STARTED: "not started", BROKEN: "ca
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has neither NaN nor infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def verify_dict(target: str, seed: int, found: Any) -> dict[str, Any]:
-    """What was checked, how it ended and the failure's facts: every key always, empty or null where there is none."""
+    """What was checked, how it ended and the facts of the failure. Every key is always there, empty or null.
+
+    `found`: a `kvsim.testing.verifying.Found`.
+    """
     file, _, name = target.rpartition(":")
     facts = found.facts
     return {
-        "schema": "kvsim.verify/1",
-        "kvsim": __version__,
+        **stamp("verify"),
         "file": file,
         "name": name,
         "kind": found.kind,
@@ -43,23 +45,22 @@ def verify_dict(target: str, seed: int, found: Any) -> dict[str, Any]:
 
 
 def explain_dict(mistakes: Iterable[Any], language: str, text: str | None = None) -> dict[str, Any]:
-    """Mistakes, and what the oracle prints of the one that was asked for."""
-    told = [
+    """Mistakes, and the text of a failing check if one mistake was asked for."""
+    entries = [
         {
             "id": m.id, "sentence": m.sentence(language), "smallest": list(m.smallest), "window": m.window,
             "policy": m.policy, "twin": m.twin or None,
         }
         for m in mistakes
     ]  # fmt: skip
-    return {"schema": "kvsim.explain/1", "kvsim": __version__, "mistakes": told, "text": text}
+    return {**stamp("explain"), "mistakes": entries, "text": text}
 
 
 def tolerance_dict(found: Any, seed: int) -> dict[str, Any]:
-    """The bound and its parts, not rounded."""
+    """The bound and its parts, not rounded. `found`: a `kvsim.testing.tolerances.Tolerance`."""
     sizes, allowed = found.sizes, found.allowed
     return {
-        "schema": "kvsim.tolerance/1",
-        "kvsim": __version__,
+        **stamp("tolerance"),
         "dtype": found.dtype,
         "context": found.context,
         "layers": sizes.layers,
@@ -76,8 +77,3 @@ def tolerance_dict(found: Any, seed: int) -> dict[str, Any]:
         "floor": _finite(allowed.floor),
         "allowed": _finite(allowed.value),
     }
-
-
-def to_json(told: dict[str, Any]) -> str:
-    """One line."""
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Attention functions: right ones in every layout and dtype, wrong ones named, bad ones told as what they are."""
+"""Attention functions: right ones in every layout and dtype, wrong ones are named, bad ones refused with the reason."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
-from kvsim.testing.checks.attention import feed_of
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import exact, rounding
 from kvsim.testing.subject.attention import Inputs, Setting, attend, expected_output
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.verdict.readout import read_heads, read_out
+from kvsim.testing.verdict.text import chunks_of
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 WINDOWED = {id for id in BANK if id.startswith("window")}
@@ -156,13 +156,13 @@ def test_a_black_box_is_read_out():
 
 
 def test_the_failure_text(monkeypatch):
-    def told():
+    def error_of():
         with pytest.raises(OracleError) as caught:
             testing.assert_attention(lambda q, k, v: mine(q, k, v, shift=0), kv_heads=2, dtype="float32")
         return str(caught.value)
 
     monkeypatch.setenv("KVSIM_LANG", "en")
-    text = told()
+    text = error_of()
     assert "2 x the reference's own float32 error" in text
     assert (
         "    query 共  #  ?  ?  ?  ?  .  .\n    query 和  #  #  ?  ?  ?  ?  .\n    query 国  #  #  #  ?  ?  ?  ?"
@@ -173,34 +173,34 @@ def test_the_failure_text(monkeypatch):
     assert "smallest : feed [1, 1] (queries: 1, keys: 2)" in text
     assert "--heads 4 --kv-heads 2 --queries 3 --keys 7 --seed 0" in text
     monkeypatch.setenv("KVSIM_LANG", "zh")
-    text = told()
-    assert "诊断: [mask_top_left] 因果掩码没有按缓存长度平移" in text
+    text = error_of()
+    assert "诊断：[mask_top_left] 因果掩码没有按缓存长度平移" in text
     assert "查询 共" in text
 
 
 def test_the_feed_of_a_size():
-    assert [feed_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
+    assert [chunks_of(*sizes) for sizes in ((3, 3), (1, 3), (2, 3))] == [[3], [2, 1], [1, 2]]
 
 
-def test_heads_are_told():
+def test_the_key_value_heads_are_shown():
     with pytest.raises(OracleError, match=r"yours \[0, 1, 0, 1\]  reference \[0, 0, 1, 1\]"):
         testing.assert_attention(lambda q, k, v: mine(q, k, v, spread=np.tile), kv_heads=2)
 
 
-def told(function, **more):
+def error_of(function, **more):
     with pytest.raises(OracleError) as caught:
         testing.assert_attention(function, **more)
     return str(caught.value).splitlines()[0]
 
 
 def test_a_function_that_misbehaves():
-    assert "cannot be called with 3 arguments: " in told(lambda q: q)
-    assert "cannot be called with 3 arguments, window=: " in told(lambda q, k, v: q, window=4)
-    assert "raised TypeError: " in told(lambda q, k, v: q + None)
-    assert "shape [2, 3], expected [2, 3, 4, 8] (3 queries, 7 keys)" in told(lambda q, k, v: q[:, :, 0, 0])
-    assert "cannot be read as an array" in told(lambda q, k, v: None)
-    assert "changed its input k" in told(lambda q, k, v: (mine(q, k, v), k.fill(0))[0])
-    assert "expected floating point numbers" in told(lambda q, k, v: mine(q, k, v).astype(str))
+    assert "cannot be called with 3 arguments: " in error_of(lambda q: q)
+    assert "cannot be called with 3 arguments, window=: " in error_of(lambda q, k, v: q, window=4)
+    assert "raised TypeError: " in error_of(lambda q, k, v: q + None)
+    assert "shape [2, 3], expected [2, 3, 4, 8] (3 queries, 7 keys)" in error_of(lambda q, k, v: q[:, :, 0, 0])
+    assert "cannot be read as an array" in error_of(lambda q, k, v: None)
+    assert "changed its input k" in error_of(lambda q, k, v: (mine(q, k, v), k.fill(0))[0])
+    assert "expected floating point numbers" in error_of(lambda q, k, v: mine(q, k, v).astype(str))
     with pytest.raises(OracleError, match="holds nan"):
         testing.assert_attention(lambda q, k, v: mine(q, k, v) * np.nan)
 

@@ -1,4 +1,4 @@
-"""What decoders compute, counted in NumPy and in torch: a cache, a fake and none. What cannot be told is refused."""
+"""What decoders compute, counted in NumPy and in torch: a cache, a fake and none. Unknown counts are refused."""
 
 import numpy as np
 import pytest
@@ -58,21 +58,21 @@ def test_projections_head_by_head():
 
 
 class CopiesKeys(strangers.Stranger):
-    """What goes through the projection of keys tells nothing."""
+    """The products of the key projection cannot be recognised."""
 
     def linear(self, x, name):
         return np.array(x) @ np.array(self.w[name]).T if "k_proj" in name else super().linear(x, name)
 
 
 class PlainDecode(strangers.Stranger):
-    """Attention of single tokens in arrays that tell nothing."""
+    """Attention of single tokens in arrays that cannot be recognised."""
 
     def attend(self, q, k, v):
         return super().attend(*((q, k, v) if q.shape[1] > 1 else map(np.array, (q, k, v))))
 
 
 class ByHand(strangers.Stranger):
-    """Scores number by number."""
+    """Scores by elementwise products and a sum."""
 
     def attend(self, q, k, v):
         k, v = self.repeat(k), self.repeat(v)
@@ -86,7 +86,7 @@ class ByHand(strangers.Stranger):
 ])  # fmt: skip
 def test_what_is_not_seen_in_numpy_is_no_zero(cls, feed, asked, said):
     weights = testing.weights()
-    with pytest.raises(OracleError, match="the cost cannot be told") as caught:
+    with pytest.raises(OracleError, match="the cost cannot be determined") as caught:
         testing.assert_cost(lambda: cls(weights), step, feed, reference=weights, **{asked: 1})
     assert said in str(caught.value)
 
@@ -103,9 +103,9 @@ def test_a_report():
     weights = testing.weights()
     make = lambda: strangers.Stranger(weights)  # noqa: E731
     testing.assert_cost(make, step, [1, 1], reference=None, score_cells=3, report=lambda m: {"score_cells": 3})
-    with pytest.raises(OracleError, match=r"4, expected 3\n  counted from shapes, as report= says"):
+    with pytest.raises(OracleError, match=r"4, expected 3\n  counted from shapes by report="):
         testing.assert_cost(make, step, [1, 1], reference=None, score_cells=3, report=lambda m: {"score_cells": 4})
-    with pytest.raises(OracleError, match="report says nothing of projected_rows"):
+    with pytest.raises(OracleError, match="report does not give projected_rows"):
         testing.assert_cost(make, step, [1, 1], reference=None, projected_rows=6, report=lambda m: {"score_cells": 4})
     for nonsense in (None, {"score_cells": "3"}, {"score_cells": True}):
         with pytest.raises(OracleError, match="report gave"):
@@ -217,7 +217,7 @@ def test_what_torch_hides_is_no_zero():
 
     weights = testing.weights()
     for cls, said in torch_strangers.UNTOLD.items():
-        with pytest.raises(OracleError, match="the cost cannot be told") as caught:
+        with pytest.raises(OracleError, match="the cost cannot be determined") as caught:
             testing.assert_cost(lambda cls=cls: cls(weights), step, [4, 1, 1], reference=weights, score_cells=1,
                                 projected_rows=1)  # fmt: skip
         assert said in str(caught.value), cls

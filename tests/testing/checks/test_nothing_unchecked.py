@@ -92,7 +92,7 @@ def test_what_is_not_the_same_twice_has_no_picture_and_no_name():
             lambda: Stranger(weights), lambda m, ids: m.forward(ids) + 1e-6 * generator.normal(), weights
         )
     text = str(caught.value)
-    assert "not the same twice" in text
+    assert "not deterministic" in text
     assert "who depends on whom" not in text
     assert caught.value.facts["diagnosis"] == ["unknown"]
 

@@ -1,4 +1,4 @@
-"""Quantisers by themselves: rounding is accepted, everything else is told apart."""
+"""Quantisers by themselves: rounding is accepted; other mistakes are refused, and named if known."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_other_errors_are_named(options, expected):
 
 
 def test_half_a_step_is_the_bound():
-    """Codes of one bit less would be within a step, and are refused."""
+    """An error between half a step and one step is refused."""
     quantise, dequantise = quantiser()
     with pytest.raises(OracleError, match=r"the error is 0\.\d+ steps"):
         testing.assert_quantiser(*quantiser(round=lambda x: np.rint(x - 0.3)))
@@ -65,7 +65,7 @@ def test_half_a_step_is_the_bound():
 
 
 def test_quantising_again_must_change_nothing():
-    """The scale of what was read back is another: its largest number was made smaller."""
+    """The largest number became smaller, so that the second quantisation has another scale."""
     quantise, dequantise = quantiser()
     shrunk = lambda packed: dequantise(packed) * (1 - 1 / 300)  # noqa: E731
     with pytest.raises(OracleError, match=r"quantising what was read back changes it|the error is"):

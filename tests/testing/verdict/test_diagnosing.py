@@ -1,4 +1,4 @@
-"""How mistakes are voted for, on made-up outputs; and that the allowance is not so wide that it hides anything."""
+"""Votes for mistakes on made-up outputs; and small errors are not allowed."""
 
 from types import SimpleNamespace
 
@@ -28,19 +28,19 @@ def votes(expected, got):
     return [Vote(np.array([[e]]), np.array([[g]]), 1e-9) for e, g in zip(expected, got, strict=True)]
 
 
-def test_who_explains_all_is_named():
+def test_a_mistake_that_explains_all_is_named():
     found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 5, 0.0]))
     assert found.ids == (ONE.id,)
     assert (found.candidates[0].failing, found.candidates[0].all, found.n_failing, found.n_all) == (2, 3, 2, 3)
 
 
 def test_passing_feeds_vote_too():
-    """What would have failed where the other did not is not it."""
+    """A mistake that would fail where the code under test passes is excluded."""
     found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 2, 9.0]))
     assert found.ids == (ONE.id,)
 
 
-def test_equals_are_both_named():
+def test_two_equal_mistakes_are_both_named():
     assert diagnose(votes([0, 0.0], [1, 2.0]), candidates(one=[1, 2.0], two=[1, 2.0])).ids == (ONE.id, TWO.id)
 
 
@@ -119,11 +119,11 @@ def test_a_strict_mask_is_named_though_all_is_nan(layers, dtype):
     assert caught.value.facts["diagnosis"] == ["mask_strict_no_self"]
     assert "holds nan at [0, 0]" in str(caught.value)
     assert "who depends on whom" not in str(caught.value)  # that is not to be seen in NaN
-    assert ("whatever else makes all of it NaN would look the same" in str(caught.value)) == (layers > 1)
+    assert ("anything else that makes all of it NaN would look the same" in str(caught.value)) == (layers > 1)
 
 
 @pytest.mark.parametrize("rows", [slice(1, 2), slice(-1, None), slice(0, 1)])
-def test_nan_that_no_mistake_gives_is_told_as_nan(rows):
+def test_nan_that_no_mistake_gives_is_reported_as_nan(rows):
     """In some rows of every step, and where the model has one layer in all of them."""
     weights = testing.weights(layers=1)
 

@@ -1,0 +1,81 @@
+"""An attention function under test, run on inputs of several sizes: what it returns and what is expected."""
+
+from typing import Any, NamedTuple
+
+from kvsim.testing.independent.attention import LoopAttention
+from kvsim.testing.independent.rounding import rounding
+from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, expected_output, make_inputs
+from kvsim.testing.subject.calls import Problem, UnreadableError, equal, max_abs
+
+# (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
+SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9))
+
+
+class Comparison(NamedTuple):
+    """One pair of sizes (queries, keys)."""
+
+    sizes: tuple[int, int]
+    inputs: Inputs
+    got: Any  # [B, T, H, D]; None: a problem
+    expected: Any
+    dtype: str
+    problem: Problem | None = None
+
+    def fails(self, allowed: float) -> bool:
+        return self.got is not None and not equal(self.got, self.expected, allowed)
+
+
+def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Comparison:
+    """One call, on the inputs of this number."""
+    inputs = make_inputs(s, number, sizes)
+    expected = expected_output(inputs, s.window)
+    try:
+        got, dtype = call_attention(s, inputs)
+    except UnreadableError as error:
+        return Comparison(sizes, inputs, None, expected, s.dtype, _at(error.problem, sizes))
+    return Comparison(sizes, inputs, got, expected, dtype)
+
+
+def _at(problem: Problem, sizes: tuple[int, int]) -> Problem:
+    """With the numbers of queries and keys with which it came up."""
+    return problem._replace(values=problem.values | {"queries": sizes[0], "keys": sizes[1]})
+
+
+def compare_all(s: Setting, sizes: list[tuple[int, int]]) -> list[Comparison]:
+    """Each of the sizes in turn; none after a call that ends the check."""
+    done: list[Comparison] = []
+    for i, pair in enumerate(sizes):
+        done.append(compare(s, i, pair))
+        if (problem := done[-1].problem) is not None and problem.fatal:
+            break
+        if done[-1].got is not None and done[-1].dtype != (first := done[0].dtype) and done[0].got is not None:
+            mixed = Problem("attention gave {got} after it gave {before}, expected one dtype",
+                            {"got": done[-1].dtype, "before": first})  # fmt: skip
+            done[-1] = done[-1]._replace(got=None, problem=_at(mixed, pair))
+    return done
+
+
+def own_error(done: list[Comparison], window: int | None, dtype: str) -> float:
+    """The largest |difference| of the reference's own runs in `dtype` from its run in float64."""
+    emulated = LoopAttention()
+    emulated.round = rounding(dtype)
+    worst = 0.0
+    for c in done:
+        runs = [attend(emulated, c.inputs, window)]
+        runs[0] = emulated.round(runs[0])
+        if dtype in ("float32", "float16"):
+            runs.append(expected_output(c.inputs, window, dtype))
+        worst = max([worst, *(max_abs(run - c.expected) for run in runs)])
+    return worst
+
+
+def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
+    """(queries, keys) of the failure with the fewest keys, then the fewest queries."""
+    for n in range(1, 8):
+        for t in range(1, n + 1):
+            compared = compare(s, 1000 + 10 * n + t, (t, n))
+            if compared.fails(allowed):
+                return t, n
+            if compared.problem is not None and compared.problem.fatal:
+                return None
+    return None

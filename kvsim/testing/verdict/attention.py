@@ -1,0 +1,101 @@
+"""The record of an attention function that failed: where it first differs, which keys are seen, the mistake."""
+
+from typing import Any
+
+import numpy as np
+
+from kvsim.testing.bank import BANK, Mistake
+from kvsim.testing.feeds.attention import Comparison, smallest_failing
+from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
+from kvsim.testing.feeds.references import Allowed
+from kvsim.testing.subject.attention import Inputs, Setting, attend
+from kvsim.testing.subject.calls import UnreadableError, first_nonfinite
+from kvsim.testing.verdict.decoders import measure
+from kvsim.testing.verdict.diagnosing import Vote, diagnose
+from kvsim.testing.verdict.failure import AttentionFailure, Blank, Command, Failure, OutputPlace, Weights
+from kvsim.testing.verdict.picture import labels
+from kvsim.testing.verdict.readout import is_linear, read_weights
+
+
+class AttentionSuspects:
+    """Every reading of every mistake that concerns attention alone, run on the same inputs."""
+
+    def __init__(self, done: list[Comparison], window: int | None) -> None:
+        self.done, self.window = done, window
+
+    def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
+        return [(m, m.attention_variants()) for m in BANK.values() if m.attention_variants()]
+
+    def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
+        """Outputs [B, T, H, D] of the wanted comparisons, by their numbers."""
+        return {i: self._output(cls, self.done[i].inputs) for i in wanted}
+
+    def _output(self, cls: type[Any], inputs: Inputs) -> Any:
+        """The output of one reading, from memory if it was computed before in this process."""
+        key = (cls, self.window, fingerprint(inputs))
+        return KNOWN.get(key, lambda: [attend(cls.attention_only(None), inputs, self.window)])[0]
+
+
+def describe_failure(
+    s: Setting, done: list[Comparison], allowed: Allowed, show: tuple[int, int] | None = None
+) -> Failure:
+    """What is wrong with the function of a check that failed, shown on the sizes `show` if these fail."""
+    problems = [c.problem for c in done if c.problem is not None]
+    problem = next((p for p in problems if p.fatal), problems[0] if problems else None)
+    reported = () if problem is None else (problem,)
+    failing = [c for c in done if c.fails(allowed.value)]
+    if not failing or (problem is not None and problem.fatal):
+        raised = {c.problem and c.problem.values.get("raised") for c in done}
+        return Failure(headlines=reported, compared=False, unwritten=raised == {NotImplementedError})
+    first = next((c for c in failing if c.sizes == show), failing[0])
+    linear, weights = _read(s, first, allowed.value)
+    return AttentionFailure(
+        problems=reported,
+        failing=tuple(c.sizes for c in failing),
+        difference=measure([(c.got, c.expected) for c in failing], allowed.value),
+        allowed=allowed,
+        blank=find_blank(failing),
+        first=first_place(first, allowed.value),
+        linear=linear,
+        weights=weights,
+        diagnosis=diagnose(
+            [Vote(c.expected, c.got, allowed.value) for c in done], AttentionSuspects(done, s.window)
+        ),
+        smallest=smallest_failing(s, allowed.value),
+        command=explain_command(s, first),
+    )  # fmt: skip
+
+
+def _read(s: Setting, compared: Comparison, allowed: float) -> tuple[bool, Weights | None]:
+    """Is the output linear in V, and the weights if it is; no weights if the function cannot be called so."""
+    try:
+        linear = is_linear(s, compared.inputs, allowed)
+        return linear, read_weights(s, compared.inputs, allowed) if linear else None
+    except UnreadableError:
+        return True, None
+
+
+def find_blank(failing: list[Comparison]) -> Blank | None:
+    """The first number that is not finite."""
+    for c in failing:
+        if (index := first_nonfinite(c.got)) is not None:
+            return Blank(c.got[index], index, c.sizes)
+    return None
+
+
+def first_place(c: Comparison, allowed: float) -> OutputPlace:
+    """The first number of the output that differs."""
+    b, t, h, d = (int(i) for i in np.argwhere(~(np.abs(c.got - c.expected) <= allowed))[0])
+    position = c.sizes[1] - c.sizes[0] + t
+    token = labels(c.sizes[1])[position]
+    return OutputPlace(h, t, token, position, d, float(c.got[b, t, h, d]), float(c.expected[b, t, h, d]))
+
+
+def explain_command(s: Setting, first: Comparison) -> Command:
+    """The options of `kvsim explain` for this setting."""
+    queries, keys = first.sizes
+    return Command({
+        "heads": s.heads, "kv-heads": s.kv_heads, "window": s.window, "queries": queries, "keys": keys,
+        "d-head": s.d_head if s.d_head != 8 else None, "batch": s.batch if s.batch != 2 else None,
+        "rotated": s.rotated, "cases": s.cases or None, "seed": s.seed,
+    })  # fmt: skip

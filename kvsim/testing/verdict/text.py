@@ -1,0 +1,262 @@
+"""A failed check as text, in the language of `say`."""
+
+import os
+from typing import Any
+
+from kvsim.i18n.language import Say, choose_language, language_of, words
+from kvsim.testing.feeds.references import Allowed
+from kvsim.testing.subject.calls import Problem
+from kvsim.testing.verdict.failure import (
+    AttentionFailure,
+    Blank,
+    Candidate,
+    DecoderFailure,
+    Dependence,
+    Diagnosis,
+    Failure,
+    LayerPlace,
+    LogitPlace,
+    Mismatch,
+    OutputPlace,
+    Weights,
+)
+from kvsim.testing.verdict.picture import draw, labels, legend
+
+
+def speak() -> Say:
+    """The words of the language that KVSIM_LANG says, else the locale. A check has no other way to be given one."""
+    return words(choose_language(None, os.environ))
+
+
+def sentence(problem: Problem, say: Say) -> str:
+    """A problem's message, with the feed or the sizes in which it came up if it has them."""
+    values = {name: describe_allowed(x, say) if isinstance(x, Allowed) else x for name, x in problem.values.items()}
+    what = say(problem.template).format(**values)
+    if "step" in values:
+        return say("{what} (feed {feed}, step {step})").format(what=what, feed=values["feed"], step=values["step"])
+    if "queries" in values:
+        return say("{what} ({queries} queries, {keys} keys)").format(
+            what=what, queries=values["queries"], keys=values["keys"]
+        )
+    return what
+
+
+def short(value: float) -> str:
+    """A measured number in two digits."""
+    return f"{value:.1e}" if value else "0"
+
+
+def render(failure: Failure, say: Say) -> str:
+    """The whole text, in one or several lines."""
+    if isinstance(failure, DecoderFailure):
+        return "\n".join(_decoder(failure, say))
+    if isinstance(failure, AttentionFailure):
+        return "\n".join(_attention(failure, say))
+    lines = [sentence(problem, say) for problem in failure.headlines]
+    lines += ["  " + sentence(note, say) for note in failure.notes]
+    if failure.named is not None:
+        named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
+        lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
+    return "\n".join(lines)
+
+
+def _no_mistake(say: Say) -> str:
+    return say("no single mistake of the bank gives this output (two at once are often not named)")
+
+
+def _decoder(f: DecoderFailure, say: Say) -> list[str]:
+    """Where a decoder first differs, which positions depend on which, the mistake, the smallest feed."""
+    lines = [sentence(problem, say) for problem in f.problems[:1]]
+    lines.append(_logits_blank(f.blank, say) if f.blank else _logits_differ(f, say))
+    lines.append("  " + say(
+        "first place: feed {feed}, step {step}, row {row} (token {token}, position {position}), channel {channel}: got"
+        " {got}, expected {expected}"
+    ).format(**_values(f.first)))  # fmt: skip
+    if f.layer is not None:
+        lines.append("  " + _layer(f.layer, say))
+    if f.unsteady is not None:
+        lines.append("  " + say(
+            "not deterministic: fed the same text again, the logits differ by {apart}: dropout, noise, or a cache that"
+            " is not reset"
+        ).format(apart=short(f.unsteady)))  # fmt: skip
+    if f.dependence is not None:
+        lines += _dependence(f.dependence, say)
+    if f.unsteady is not None and not (f.diagnosis and f.diagnosis.candidates):
+        why = say("code that is not deterministic cannot be compared with a mistake")
+        lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
+    else:
+        lines += _diagnosis(f.diagnosis, say)
+    if f.after_others:
+        lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
+    lines.append("  " + say("smallest : feed {feed}").format(feed=list(f.smallest or ())))
+    return lines + _command(f, say)
+
+
+def _attention(f: AttentionFailure, say: Say) -> list[str]:
+    """Where an attention output first differs, which keys each query sees, the mistake, the smallest sizes."""
+    lines = [sentence(problem, say) for problem in f.problems[:1]]
+    if f.blank:
+        lines.append(_output_blank(f.blank, say))
+    else:
+        lines.append(say(
+            "attention output differs from the reference: {count} of {total} values, max |diff| {worst} ({allowed})"
+        ).format(**_difference(f, say)))  # fmt: skip
+    lines.append("  " + say(
+        "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
+        " expected {expected}"
+    ).format(**_values(f.first)))  # fmt: skip
+    if not f.linear:
+        said = say("the output is not linear in V: the attention weights are not applied to V")
+        lines += ["", "  " + said, ""]
+    elif f.weights is not None:
+        lines += _weights(f.weights, say)
+    lines += _diagnosis(f.diagnosis, say)
+    if f.smallest is not None:
+        queries, keys = f.smallest
+        lines.append("  " + say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
+            feed=chunks_of(queries, keys), queries=queries, keys=keys
+        ))  # fmt: skip
+    return lines + _command(f, say)
+
+
+def chunks_of(n_queries: int, n_keys: int) -> list[int]:
+    """The chunks of a text whose last step has `n_queries` queries over `n_keys` keys."""
+    return [n_keys] if n_queries == n_keys else [n_keys - n_queries, n_queries]
+
+
+def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
+    """A place as a message shows it."""
+    values = place._asdict() | {"got": f"{place.got:+.4f}", "expected": f"{place.expected:+.4f}"}
+    if isinstance(place, LogitPlace):
+        return values | {"feed": list(place.feed)}
+    return values | {"token": repr(place.token)}
+
+
+def _difference(f: Mismatch, say: Say) -> dict[str, Any]:
+    return {"count": f.difference.wrong, "total": f.difference.total, "worst": f"{f.difference.largest:.3g}",
+            "allowed": describe_allowed(f.allowed, say)}  # fmt: skip
+
+
+def _logits_differ(f: DecoderFailure, say: Say) -> str:
+    values = _difference(f, say) | {"policy": f.policy, "failing": len(f.failing), "feeds": f.n_feeds}
+    if f.policy == "dynamic":
+        return say(
+            "logits differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max |diff|"
+            " {worst} ({allowed})"
+        ).format(**values)
+    return say(
+        "logits under {policy} differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max"
+        " |diff| {worst} ({allowed})"
+    ).format(**values)
+
+
+def _logits_blank(blank: Blank, say: Say) -> str:
+    return say(
+        "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees nothing,"
+        " or an overflow"
+    ).format(value=blank.value, place=list(blank.at), feed=list(blank.sizes))
+
+
+def _output_blank(blank: Blank, say: Say) -> str:
+    queries, keys = blank.sizes
+    return say(
+        "the result holds {value} at {place} ({queries} queries, {keys} keys), where the reference is finite: a query"
+        " that sees nothing, or an overflow"
+    ).format(value=blank.value, place=list(blank.at), queries=queries, keys=keys)
+
+
+def describe_allowed(allowed: Allowed, say: Say) -> str:
+    """The allowed difference, and what it is made of."""
+    if allowed.given is not None:
+        return say("allowed {value}, given by the caller").format(value=short(allowed.given))
+    return say("allowed {value} = 2 x the reference's own {dtype} error {own} + {floor}").format(
+        value=short(allowed.value), dtype=allowed.dtype, own=short(allowed.own), floor=short(allowed.floor)
+    )
+
+
+def _layer(found: LayerPlace | Problem, say: Say) -> str:
+    if isinstance(found, Problem):
+        return sentence(found, say)
+    if found.place is None or found.allowed is None:
+        return say("first layer: none of the layers 0 to {last} differs: the difference comes after them").format(
+            last=found.last
+        )
+    return say(
+        "first layer: feed {feed}, step {step}, layer {layer} (from 0), row {row} (token {token}, position {position}),"
+        " channel {channel} of its output: got {got}, expected {expected} ({allowed})"
+    ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **_values(found.place))
+
+
+def _dependence(d: Dependence, say: Say) -> list[str]:
+    names = [str(i) for i in range(len(d.got_TT))]
+    title = say("who depends on whom (feed {feed}, one token changed at a time)").format(feed=list(d.feed))
+    return ["", f"  {title}   {legend(say)}", *draw(say, d.got_TT, d.expected_TT, names, names), ""]
+
+
+def _weights(w: Weights, say: Say) -> list[str]:
+    n_queries, n_keys = w.got_TS.shape
+    names = labels(n_keys)
+    title = say("who sees whom (head {head}, read out with V = identity)").format(head=w.head)
+    heads = say(
+        "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}"
+    ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
+    picture = draw(say, w.got_TS, w.expected_TS, names[n_keys - n_queries :], names)
+    return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
+
+
+def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
+    """The mistake and its evidence; if none explains every feed, the nearest one."""
+    head = "  " + say("diagnosis: ")
+    if diagnosis is None:
+        why = say("the independent decoder does not cover this model, so no mistakes could be tried")
+        return [f"{head}[unknown] {why}"]
+    if diagnosis.candidates:
+        named = [f"[{c.mistake.id}] {c.mistake.sentence(language_of(say))}" for c in diagnosis.candidates]
+        return [head + f" {say('or')} ".join(named), "  " + _evidence(diagnosis, diagnosis.candidates[0], say)]
+    if diagnosis.blank:
+        why = say("nothing finite to compare, and no mistake of the bank gives NaN in these places")
+    else:
+        why = _no_mistake(say)
+    return [f"{head}[unknown] {why}", *_nearest(diagnosis, say)]
+
+
+def _votes(diagnosis: Diagnosis, candidate: Candidate) -> dict[str, Any]:
+    return {"matched": candidate.failing, "failing": diagnosis.n_failing, "others": candidate.all - candidate.failing,
+            "passing": diagnosis.n_all - diagnosis.n_failing}  # fmt: skip
+
+
+def _evidence(diagnosis: Diagnosis, best: Candidate, say: Say) -> str:
+    if diagnosis.blank:
+        return say(
+            "evidence : NaN in the same places as the reference with this one mistake, in {matched} of {failing}"
+            " failing feeds, and the same in {others} of {passing} others; with no finite number to compare, anything"
+            " else that makes all of it NaN would look the same"
+        ).format(**_votes(diagnosis, best))
+    return say(
+        "evidence : equals the reference with this one mistake on all {values} values, in {matched} of {failing}"
+        " failing feeds, and in {others} of {passing} others"
+    ).format(values=best.values, **_votes(diagnosis, best))
+
+
+def _nearest(diagnosis: Diagnosis, say: Say) -> list[str]:
+    if diagnosis.nearest is None:
+        return []
+    return ["  " + say(
+        "nearest  : {id} gives the same in {matched} of {failing} failing feeds and {others} of {passing} others: it is"
+        " not that mistake, or not that one alone"
+    ).format(id=diagnosis.nearest.mistake.id, **_votes(diagnosis, diagnosis.nearest))]  # fmt: skip
+
+
+def _command(f: Mismatch, say: Say) -> list[str]:
+    """The command that shows the mistake by itself: the same numbers, or the same mistake with other weights."""
+    if f.diagnosis is None or not f.diagnosis.candidates:
+        return []
+    best = f.diagnosis.candidates[0]
+    parts = [f"kvsim explain {best.mistake.id}"]
+    for name, value in (f.command.options | {"reading": best.reading if best.reading > 1 else None}).items():
+        if value is True:
+            parts.append(f"--{name}")
+        elif value is not None and value is not False:
+            parts.append(f"--{name} {value}")
+    template = say("reproduce: {command}") if f.command.same else say("similar  : {command}")
+    return ["  " + template.format(command=" ".join(parts))]
