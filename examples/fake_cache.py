@@ -9,7 +9,7 @@ import numpy as np
 
 import kvsim
 from kvsim.spans import Span
-from kvsim.transformer.attention import attend, merge_heads, project, to_groups
+from kvsim.transformer.attention import Scoring, attend, merge_heads, project, to_groups
 from kvsim.transformer.positions import Positions
 
 model = kvsim.load("demo", dtype="float64")
@@ -25,7 +25,7 @@ def attention(rows, kv_rows, cache, pos):
     (view,) = cache.update(k.transpose(1, 0, 2), v.transpose(1, 0, 2), pos, positions.encoder_of_keys(rope))
     queries = positions.rotate(rope, to_groups(ops, q, config.n_kv_heads), view.query_pos)
     mask = positions.mask(view.query_pos, view.key_pos, None)
-    return merge_heads(ops, attend(ops, queries, view, mask, config.d_head**-0.5))[-1]
+    return merge_heads(ops, attend(ops, queries, view, Scoring(config.d_head**-0.5, mask)))[-1]
 
 
 class Faked:

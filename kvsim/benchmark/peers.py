@@ -138,7 +138,7 @@ def _load_weights(model: Model, transformers: Any, torch: Any, kind: Any) -> Any
 
     UsageError: the model has no path. KvsimError: the arrays do not match.
     """
-    from kvsim.loading.gguf_file import GGUF
+    from kvsim.loading.gguf.file import GGUF
 
     if model.path is None:
         raise UsageError("the peer transformers needs a model with a path or the name of a public model")

@@ -10,7 +10,7 @@ from kvsim.costs.bytes.parameters import BYTES, count_parameters
 from kvsim.costs.public.models import find_config, read_catalogue
 from kvsim.errors import UsageError
 from kvsim.loading.config_file import make_config
-from kvsim.loading.gguf_file import GGUF
+from kvsim.loading.gguf.file import GGUF
 from kvsim.loading.loader import load
 from kvsim.loading.places import BUNDLED
 from kvsim.loading.random_weights import random_weights

@@ -11,8 +11,8 @@ from kvsim.errors import FileError
 from kvsim.loading.checkpoint import Checkpoint, finite
 from kvsim.loading.config_file import choose_latent, make_config, read_config_facts, read_start
 from kvsim.loading.families import get_family
-from kvsim.loading.gguf_file import GGUF
-from kvsim.loading.gguf_tokenizer import read_gguf_tokenizer
+from kvsim.loading.gguf.file import GGUF
+from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
 from kvsim.loading.places import BUNDLED, find_model
 from kvsim.loading.sources import Source
 from kvsim.loading.tokenizers import read_tokenizer

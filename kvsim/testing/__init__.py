@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kvsim.testing.checks.decoders import assert_split_invariant as assert_split_invariant
     from kvsim.testing.checks.quantisers import assert_quantiser as assert_quantiser
     from kvsim.testing.checks.rows import assert_cache_rows as assert_cache_rows
-    from kvsim.testing.plain_attention import attention as attention
+    from kvsim.testing.feeds.plain_attention import attention as attention
     from kvsim.testing.subject.weights import ModelWeights as ModelWeights
     from kvsim.testing.subject.weights import make_weights as weights  # noqa: F401 (public)
     from kvsim.testing.verdict.error import OracleError as OracleError
@@ -32,7 +32,7 @@ _HOME = {  # public name: its module, and its name there
     "assert_policy": ("checks.decoders", "assert_policy"),
     "assert_quantiser": ("checks.quantisers", "assert_quantiser"),
     "assert_split_invariant": ("checks.decoders", "assert_split_invariant"),
-    "attention": ("plain_attention", "attention"),
+    "attention": ("feeds.plain_attention", "attention"),
     "cases": ("checks.cases", "cases"),
     "weights": ("subject.weights", "make_weights"),
 }

@@ -10,7 +10,7 @@ from kvsim.testing.checks.costs import assert_cost
 from kvsim.testing.checks.decoders import assert_close_to, assert_policy, assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.checks.rows import assert_cache_rows
-from kvsim.testing.plain_attention import attention
+from kvsim.testing.feeds.plain_attention import attention
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.verdict.error import OracleError
 

@@ -40,20 +40,21 @@ class Sequence(NamedTuple):
     source: Any = None  # the encoder's output [S, D]; None if the cross caches hold its keys and values
 
 
-def attend(
-    ops: Ops,
-    q_GRTK: Array,
-    view: View,
-    mask: Mask | None,
-    scale: float,
-    bias_GRTS: Array | None = None,
-    cap: float | None = None,
-    sinks_H: Array | None = None,
-    prefix: str = "",
-) -> Array:
+class Scoring(NamedTuple):
+    """How products QKᵀ become probabilities: scaled, capped, biased, masked, normalised with sinks."""
+
+    scale: float
+    mask: Mask | None = None
+    cap: float | None = None  # cap · tanh(score / cap)
+    bias_GRTS: Array | None = None
+    sinks_H: Array | None = None
+
+
+def attend(ops: Ops, q_GRTK: Array, view: View, scoring: Scoring, prefix: str = "") -> Array:
     """softmax(scale · QKᵀ) V over the rows of `view`: [G, R, T, K]. Positions are already encoded in queries and
     keys."""
     xp = ops.xp
+    scale, mask, cap, bias_GRTS, sinks_H = scoring
     admitted = None if mask is None else mask.admitted
     k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
     scores_GRTS = ops.scale(ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted), scale)
@@ -122,15 +123,23 @@ def in_blocks(q_GRNK: Array, view: View, window: int | None, size: int | None) -
         )
 
 
+class Projected(NamedTuple):
+    """Queries, keys and values of some rows, before positions are encoded."""
+
+    q_THK: Array
+    k_TGK: Array
+    v_TGK: Array
+
+
 def attend_sequence(
-    ops: Ops, config: Config, kind: LayerKind, w: Attention, q_THK: Array, k_TGK: Array, v_TGK: Array,
-    cache: LayerCache, pos: Span, positions: Positions,
+    ops: Ops, config: Config, kind: LayerKind, projected: Projected, cache: LayerCache, pos: Span,
+    positions: Positions, sinks_H: Array | None,
 ) -> Array:  # fmt: skip
     """Attention of one sequence's new tokens to all visible rows: [T, H·K]."""
     xp = ops.xp
-    k_GTK, v_GTK = xp.permute_dims(k_TGK, (1, 0, 2)), xp.permute_dims(v_TGK, (1, 0, 2))
+    k_GTK, v_GTK = (xp.permute_dims(x_TGK, (1, 0, 2)) for x_TGK in (projected.k_TGK, projected.v_TGK))
     views = cache.update(k_GTK, v_GTK, pos, positions.encoder_of_keys(kind.rope))
-    q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
+    q_GRTK = to_groups(ops, projected.q_THK, config.n_kv_heads)
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
     # An encoder has no mask to skip work by; a watched square is computed whole.
@@ -143,7 +152,8 @@ def attend_sequence(
         for q_GRNK, part in blocks:
             mask = positions.mask(part.query_pos, part.key_pos, window)
             bias_GRTS = positions.bias(part.query_pos, part.key_pos)
-            contexts.append(attend(ops, q_GRNK, part, mask, scale, bias_GRTS, config.score_cap, w.sinks))
+            scoring = Scoring(scale, mask, config.score_cap, bias_GRTS, sinks_H)
+            contexts.append(attend(ops, q_GRNK, part, scoring))
     return merge_heads(ops, contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=2))
 
 
@@ -155,13 +165,10 @@ def attention(
     q_THK = project(ops, config, w, "query", x_TD)
     k_TGK = project(ops, config, w, "key", x_TD)
     v_TGK = project(ops, config, w, "value", x_TD)
-    contexts = [
-        attend_sequence(
-            ops, config, kind, w, q_THK[s.rows, ...], k_TGK[s.rows, ...], v_TGK[s.rows, ...],
-            s.layers[layer], s.pos, positions,
-        )
-        for s in sequences
-    ]  # fmt: skip
+    contexts = []
+    for s in sequences:
+        projected = Projected(q_THK[s.rows, ...], k_TGK[s.rows, ...], v_TGK[s.rows, ...])
+        contexts.append(attend_sequence(ops, config, kind, projected, s.layers[layer], s.pos, positions, w.sinks))
     context_T_HK = contexts[0] if len(contexts) == 1 else ops.xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
 
@@ -178,7 +185,7 @@ def attend_source(
 
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     q_GRTK = to_groups(ops, q_THK, config.n_kv_heads)
-    return merge_heads(ops, attend(ops, q_GRTK, cache.read(make), None, scale, prefix="cross_"))
+    return merge_heads(ops, attend(ops, q_GRTK, cache.read(make), Scoring(scale), prefix="cross_"))
 
 
 def cross_attention(

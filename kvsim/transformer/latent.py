@@ -13,8 +13,8 @@ from kvsim.arrays import Array
 from kvsim.config import Config, Latent, LayerKind
 from kvsim.ops import Ops
 from kvsim.spans import View, narrower
-from kvsim.transformer.attention import Sequence, attend, merge_heads
-from kvsim.transformer.positions import Encode, Mask, Positions
+from kvsim.transformer.attention import Scoring, Sequence, attend, merge_heads
+from kvsim.transformer.positions import Encode, Positions
 from kvsim.weights import LatentAttention
 
 
@@ -43,13 +43,13 @@ def whole_keys(ops: Ops, nope: Array, rope: Array) -> Array:
     return ops.xp.concat([nope, shared], axis=-1)
 
 
-def attend_expanded(ops: Ops, q: Array, view: View, mask: Mask | None, scale: float) -> Array:
+def attend_expanded(ops: Ops, q: Array, view: View, scoring: Scoring) -> Array:
     """Plain multi-head attention: [T, H·K]."""
-    return merge_heads(ops, attend(ops, q[:, None, :, :], view, mask, scale))
+    return merge_heads(ops, attend(ops, q[:, None, :, :], view, scoring))
 
 
 def attend_absorbed(
-    ops: Ops, config: Config, latent: Latent, w: LatentAttention, q: Array, view: View, mask: Mask | None, scale: float
+    ops: Ops, config: Config, latent: Latent, w: LatentAttention, q: Array, view: View, scoring: Scoring
 ) -> Array:
     """Queries [H, T, B + P] against latents [1, S, L] and rotary keys [1, S, P]: [T, H·K]."""
     xp = ops.xp
@@ -58,7 +58,7 @@ def attend_absorbed(
     moved = ops.matmul("absorb_query", q[..., : latent.d_nope], for_keys)  # [H, T, L]
     whole = xp.concat([moved, q[..., latent.d_nope :]], axis=-1)[None, ...]  # [1, H, T, L + P]
     one_head = view._replace(keys=xp.concat([view.keys, view.values], axis=-1), values=view.keys)
-    context = attend(ops, whole, one_head, mask, scale)[0, ...]  # [H, T, L]
+    context = attend(ops, whole, one_head, scoring)[0, ...]  # [H, T, L]
     context = ops.matmul("absorb_value", context, xp.matrix_transpose(for_values))
     return merge_heads(ops, context[:, None, :, :])
 
@@ -86,18 +86,18 @@ def latent_attention(
             encode = positions.encoder_of_values(kind.rope)
             views = s.layers[layer].update(new[None, :, :], new_rotary, s.pos, encode)
         for view in views:
-            mask = positions.mask(view.query_pos, view.key_pos, narrower(kind.window, view.window))
+            scoring = Scoring(scale, positions.mask(view.query_pos, view.key_pos, narrower(kind.window, view.window)))
             q_here = q[:, s.rows, :][:, view.queries, :]
             turned = positions.rotate(kind.rope, q_here[..., latent.d_nope :], view.query_pos)
             here = xp.concat([q_here[..., : latent.d_nope], turned], axis=-1)
             if latent.form == "absorbed":
-                contexts.append(attend_absorbed(ops, config, latent, w, here, view, mask, scale))
+                contexts.append(attend_absorbed(ops, config, latent, w, here, view, scoring))
             elif latent.form == "reexpanded":
                 nope, values = expand(ops, config, latent, w, view.keys[0, ...])
                 expanded = view._replace(keys=whole_keys(ops, nope, view.values), values=values)
-                contexts.append(attend_expanded(ops, here, expanded, mask, scale))
+                contexts.append(attend_expanded(ops, here, expanded, scoring))
             else:
-                contexts.append(attend_expanded(ops, here, view, mask, scale))
+                contexts.append(attend_expanded(ops, here, view, scoring))
     context_T_HK = contexts[0] if len(contexts) == 1 else xp.concat(contexts, axis=0)
     return ops.linear("output", context_T_HK, w.output)
 

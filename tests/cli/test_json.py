@@ -26,7 +26,8 @@ CASES = {
     "trace": ["trace", "中", "-n", "1"],
     "verify": ["verify", "examples/exercises/kv_cache.py:KVCache"],
 }
-NO_OPTION = {"vectors"}  # always prints JSON, one object a line: tests/costs/test_vectors.py
+# vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report.
+NO_OPTION = {"oracle", "vectors"}
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import kvsim
 from kvsim.errors import FileError
 from kvsim.loading.config_file import make_config
-from kvsim.loading.gguf_file import _NAMES, _OUTSIDE, _WORDS, GGUF
+from kvsim.loading.gguf.file import _NAMES, _OUTSIDE, _WORDS, GGUF
 from tests.models import demo
 
 pytestmark = pytest.mark.dev
@@ -148,7 +148,7 @@ def test_a_quantisation_that_the_package_cannot_read(tmp_path, monkeypatch):
 
 def test_without_the_extra(tmp_path, monkeypatch):
     file = write_gguf(FIXTURES / "llama_mha", tmp_path / "m.gguf")
-    monkeypatch.setattr("kvsim.loading.gguf_file.find_spec", lambda name: None)
+    monkeypatch.setattr("kvsim.loading.gguf.file.find_spec", lambda name: None)
     with pytest.raises(FileError, match=r'needs the extra gguf: pip install "\.\[gguf,hf\]" in a clone'):
         kvsim.load(file)
 

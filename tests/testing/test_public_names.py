@@ -34,7 +34,9 @@ def test_importing_it_loads_nothing():
     assert run(code) == ["kvsim", "kvsim.testing"]
 
 
-@pytest.mark.parametrize("before", ["", "import kvsim.testing.plain_attention; import kvsim.testing.checks.attention;"])
+@pytest.mark.parametrize(
+    "before", ["", "import kvsim.testing.feeds.plain_attention; import kvsim.testing.checks.attention;"]
+)
 def test_attention_is_a_function_whatever_was_imported_before(before):
     assert run(f"{before}import kvsim.testing; print(type(kvsim.testing.attention).__name__)") == ["function"]
 

@@ -2,9 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from kvsim.testing.feeds.plain_attention import attention
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import rounding
-from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, expected_output, make_inputs
+from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, make_inputs
 from kvsim.testing.subject.calls import Problem, UnreadableError, equal, max_abs
 
 # (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
@@ -23,6 +26,18 @@ class Comparison(NamedTuple):
 
     def fails(self, allowed: float) -> bool:
         return self.got is not None and not equal(self.got, self.expected, allowed)
+
+
+def expected_output(inputs: Inputs, window: int | None, dtype: str = "float64") -> Any:
+    """The output [B, T, H, D] of the transformer's own attention, computed in `dtype`."""
+    q, k, v = (x.transpose(0, 2, 1, 3).astype(dtype) for x in inputs)
+    t, n = q.shape[2], k.shape[2]
+    past = None if t == n else k[:, :, : n - t]
+    past_v = None if t == n else v[:, :, : n - t]
+    left = None if window is None else window - 1
+    result = attention(q, k[:, :, n - t :], v[:, :, n - t :], causal=True, past_key=past, past_value=past_v,
+                       left_window=left)  # fmt: skip
+    return result.output.transpose(0, 2, 1, 3).astype(np.float64)
 
 
 def compare(s: Setting, number: int, sizes: tuple[int, int]) -> Comparison:

@@ -1,4 +1,4 @@
-"""An attention function under test: its inputs, the expected output, and the call."""
+"""An attention function under test: its inputs and the call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import numpy as np
 from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
 from kvsim.testing.independent.decoder import cos_sin
 from kvsim.testing.independent.rounding import rounding
-from kvsim.testing.plain_attention import attention
 from kvsim.testing.subject.calls import ShapeError, UnreadableError, call, to_host
 from kvsim.testing.subject.layouts import Layout
 
@@ -61,18 +60,6 @@ def rotate(x_BTHD: Any, start: int) -> Any:
     cos, sin = (np.stack([pair[i] for pair in pairs])[:, None] for i in (0, 1))
     one, other = x_BTHD[..., :half], x_BTHD[..., half : 2 * half]
     return np.concatenate([one * cos - other * sin, other * cos + one * sin, x_BTHD[..., 2 * half :]], axis=-1)
-
-
-def expected_output(inputs: Inputs, window: int | None, dtype: str = "float64") -> Any:
-    """The output [B, T, H, D] of the transformer's own attention, computed in `dtype`."""
-    q, k, v = (x.transpose(0, 2, 1, 3).astype(dtype) for x in inputs)
-    t, n = q.shape[2], k.shape[2]
-    past = None if t == n else k[:, :, : n - t]
-    past_v = None if t == n else v[:, :, : n - t]
-    left = None if window is None else window - 1
-    result = attention(q, k[:, :, n - t :], v[:, :, n - t :], causal=True, past_key=past, past_value=past_v,
-                       left_window=left)  # fmt: skip
-    return result.output.transpose(0, 2, 1, 3).astype(np.float64)
 
 
 def attend(loops: LoopAttention, inputs: Inputs, window: int | None) -> Any:

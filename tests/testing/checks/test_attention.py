@@ -7,9 +7,10 @@ from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
+from kvsim.testing.feeds.attention import expected_output
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import exact, rounding
-from kvsim.testing.subject.attention import Inputs, Setting, attend, expected_output
+from kvsim.testing.subject.attention import Inputs, Setting, attend
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.verdict.readout import read_heads, read_out
 from kvsim.testing.verdict.text import chunks_of

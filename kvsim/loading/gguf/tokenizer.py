@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from kvsim.loading.gguf_file import GGUF
+from kvsim.loading.gguf.file import GGUF
 from kvsim.loading.tokenizers import LibraryTokenizer
 from kvsim.text import Tokenizer
 

@@ -12,7 +12,7 @@ from kvsim.arrays import get_backend
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
-from kvsim.transformer.attention import attend
+from kvsim.transformer.attention import Scoring, attend
 from kvsim.transformer.positions import Mask
 
 MODES = ("scores", "capped", "masked", "probs")  # what `qk_mode` 0 to 3 returns
@@ -186,7 +186,7 @@ def _attend(
     pairs = Mask((allowed | blind).reshape(groups), (int(allowed.sum()), allowed.size))
     scale, cap = scaling
     with ops.watch(*MODES) as seen:
-        context = attend(ops, inputs.q[b].reshape(*groups[:3], -1), view, pairs, scale, bias, cap)
+        context = attend(ops, inputs.q[b].reshape(*groups[:3], -1), view, Scoring(scale, pairs, cap, bias))
     scores = seen[MODES[mode]].reshape(shape[1:])
     if mode >= 2:
         scores = np.where(blind, -np.inf if mode == 2 else 0, scores)

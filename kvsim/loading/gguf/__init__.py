@@ -1,0 +1,1 @@
+"""GGUF files (extra gguf): the model and the tokenizer in them."""
