@@ -23,7 +23,7 @@ class TopLeft(Decoder):
         return seen if window is None else seen & (column > t - window)
 
 
-@mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来", (2,))
+@mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来的词元", (2,))
 class NoMask(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         window = self.window(inputs)
@@ -39,7 +39,7 @@ class NeitherMaskNorWindow(Decoder):
 @mistake(
     "mask_only_when_square",
     "the causal mask is applied only if there are as many queries as keys: later chunks see the future",
-    "只有查询数等于键数时才加因果掩码：后面的分块看到了未来",
+    "只有查询数等于键数时才加因果掩码：后面的分块看到了未来的词元",
     (1, 2),
 )
 class OnlySquare(Decoder):
