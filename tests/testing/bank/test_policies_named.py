@@ -3,7 +3,7 @@
 import pytest
 
 from kvsim.testing.bank import BANK
-from kvsim.testing.explaining import Asked, show_mistake
+from kvsim.testing.explaining import ExplainOptions, show_mistake
 
 OWN = [id for id, mistake in BANK.items() if mistake.policy != "dynamic"]
 
@@ -14,4 +14,4 @@ def test_there_are_such_mistakes():
 
 @pytest.mark.parametrize("id", OWN)
 def test_it_is_named(id):
-    assert f"[{id}]" in show_mistake(BANK[id], Asked())
+    assert f"[{id}]" in show_mistake(BANK[id], ExplainOptions())
