@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from kvsim.testing.feeds.chunking import choose_feeds
 
 from kvsim import testing
+from kvsim.testing.feeds.chunking import choose_feeds
 from tests.testing.plugin import runs as plugin_runs
 
 ROOT = Path(__file__).parent.parent.parent.parent
