@@ -7,7 +7,7 @@ is first used (PEP 562).
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
+TYPE_CHECKING = False  # type checkers treat this name as True; `import typing` would take time
 if TYPE_CHECKING:
     from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
