@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kvsim.errors import BackendError as BackendError
     from kvsim.errors import FileError as FileError
     from kvsim.errors import KvsimError as KvsimError
+    from kvsim.errors import OtherThreadsWarning as OtherThreadsWarning
     from kvsim.errors import UsageError as UsageError
     from kvsim.generation.generate import generate as generate
     from kvsim.generation.runs import Run as Run
@@ -40,6 +41,7 @@ _HOME = {
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
+    "OtherThreadsWarning": "kvsim.errors",
     "PolicyComparison": "kvsim.comparisons.policies_record",
     "Run": "kvsim.generation.runs",
     "Step": "kvsim.generation.runs",

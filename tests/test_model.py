@@ -99,3 +99,37 @@ def test_array_shapes_are_checked_against_the_config():
         Model(PRIMES, wrong)
     with pytest.raises(UsageError, match=r"the array layers\.1\.attention_norm\.gain has shape None"):
         Model(PRIMES, replace(weights, layers=weights.layers[:1]))
+
+
+class BrokenStepError(Exception):
+    """Raised in the middle of a step."""
+
+
+def test_a_failed_first_step_leaves_no_source(monkeypatch):
+    """The cache accepts a source when its first step is complete: a failed one leaves it empty, also half-way."""
+    from tests.arrays.runs import ZOO
+
+    config = next(config for name, config in ZOO.items() if name.startswith("t5"))
+    model = Model(config, random_weights(config), dtype="float64")
+    expected = model([1, 2], encoder_ids=[3, 4, 5])
+    cache = model.new_cache()
+    with pytest.raises(UsageError, match="no token ids"):
+        model([], cache, encoder_ids=[5, 6, 7])
+    products, matmul = [], model.ops.matmul
+
+    def fails_at_the_end(kind, *rest):
+        products.append(kind)
+        if kind == "head":
+            raise BrokenStepError
+        return matmul(kind, *rest)
+
+    monkeypatch.setattr(model.ops, "matmul", fails_at_the_end)
+    with pytest.raises(BrokenStepError):
+        model([1], cache, encoder_ids=[5, 6, 7])
+    assert "cross_key" in products
+    monkeypatch.undo()
+    assert cache.source is None
+    first = model([1], cache, encoder_ids=[3, 4, 5])
+    second = model([2], cache)
+    assert np.array_equal(np.concatenate([first, second]).argmax(axis=-1), expected.argmax(axis=-1))
+    assert abs(np.concatenate([first, second]) - expected).max() < 1e-12 * abs(expected).max()

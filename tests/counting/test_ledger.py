@@ -129,5 +129,5 @@ def test_repr_is_one_short_line():
     model = kvsim.load("demo")
     with model.count() as ledger:
         model([1, 2, 3])
-    assert repr(ledger) == f"<kvsim Ledger: {len(ledger)} products, {ledger.macs:,} MACs>"
+    assert repr(ledger) == f"<kvsim.Ledger: {len(ledger)} products, {ledger.macs:,} MACs>"
     assert len(repr(ledger)) < 200

@@ -1,5 +1,7 @@
 """The pytest plugin, run in subprocesses: options, the fixture, reports; and that loading it imports nothing else."""
 
+import json
+import math
 import re
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from configparser import ConfigParser
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kvsim import testing
@@ -77,6 +80,19 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_failure(tmp_path):
     done = run(tmp_path, WRONG, "--kv-report=deep/report")
     assert "diagnosis: [mask_top_left]" in done.stdout
     assert "OracleError" in done.stdout
+
+
+def test_infinity_in_a_report_is_null(tmp_path):
+    from kvsim import testing
+    from kvsim.testing.oracle import Oracle
+
+    weights = testing.weights(heads=2, kv_heads=1, d_head=4, layers=1)
+    oracle = Oracle(report=tmp_path, name="a_test")
+    with pytest.raises(testing.OracleError):
+        oracle.assert_split_invariant(lambda: [], lambda state, ids: np.full((len(ids), 1), np.nan), weights,
+                                      allowed=math.inf)  # fmt: skip
+    (report,) = tmp_path.glob("*.json")
+    assert json.loads(report.read_text(encoding="utf-8"))["schema"] == "kvsim.oracle/1"
 
 
 def test_the_fixture_has_the_functions_of_the_module():
