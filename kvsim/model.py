@@ -207,12 +207,12 @@ class Model:
             return None
         if len(given) > 1:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
-        told = tuple(ids) if ids is not None else None if not given else given[0]
+        source = tuple(ids) if ids is not None else None if not given else given[0]
         if cache.source is not None:
-            if told is not None and not same_source(self.ops, told, cache.source):
+            if source is not None and not same_source(self.ops, source, cache.source):
                 raise UsageError("this cache has read another source: use a new one")
             return None
-        if told is None:
+        if source is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
         if states is not None and (len(states.shape) != 2 or states.shape[1] != self.config.d_model):
             raise UsageError(
@@ -220,9 +220,9 @@ class Model:
                 width=self.config.d_model,
                 shape=list(states.shape),
             )
-        made = states if states is not None else self.encode(None if ids is None else told, features=features)
+        made = states if states is not None else self.encode(None if ids is None else source, features=features)
         if cache.keeps:
-            cache.source = told
+            cache.source = source
         return made
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Array | None]], logits: Logits) -> list[Array]:
