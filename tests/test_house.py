@@ -246,6 +246,37 @@ def test_every_room_has_a_floor() -> None:
     assert sorted(room for rooms in FLOORS for room in rooms) == sorted(FLOOR), "a room is listed on two floors"
 
 
+def rows_of(page: str, columns: int) -> list[list[str]]:
+    """The cells of the page's table rows with `columns` columns, without their backticks; headings left out."""
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [[cell.replace("`", "") for cell in row] for row in rows if len(row) == columns and "`" in "".join(row)]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_on_structure_is_true(language: str) -> None:
+    """docs/*/structure.md names every room on its floor, lowest first, and what it imports from the second floor up;
+    and every room inside a room, where these have floors in their order."""
+    page = f"docs/{language}/structure.md"
+    imports: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for file in FILES:
+        if (room := room_of(file)) in FLOOR:
+            found = {module.split(".")[1] for module in modules_of(parse(file)) if module != "kvsim"}
+            imports[room] |= {other for other in found - {room} if FLOOR[other] > 1}
+    names = {room: f"{room}/" if (PACKAGE / room).is_dir() else f"{room}.py" for room in FLOOR}
+    wanted = [[str(floor), names[room], ", ".join(sorted(imports[room]))] for room, floor in FLOOR.items()]
+    assert [[floor, room, imported] for floor, room, _, imported in rows_of(page, 4)] == wanted
+
+    inside = [room for room, _ in rows_of(page, 2)]
+    folders = {
+        file.parent.relative_to(PACKAGE).as_posix() for file in FILES if len(file.relative_to(PACKAGE).parts) > 2
+    }
+    assert sorted(inside) == sorted(f"{folder}/" for folder in folders)
+    for room, floors in INNER_FLOORS.items():
+        ordered = [f"{room}/{inner}/" for inners in floors for inner in inners if inner != "."]
+        assert [name for name in inside if name.startswith(f"{room}/")] == ordered
+
+
 # Folders with one file per entry: a family, a command, a view.
 TABLES = {"loading/families", "cli", "views/terminal"}
 
@@ -271,7 +302,7 @@ def test_functions_are_short() -> None:
 
 @pytest.mark.parametrize("room", ["transformer", "caches", "counting"])
 def test_the_mathematics_imports_no_array_library(room: str) -> None:
-    for file in (PACKAGE / room).glob("*.py"):
+    for file in (PACKAGE / room).rglob("*.py"):
         libraries = {m.split(".")[0] for m in imports_of(parse(file))} & {"numpy", "torch", "cupy", "array_api_compat"}
         assert not libraries, f"{file.name} imports {libraries}"
 

@@ -78,7 +78,7 @@ def test_the_error_names_what_is_missing(broken, message):
 
 def test_no_cupy_and_no_array_api_compat(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(BackendError, match=r"needs CuPy: pip install 'kvsim\[gpu\]'"):
+    with pytest.raises(BackendError, match=r'needs CuPy: pip install "\.\[gpu\]"'):
         get_backend("cupy")
     assert command(["trace", "中", "--backend", "cupy", "--lang", "en"]) == 3
     assert command(["doctor", "--gpu", "--lang", "en"]) == 3

@@ -30,13 +30,13 @@ def test_help_ends_with_two_examples(command, lang, capsys):
     assert run([command, "--help", "--lang", lang]) == 0
     out = capsys.readouterr().out
     assert all(line.strip().startswith(f"kvsim {command}") for line in out.rstrip().splitlines()[-2:])
-    assert ("例子" if lang == "zh" else "Examples") in out
+    assert ("示例" if lang == "zh" else "Examples") in out
 
 
 def test_a_process_prints_the_help():
     done = kv("trace", "--help", "--lang", "zh")
     assert done.returncode == 0
-    assert "例子" in done.stdout.decode()
+    assert "示例" in done.stdout.decode()
 
 
 def test_no_command_prints_the_help():

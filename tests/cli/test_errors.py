@@ -142,9 +142,9 @@ def check(argv, code, said, capsys):
         (["chat", "中", "--separator", "\udc80"], 2, "the text is not valid UTF-8"),
         (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, claims, compare, cost"),
         (
-            ["schema", "oracle"],
+            ["schema", "nothing"],
             2,
-            "unknown value 'oracle' of NAME: use one of bench, caches, chat, claims, compare, cost, doctor, explain",
+            "unknown value 'nothing' of NAME: use one of bench, caches, chat, claims, compare, cost, doctor, explain",
         ),
         (["schema"], 2, "NAME is missing"),
     ],
@@ -155,7 +155,7 @@ def test_usage(argv, code, said, capsys):
 
 
 def test_errors_in_chinese(capsys):
-    assert check(["trace", "", "--lang", "zh"], 2, "文本是空的", capsys) == "kvsim：错误：文本是空的：至少要有一个字\n"
+    assert check(["trace", "", "--lang", "zh"], 2, "文本为空", capsys) == "kvsim：错误：文本为空：请至少给一个字\n"
     check(["trace", "--lang=zh"], 2, "缺少 TEXT：见 kvsim trace --help", capsys)
 
 

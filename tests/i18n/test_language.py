@@ -73,7 +73,7 @@ def test_errors_speak_the_language():
         expected=Words("a positive integer"),
     )
     assert explain(error, words("en")) == "p: k is 0, expected a positive integer" == str(error)
-    assert explain(error, words("zh")) == "p：k 是 0，应为 正整数"
+    assert explain(error, words("zh")) == "p：k 应为 正整数，收到 0"
 
 
 def test_what_a_user_wrote_is_never_translated():

@@ -42,7 +42,7 @@ def write(folder, text, name="mine.py"):
 def test_a_stub_that_is_not_started_is_no_failure(capsys):
     target = f"{EXERCISES / 'kv_cache.py'}:KVCache"
     for language, said in (("en", "not started yet: update raised NotImplementedError: write update"),
-                           ("zh", "还没有开始写")):  # fmt: skip
+                           ("zh", "尚未实现")):  # fmt: skip
         assert run(["verify", target, "--lang", language]) == 0
         assert said in capsys.readouterr().out
 

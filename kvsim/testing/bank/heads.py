@@ -14,7 +14,7 @@ from kvsim.weights import Attention
 @mistake(
     "gqa_tile_instead_of_repeat",
     "key/value heads are tiled (0, 1, 0, 1): neighbouring query heads share one (0, 0, 1, 1)",
-    "键/值头按整组平铺（0, 1, 0, 1）：应是相邻的查询头共用一个（0, 0, 1, 1）",
+    "KV 头按整组平铺（0, 1, 0, 1）：应由相邻的查询头共用一个（0, 0, 1, 1）",
     (1,),
     twin="onnx/onnx#7274; apple/axlearn#842",
 )
@@ -26,7 +26,7 @@ class Tiled(Decoder):
 @mistake(
     "gqa_all_heads_use_kv0",
     "every query head reads key/value head 0",
-    "所有查询头都读第 0 个键/值头",
+    "所有查询头都读第 0 个 KV 头",
     (1,),
 )
 class FirstHeadOnly(Decoder):

@@ -14,7 +14,7 @@ SINKS, INT8, PAGED = "sinks:1+3", "int8:group=2,residual=1", "paged:2"
 @mistake(
     "sink_positions_not_reindexed",
     "rows keep the positions that they had in the text: with sinks, positions are counted inside the cache",
-    "行沿用了它们在原文中的位置：有注意力汇时，位置应在缓存内重新编号",
+    "各行沿用了在原文中的位置：有注意力汇时，位置应在缓存内重新编号",
     (5,),
     policy=SINKS,
     twin="huggingface/transformers#35350; mit-han-lab/streaming-llm#73",
@@ -101,7 +101,7 @@ class Floored(QuantisedRows):
 @mistake(
     "quantised_twice",
     "quantised rows are dequantised and quantised again together with new ones: the error grows with every step",
-    "已量化的行被还原后又和新行一起重新量化：误差逐步累积",
+    "已量化的行还原后又与新行一起重新量化：误差逐步累积",
     (5, 1),
     policy=INT8,
     twin="huggingface/transformers#34189",

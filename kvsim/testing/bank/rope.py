@@ -13,7 +13,7 @@ from kvsim.testing.independent.rows import Rows
 @mistake(
     "rope_pos_restarts_at_0",
     "the rotary positions of every step start at 0: they must continue after the tokens fed before",
-    "每一步的旋转位置都从 0 开始：应当从已喂入的词元数接着往下数",
+    "每一步的旋转位置都从 0 开始：应从已喂入的词元数继续编号",
     (1, 1),
     twin="Blaizzy/mlx-vlm#1983",
 )
@@ -25,7 +25,7 @@ class RestartsAtZero(Decoder):
 @mistake(
     "rope_pos_after_append",
     "the rotary positions are taken from the cache length after the new rows were appended: take it before",
-    "旋转位置取自追加新行之后的缓存长度：应当在追加之前取",
+    "旋转位置取自追加新行之后的缓存长度：应在追加之前取",
     (1, 2),
 )
 class AfterAppend(Decoder):
@@ -43,7 +43,7 @@ class AfterAppendOnceCached(Decoder):
 @mistake(
     "rope_off_by_one_decode",
     "a decoded token is rotated by a position that is off by one: its position is the number of tokens before it",
-    "解码时新词元的旋转位置差一：它的位置等于它前面的词元数",
+    "解码时新词元的旋转位置差 1：它的位置等于它前面的词元数",
     (1, 1),
 )
 class OffByOne(Decoder):
@@ -93,7 +93,7 @@ class CommittedByLayerZeroOnceCached(Decoder):
 @mistake(
     "rope_interleaved_pairs",
     "rotary pairs are adjacent (2j, 2j + 1) but the weights expect halves (j, d/2 + j), or the reverse",
-    "旋转时把相邻元素 (2j, 2j+1) 配成一对，而权重要求前后两半 (j, d/2+j) 配对（或正相反）",
+    "旋转时把相邻元素 (2j, 2j+1) 配成一对，而权重要求前后两半 (j, d/2+j) 配对（或反之）",
     (2,),
 )
 class OtherPairs(Decoder):

@@ -129,7 +129,7 @@ class FirstChunkOnly(Rows):
 @mistake(
     "decode_does_not_append",
     "a decode step does not append its key and value to the cache: later tokens never see it",
-    "解码步没有把新的键和值追加到缓存：之后的词元永远看不到它",
+    "解码步没有把新的键和值追加到缓存：之后的词元永远看不到它们",
     (1, 1, 1),
     twin="the tutorial's own loop in 22.6.3",
 )

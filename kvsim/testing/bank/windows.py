@@ -13,7 +13,7 @@ from kvsim.testing.independent.rows import Rows
 @mistake(
     "window_keeps_one_extra",
     "the window is one too long: window W is the current key and the W - 1 before it",
-    "窗口多了一个：窗口 W 是当前键和它前面的 W-1 个",
+    "窗口大了 1：窗口 W 是当前键和它前面的 W-1 个",
     (3,),
     window=2,
     twin="ml-explore/mlx-lm#390",
@@ -26,7 +26,7 @@ class OneExtra(Decoder):
 @mistake(
     "window_keeps_one_less",
     "the window is one too short: window W is the current key and the W - 1 before it",
-    "窗口少了一个：窗口 W 是当前键和它前面的 W-1 个",
+    "窗口小了 1：窗口 W 是当前键和它前面的 W-1 个",
     (2,),
     window=2,
 )

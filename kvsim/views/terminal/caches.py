@@ -39,5 +39,5 @@ def format_policies(policies: Policies, say: Say, ascii_only: bool = False, colo
     lines = [printable(title.format(model=policies.model, dtype=policies.dtype)), render(table, color)]
     for fact in policies.facts:
         if fact.refusal is not None:
-            lines.append(f"{fact.example}: {explain(fact.refusal, say)}")
+            lines.append(f"{fact.example}{say(': ')}{explain(fact.refusal, say)}")
     return "\n".join(lines)

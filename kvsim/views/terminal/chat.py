@@ -39,7 +39,7 @@ def turn_table(chat: Chat, say: Say, ascii_only: bool, color: bool) -> str:
         (say("fed"), number(sum(t.new for t in turns)), "right"),
         (say("score cells"), cells, "right"),
         (say("projected rows"), rows, "right"),
-        ("MACs", macs, "right"),
+        (say("MACs"), macs, "right"),
         (say("cache, B"), "", "right"),
     ]
     table = make_table(columns, ascii_only)

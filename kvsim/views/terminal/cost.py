@@ -32,7 +32,7 @@ def format_heading(found: Cost, say: Say) -> list[str]:
     run += [say("cache {cache}").format(cache=count.cache), count.dtype]
     if found.config.latent is not None:
         run.append(say("latent attention {form}").format(form=found.config.latent.form))
-    return [*lines, ", ".join(run)]
+    return [*lines, say(", ").join(run)]
 
 
 def explain_conventions(conventions: Sequence[Convention], say: Say) -> list[str]:
@@ -42,7 +42,7 @@ def explain_conventions(conventions: Sequence[Convention], say: Say) -> list[str
         "causal": say("only the pairs that the mask admits, the head on all positions"),
         "last": say("causal, with the head on the last position of a step only"),
     }
-    return [f"{convention}: {meanings[convention]}" for convention in conventions]
+    return [f"{convention}{say(': ')}{meanings[convention]}" for convention in conventions]
 
 
 def phases(side: Side, say: Say) -> list[tuple[str, Phase]]:
@@ -126,7 +126,7 @@ def format_kinds(found: Cost, convention: Convention, say: Say) -> list[str]:
         kinds = prefill.flops_by_layer_kind(convention), decode.flops_by_layer_kind(convention)
         lines.append(say("FLOPs by kind of layer, {convention} (prefill; decode):").format(convention=convention))
         lines += [
-            f"  {name_kind(found, kind, say)}: {number(flops)}; {number(kinds[1].get(kind, 0))}"
+            f"  {name_kind(found, kind, say)}{say(': ')}{number(flops)}{say('; ')}{number(kinds[1].get(kind, 0))}"
             for kind, flops in kinds[0].items()
         ]
     if found.cached.reads.routed:
@@ -150,7 +150,7 @@ def format_crossover(found: Cost, conventions: Sequence[Convention], say: Say) -
     def tokens(value: int | None) -> str:
         return say("never") if value is None else number(value)
 
-    prefills = ", ".join(f"{tokens(found.crossover.prefill[c])} ({c})" for c in conventions)
+    prefills = say(", ").join(f"{tokens(found.crossover.prefill[c])} ({c})" for c in conventions)
     return say(
         "attention overtakes all products with weights: decode at context {decode}; prefill of {prefill}"
     ).format(decode=tokens(found.crossover.decode), prefill=prefills)

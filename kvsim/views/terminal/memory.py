@@ -74,7 +74,7 @@ def format_quantised(rows: Rows, memory: Memory, say: Say) -> list[str]:
     per_row = value // kept.options.channels(value)
     zeros = say("  zero points: as many bytes as the scales") if kept.zero else say("  zero points: none")
     return [
-        f"  q = {group} × floor(({context} - {residual}) / {group}), " + say("at least 0"),
+        f"  q = {group} × floor(({context} - {residual}) / {group})" + say(", ") + say("at least 0"),
         "  " + say("payload: ") + f"{_pairs(rows)}{batch} × q × {factors} × {kept.bits} / 8 B",
         "  " + say("scales of keys: ") + f"{batch} × q / {group} × {head} × {key} × {SCALE_BYTES} B",
         "  " + say("scales of values: ") + f"{batch} × q × {head} × {per_row} × {SCALE_BYTES} B",
@@ -160,7 +160,7 @@ def format_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
         say("context of the model"): c.max_context,
         say("source of these fields"): source or "-",
     }
-    return [f"  {name}: {value}" for name, value in facts.items()]
+    return [f"  {name}{say(': ')}{value}" for name, value in facts.items()]
 
 
 def format_memory(

@@ -70,8 +70,8 @@ def format_comparison(comparison: PolicyComparison, say: Say, ascii_only: bool =
     """The output of `kvsim compare`: heading, a table of the reference and the caches, notes."""
     say = plain(say) if ascii_only else say
     names = (
-        say("held, B"), say("allocated, B"), say("metadata, B"), "MACs", say("diff"), say("relative"), say("mean KL"),
-        say("largest KL"), say("same choice"), say("of new"), say("first change"),
+        say("held, B"), say("allocated, B"), say("metadata, B"), say("MACs"), say("diff"), say("relative"),
+        say("mean KL"), say("largest KL"), say("same choice"), say("of new"), say("first change"),
     )  # fmt: skip
     columns: list[Column] = [(say("cache"), "", "left"), (say("logits"), "", "left")]
     table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)
