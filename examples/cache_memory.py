@@ -1,4 +1,4 @@
-"""Lesson 4: what a cache weighs, by hand and measured.
+"""Lesson 4: the memory of a cache, by hand and measured.
 
 Run: python examples/cache_memory.py
 """
@@ -17,9 +17,9 @@ print(f" = {per_token} B a token")
 for spec in ("dynamic", "static:64"):
     cache = model.new_cache(spec)
     model(text, cache)
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     print(f"{spec}: {cache.seen} tokens, {cache.logical_bytes} B held, {cache.allocated_bytes} B allocated")
-    assert held == cache.logical_bytes == per_token * len(text)
+    assert measured == cache.logical_bytes == per_token * len(text)
 
 queries = per_token * config.n_heads // config.n_kv_heads
 print(f"with a key/value head for each of the {config.n_heads} query heads it would be {queries} B a token")

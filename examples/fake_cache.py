@@ -1,5 +1,5 @@
-"""Lesson 5: 28 is not proof. A cache that projects every key and value again at every step gives the
-same output and the same 28 score cells as a real one; only the projected rows tell.
+"""Lesson 5: 28 score cells are no proof of a cache. A fake one that projects every key and value again at every step
+has the same output and the same 28 score cells as a real one; only the number of projected rows differs.
 
 One attention layer of the demo model, three ways.
 Run: python examples/fake_cache.py
@@ -15,11 +15,11 @@ from kvsim.transformer.positions import Positions
 model = kvsim.load("demo", dtype="float64")
 ops, config, w = model.ops, model.config, model.weights.layers[0].attention
 ids = model.tokenizer.encode("中华人民共和国")
-x = model.weights.tokens[ids]  # [T, D], what the layer is given
+x = model.weights.tokens[ids]  # [T, D], the input of the layer
 
 
 def attention(rows, kv_rows, cache, pos):
-    """Queries of `rows`, keys and values of `kv_rows`, the latter into `cache`: the last row's context."""
+    """The last row's context [D]: queries of `rows` against `cache`, updated with keys and values of `kv_rows`."""
     positions, rope = Positions(ops, config), config.layers[0].rope
     q, k, v = (project(ops, config, w, kind, x) for kind, x in (("query", rows), ("key", kv_rows), ("value", kv_rows)))
     (view,) = cache.update(k.transpose(1, 0, 2), v.transpose(1, 0, 2), pos, positions.encoder_of_keys(rope))
@@ -29,7 +29,7 @@ def attention(rows, kv_rows, cache, pos):
 
 
 class Faked:
-    """Forgets everything, is given every row again, and answers as if it had kept them."""
+    """Stores nothing: it receives every row again, and returns them as if they had been cached."""
 
     def __init__(self):
         self.inner = model.new_cache("none").layers[0]

@@ -1,6 +1,6 @@
-"""Lesson 2: however the text is cut into chunks, a right cache gives the same logits.
+"""Lesson 2: with a correct cache, every split of the text into chunks gives the same logits.
 
-That is the whole test of a cache: not the last token only, and not one way of cutting.
+This is the complete test of a cache: at every position, not only the last token's, and for every split, not only one.
 Run: python examples/split_invariance.py
 """
 
@@ -15,7 +15,7 @@ ids = model.tokenizer.encode("KV缓存记下旧")
 whole = model(ids)  # [T, V], every position, no cache
 
 worst, ways = 0.0, 0
-for gaps in itertools.product([False, True], repeat=len(ids) - 1):  # cut here, or not: every composition
+for gaps in itertools.product([False, True], repeat=len(ids) - 1):  # every composition of len(ids)
     stops = [i + 1 for i, cut in enumerate(gaps) if cut] + [len(ids)]
     cache = model.new_cache("dynamic")
     logits = np.concatenate([model(ids[cache.seen : stop], cache) for stop in stops])

@@ -4,10 +4,10 @@
     python examples/train_demo_model.py            # writes kvsim/demo/, about fifteen minutes on two cores
     python examples/train_demo_model.py --out DIR  # or somewhere else
 
-A Llama-style model with one token per character: small enough for the wheel, large enough to know
-its text by heart. The seed is fixed, so the same torch on the same kind of processor gives the same
+A Llama-style model with one token per character: small enough for the wheel, large enough to memorise
+its text. The seed is fixed, so the same torch on the same kind of processor gives the same
 file; another processor rounds differently and gives other weights that pass the same tests
-(tests/test_demo_model.py says what the file must do).
+(tests/test_demo_model.py).
 """
 
 import argparse
@@ -45,7 +45,7 @@ def character_tokenizer(text: str) -> Tokenizer:
 
 
 def window(lines: list[list[int]], length: int, rng: random.Random) -> list[int]:
-    """`length` ids of whole lines in a random order: position 0 is always the start of a line."""
+    """`length` ids of lines in a random order, the last one cut; position 0 is always the start of a line."""
     ids: list[int] = []
     while len(ids) < length:
         ids += lines[rng.randrange(len(lines))]
@@ -53,10 +53,10 @@ def window(lines: list[list[int]], length: int, rng: random.Random) -> list[int]
 
 
 def batch(lines: list[list[int]], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """Input and target ids [B, T]: mostly short windows, some that fill the whole context."""
+    """Input and target ids [B, T]: mostly short windows, some as long as the context."""
     length, rows = rng.choice([(96, 32), (192, 16), (192, 16), (320, 10), (CONTEXT, 3)])
     targets = torch.tensor([window(lines, length, rng) for _ in range(rows)])
-    # One character in two hundred is hidden, so that an unknown one does not derail the model.
+    # One input character in two hundred is replaced by the unknown token, so that the model learns to go on after one.
     hidden = torch.rand(targets.shape) < 0.005
     return targets.masked_fill(hidden, 0), targets
 
@@ -86,7 +86,7 @@ def train(model: LlamaForCausalLM, lines: list[list[int]], steps: int, seed: int
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path) -> None:
-    """The checkpoint as Hugging Face writes it, each file renamed into place when it is whole."""
+    """Write the checkpoint in Hugging Face's format; each file is renamed into place when it is complete."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         model.save_pretrained(tmp)

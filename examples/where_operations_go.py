@@ -1,4 +1,4 @@
-"""Lesson 3: attention is where the squares are, but the linear layers are where the operations go.
+"""Lesson 3: attention grows with the square of the length, but most operations are in the linear layers.
 
 Run: python examples/where_operations_go.py
 """
@@ -16,7 +16,7 @@ for cache in ("none", "dynamic"):
     attention = sum(run.ledger.by("kind")[kind].macs for kind in ("scores", "context"))
     print(f"  attention's two products are {attention / run.ledger.macs:.1%} of the whole")
 
-    # One linear layer by hand: rows x inputs x outputs, once for each layer.
+    # The up projection by hand: rows x inputs x outputs, times the number of layers.
     rows = sum(event.m for event in run.ledger if event.site == "layers.0.up")
     by_hand = rows * model.config.d_model * model.config.d_ff * model.config.n_layers
     assert run.ledger.by("kind")["up"].macs == by_hand

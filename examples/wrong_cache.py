@@ -1,4 +1,4 @@
-"""A KV cache with one mistake, which the oracle names: kvsim verify examples/wrong_cache.py:WrongCache"""
+"""A KV cache with one mistake, which the oracle diagnoses: kvsim verify examples/wrong_cache.py:WrongCache"""
 
 import numpy as np
 

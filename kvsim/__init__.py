@@ -7,7 +7,7 @@ is first used (PEP 562).
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # what type checkers read as true; `import typing` is not free
+TYPE_CHECKING = False  # type checkers treat this name as True; `import typing` would take time
 if TYPE_CHECKING:
     from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kvsim.errors import BackendError as BackendError
     from kvsim.errors import FileError as FileError
     from kvsim.errors import KvsimError as KvsimError
+    from kvsim.errors import OtherThreadsWarning as OtherThreadsWarning
     from kvsim.errors import UsageError as UsageError
     from kvsim.generation.generate import generate as generate
     from kvsim.generation.runs import Run as Run
@@ -40,6 +41,7 @@ _HOME = {
     "FileError": "kvsim.errors",
     "KvsimError": "kvsim.errors",
     "Model": "kvsim.model",
+    "OtherThreadsWarning": "kvsim.errors",
     "PolicyComparison": "kvsim.comparisons.policies_record",
     "Run": "kvsim.generation.runs",
     "Step": "kvsim.generation.runs",

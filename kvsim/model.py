@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
@@ -40,6 +40,13 @@ def make_ops(backend: Backend, dtype: str) -> Ops:
     from kvsim.fast.numpy_ops import FastOps
 
     return FastOps(backend, dtype)
+
+
+class Source(NamedTuple):
+    """The source of an encoder-decoder, read but not yet in a cache."""
+
+    given: Any  # ids as a tuple, features, or the encoder's output: what the caller gave
+    states: Array  # the encoder's output [S, D]
 
 
 class Model:
@@ -198,8 +205,8 @@ class Model:
             layers = tuple(new_cache("none", config, self.ops).layers)
             return encode(self.ops, config, weights, source, layers)
 
-    def _source(self, cache: Cache, ids: Any, features: Any, states: Any) -> Array | None:
-        """The encoder's output for the source, or None if the cache already holds its keys and values."""
+    def _source(self, cache: Cache, ids: Any, features: Any, states: Any) -> Source | None:
+        """The source, read by the encoder; None if the cache already holds its keys and values. Changes nothing."""
         given = [x for x in (ids, features, states) if x is not None]
         if self.config.encoder is None:
             if given:
@@ -207,12 +214,12 @@ class Model:
             return None
         if len(given) > 1:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
-        told = tuple(ids) if ids is not None else None if not given else given[0]
+        source = tuple(ids) if ids is not None else None if not given else given[0]
         if cache.source is not None:
-            if told is not None and not same_source(self.ops, told, cache.source):
+            if source is not None and not same_source(self.ops, source, cache.source):
                 raise UsageError("this cache has read another source: use a new one")
             return None
-        if told is None:
+        if source is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
         if states is not None and (len(states.shape) != 2 or states.shape[1] != self.config.d_model):
             raise UsageError(
@@ -220,19 +227,18 @@ class Model:
                 width=self.config.d_model,
                 shape=list(states.shape),
             )
-        made = states if states is not None else self.encode(None if ids is None else told, features=features)
-        if cache.keeps:
-            cache.source = told
-        return made
+        if states is None:
+            states = self.encode(None if ids is None else source, features=features)
+        return Source(source, states)
 
-    def _run(self, sequences: list[tuple[Iterable[int], Cache, Array | None]], logits: Logits) -> list[Array]:
+    def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
         """One step of all sequences. Caches are committed after the last layer."""
         if logits not in ("all", "last"):
             raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         ids: list[int] = []
-        steps: list[tuple[Cache, Span, int, Array | None]] = []  # the int: where its tokens begin in `ids`
+        steps: list[tuple[Cache, Span, int, Source | None]] = []  # the int: where its tokens begin in `ids`
         for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
@@ -245,15 +251,18 @@ class Model:
         check_room([(cache, pos) for cache, pos, _, _ in steps])
         try:
             rows = [
-                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross), source)
+                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross),
+                     None if source is None else source.states)
                 for cache, pos, start, source in steps
-            ]
+            ]  # fmt: skip
             out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
         except BaseException:
             for cache, _, _, _ in steps:
                 cache.rewind()
             raise
-        for cache, pos, start, _ in steps:
+        for cache, pos, start, source in steps:
+            if source is not None and cache.keeps:
+                cache.source = source.given
             cache.commit(pos, ids[start : start + pos.size])
         if logits == "last":
             return [out[n : n + 1, :] for n in range(len(steps))]

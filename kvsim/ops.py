@@ -37,7 +37,7 @@ class Ops:
         self.wide_dtype = self.xp.float32 if dtype in ("float16", "bfloat16") else self.dtype
         self.query_block: int | None = None  # queries that attention computes at a time; None: all, full squares
         self.item_bytes = int(self.xp.finfo(self.dtype).bits) // 8
-        self.copy_of: Ops | None = None  # the model's operations, if this is the copy held by a copied cache
+        self.copy_of: Ops | None = None  # the model's operations, if this is a copied cache's copy
         self.root = Place()
         self._records = Records(self.root, [])
 

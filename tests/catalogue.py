@@ -1,21 +1,21 @@
-"""Every message of the source: what a catalogue must translate. `python -m tests.catalogue` updates it."""
+"""Collects the messages of the source that the catalogue must translate. `python -m tests.catalogue` updates it."""
 
 import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "kvsim"
-SPEAKERS = {"say", "Words", "KvsimError", "UsageError", "FileError", "BackendError"}
-SPEAKERS |= {"Problem", "UnreadableError", "ShapeError", "CallTimeoutError", "mark_unknown"}  # of kvsim.testing
+TRANSLATED_CALLS = {"say", "Words", "KvsimError", "UsageError", "FileError", "BackendError"}
+TRANSLATED_CALLS |= {"Problem", "UnreadableError", "ShapeError", "CallTimeoutError", "mark_unknown"}  # of kvsim.testing
 
 
 def find_messages() -> dict[str, list[str]]:
-    """Message -> the files that say it: the first string argument of `say(...)`, of every error and of the like."""
+    """{message: files}, where a message is the string argument of `say(...)`, of an error or of another such call."""
     found: dict[str, list[str]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                first = node.args[1 if name == "mark_unknown" else 0] if name in SPEAKERS else None
+                first = node.args[1 if name == "mark_unknown" else 0] if name in TRANSLATED_CALLS else None
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     found.setdefault(first.value, []).append(str(file.relative_to(PACKAGE)))
     return found
@@ -25,8 +25,8 @@ PO = PACKAGE / "locale" / "zh" / "LC_MESSAGES" / "kvsim.po"
 
 
 def update(translations: dict[str, str] | None = None) -> None:
-    """Write the Chinese catalogue anew: messages of the source and no others, what is translated already,
-    what `translations` adds. Compiles it, and prints what is still missing."""
+    """Rewrite the Chinese catalogue with exactly the messages of the source, their present translations and those of
+    `translations`; compile it, and print the messages without a translation."""
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po, write_po
 

@@ -1,4 +1,4 @@
-"""What all tests share: threads, a hypothesis profile, and the marks of tests that need more than the extra `test`."""
+"""Threads, hypothesis profiles, and the skipping of tests that need more than the extra `test`."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import HealthCheck, settings
 
-# One worker a processor, one thread of the matrix library a worker: read when NumPy is loaded, which is later.
-assert "numpy" not in sys.modules, "NumPy is loaded before the number of its threads is set"
+# One pytest worker per processor, and one BLAS thread per worker. BLAS reads these variables when NumPy is imported.
+assert "numpy" not in sys.modules, "NumPy was imported before the number of its threads was set"
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
-MOST_WORKERS = 8  # each takes a few seconds, and some hundred megabytes, to load and collect everything
+MOST_WORKERS = 8  # importing and collecting everything takes each worker a few seconds and some hundred megabytes
 
-# The same examples in every run, on every machine, however slow. To look for others: --hypothesis-profile=random
+# The same examples in every run, on slow machines too. To search with others: --hypothesis-profile=random
 settings.register_profile(
     "kvsim", deadline=None, print_blob=True, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -23,7 +23,8 @@ settings.load_profile("kvsim")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """What `-n auto` is: the processors that this process may use; None: as the environment says."""
+    """The number of workers for `-n auto`: the processors that this process may use, or None if the environment
+    variable sets it."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -31,14 +32,14 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def _missing() -> dict[str, tuple[str, ...]]:
-    """For each mark what it needs and is not here."""
+    """{mark: requirements that are missing here}."""
     cupy = () if os.environ.get("CUPY_ON_HOST") else ("CuPy on the host: tests/cupy_on_host",)
     return {"dev": tuple(name for name in ("torch", "transformers") if find_spec(name) is None), "cupy": cupy}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip marked tests where what they need is missing; in CI, where they must run (KVSIM_REQUIRE_DEV,
-    KVSIM_REQUIRE_CUPY), never."""
+    """Skip marked tests whose requirements are missing; an error instead if KVSIM_REQUIRE_DEV or KVSIM_REQUIRE_CUPY is
+    set, as in CI."""
     for mark, missing in _missing().items():
         if not missing:
             continue

@@ -1,4 +1,4 @@
-"""Models for tests: random weights for any config, small enough for hundreds of runs."""
+"""Small models with random weights, and hypothesis strategies for configs and splits."""
 
 from dataclasses import replace
 from functools import cache
@@ -10,7 +10,7 @@ from kvsim.config import Alibi, Config, Experts, Latent, LayerKind, Rope
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 
-# Every size is another number, so that no axis can pass for another: G=3, R=2, H=6, J=5, K=10.
+# All sizes differ, so that no axis can be mistaken for another: G=3, R=2, H=6, J=5, K=10.
 PRIMES = Config(
     family="llama", vocab_size=101, max_context=64, n_layers=2, d_model=13, n_heads=6, n_kv_heads=3, d_head=10, d_ff=17,
     norm="rms", norm_eps=1e-6, activation="silu", gated=True, layers=(LayerKind(rope=Rope(10000.0, 10)),) * 2,
@@ -21,7 +21,7 @@ GPT2_LIKE = replace(
     out_bias=True, ff_bias=True, tied_head=True, n_kv_heads=6,
 )  # fmt: skip
 
-# Tolerances, relative to max|logit|: what rounding in the dtype explains, no more.
+# Largest differences that rounding in the dtype explains, relative to max|logit|.
 CLOSE = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -37,7 +37,7 @@ def demo(dtype: str = "float32") -> Model:
 
 @st.composite
 def layer_kinds(draw: st.DrawFn, d_head: int, has_rope: bool) -> LayerKind:
-    """A layer with or without a window, its positions, and its scale."""
+    """A layer's positions, window and scale."""
     rope = None
     if has_rope:
         size = draw(st.sampled_from([d_head, 2]))
@@ -48,8 +48,8 @@ def layer_kinds(draw: st.DrawFn, d_head: int, has_rope: bool) -> LayerKind:
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    """Any decoder that kvsim has: norms and where they stand, positions, windows, head layouts, activations,
-    biases, caps, sinks, mixtures, latent attention, tied or not."""
+    """Any decoder that kvsim supports: norms and their places, positions, windows, numbers of heads, activations,
+    biases, caps, sinks, mixtures of experts, latent attention, tied heads."""
     n_kv_heads, group = draw(st.sampled_from([(1, 1), (1, 4), (2, 1), (2, 2), (3, 1), (2, 3)]))
     d_head = draw(st.sampled_from([2, 4, 10]))
     n_heads = n_kv_heads * group

@@ -1,4 +1,4 @@
-"""The shipped demo model does what is said of it."""
+"""The bundled demo model: shape, vocabulary, the text that it reproduces."""
 
 import json
 from pathlib import Path
@@ -29,15 +29,15 @@ def test_its_vocabulary_is_the_texts_characters():
     assert sorted(vocab.values()) == list(range(demo().config.vocab_size))
 
 
-def test_every_line_that_starts_with_the_first_character():
-    """So that the model's own choice at every step of the prompt is the prompt's next character."""
+def test_every_line_with_the_first_character_starts_with_the_example():
+    """Then the model's choice after each character of the prompt is the prompt's next character."""
     assert all(line.startswith(FOUNDING) for line in LINES if line.startswith("中"))
     assert any(line.startswith("中") for line in LINES)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("cache", ["none", "dynamic"])
-def test_it_continues(dtype, cache):
+def test_it_continues_the_example(dtype, cache):
     run = kvsim.generate(demo(dtype), "中华人民", len(FOUNDING) - 4, cache=cache, feed="token")
     assert run.text == FOUNDING
     assert demo().tokenizer.decode([step.next for step in run.steps]) == FOUNDING[1:]
@@ -52,8 +52,8 @@ def test_the_tutorials_prompts(prompt, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_it_knows_its_text(dtype):
-    """Nine lines in ten come back whole from their first six characters: it was really trained. The same weights in
-    float64: every eighth line."""
+    """Greedy decoding completes nine lines in ten from their first six characters. In float64, where the weights are
+    the same, every eighth line is tried."""
     model, lines = demo(dtype), LINES if dtype == "float32" else LINES[::8]
     whole = sum(kvsim.generate(model, line[:6], 100, stop="\n", count=False).text == line + "\n" for line in lines)
     assert whole >= 0.9 * len(lines)

@@ -1,4 +1,4 @@
-"""The lessons run, and print what they are about (each asserts its own claims)."""
+"""The lessons in examples/ run and print their result (each asserts its own claims)."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-SAID = {
+EXPECTED = {
     "trace": "in all 140 against 28 score cells, 84 against 21 projected rows",
     "split_invariance": "64 ways to cut 7 tokens",
     "where_operations_go": "attention's two products are",
@@ -16,13 +16,13 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_a_lesson(name):
     script = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
     done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    assert SAID[name] in done.stdout
+    assert EXPECTED[name] in done.stdout
 
 
 def test_every_lesson_is_run():
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(SAID) | {"train_demo_model", "wrong_cache"}
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == set(EXPECTED) | {"train_demo_model", "wrong_cache"}

@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: one multiplication, imports downwards, short files."""
+"""Rules for the source of the package: one place that multiplies, downward imports, short files and functions."""
 
 import ast
 import importlib
@@ -19,8 +19,8 @@ MODULES = {
     for file in FILES
 }
 
-# From the ground up. A room may import from the floors below its own, never from above, nor from another room of its
-# own floor.
+# Lowest floor first. A room (a top-level folder or file) may import only from lower floors, not from another room of
+# its own floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "errors", "schemas", "spans", "text"),
     ("checks", "counting", "files", "i18n", "weights"),
@@ -37,12 +37,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, start=1) for room in rooms}
-# The rooms inside a room, from the ground up; "." is the files beside them.
+# The folders inside a room, lowest floor first; "." stands for the files beside them.
 INNER_FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "costs": (("public",), ("bytes",), ("work",), ("plans",), ("claims",), (".",)),
     "testing": (("independent",), ("bank",), ("subject",), ("feeds",), ("verdict",), ("checks",), (".",)),
 }
-STRANGERS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}
+FORBIDDEN_IMPORTS = {("transformer", "caches"), ("transformer", "counting"), ("caches", "transformer")}
 OTHER_PRODUCTS = {
     "einsum",
     "dot",
@@ -72,7 +72,7 @@ def imports_of(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"line {node.lineno}: relative imports hide where they go"
+            assert node.level == 0, f"line {node.lineno}: use absolute imports"
             if node.module == "kvsim":
                 found += [f"kvsim.{alias.name}" for alias in node.names if alias.name in FLOOR]
             else:
@@ -81,7 +81,7 @@ def imports_of(tree: ast.AST) -> list[str]:
 
 
 def products_in(tree: ast.AST) -> list[str]:
-    """Every way to multiply matrices that is not `ops.matmul` or `self.matmul`."""
+    """Every matrix product other than `ops.matmul` or `self.matmul`."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
@@ -99,7 +99,7 @@ def products_in(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
 def test_one_multiplication(file: Path) -> None:
     found = products_in(parse(file))
-    if room_of(file) in ("arrays", "benchmark"):  # the libraries themselves, and their bare speed
+    if room_of(file) in ("arrays", "benchmark"):  # these call the libraries directly
         assert [name for name in found if not name.endswith("matmul of a namespace")] == []
     elif file.name == "ops.py":
         assert len(found) == 1, f"ops.py multiplies in one place, found {found}"
@@ -126,7 +126,7 @@ def modules_of(tree: ast.AST) -> set[str]:
 
 
 def upward(room: str, imported: str, floors: dict[str, int]) -> bool:
-    """Is this an import from the same floor or a higher one?"""
+    """Whether `room` imports from another room of its own floor or from a higher one."""
     return room != imported and floors[imported] >= floors[room]
 
 
@@ -134,14 +134,16 @@ def upward(room: str, imported: str, floors: dict[str, int]) -> bool:
 def test_imports_flow_downwards(file: Path) -> None:
     room = room_of(file)
     if room == "__init__":
-        return  # names every floor, imports none: test_import_loads_nothing
+        return  # imports lazily: see test_import_loads_nothing
     for module in modules_of(parse(file)):
         if module == "kvsim":
-            assert room in ("cli", "schemas"), f"{file.name} imports kvsim itself: only these may, for the version"
+            assert room in ("cli", "schemas"), (
+                f"{file.name} imports kvsim itself: only cli and schemas may, for the version"
+            )
             continue
         imported = module.split(".")[1]
         assert not upward(room, imported, FLOOR), f"{room} (floor {FLOOR[room]}) imports {module}"
-        assert (room, imported) not in STRANGERS, f"{room} must not know {imported}"
+        assert (room, imported) not in FORBIDDEN_IMPORTS, f"{room} must not import {imported}"
 
 
 @pytest.mark.parametrize("room", INNER_FLOORS)
@@ -157,18 +159,18 @@ def test_inner_imports_flow_downwards(room: str) -> None:
 
 
 def inner_room(module: str) -> str:
-    """The room inside a room that a module belongs to, or "." for a file beside them."""
+    """The folder inside its room that a module belongs to, or "." for a file beside the folders."""
     parts = module.split(".")
     path = PACKAGE.joinpath(*parts[1:3])
     return parts[2] if len(parts) > 2 and path.is_dir() else "."
 
 
-def find_circles(graph: dict[str, set[str]]) -> list[list[str]]:
+def find_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
     """The strongly connected components of more than one node (Tarjan, SIAM J. Comput. 1(2), 1972)."""
     number: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
-    circles: list[list[str]] = []
+    cycles: list[list[str]] = []
 
     def visit(node: str) -> None:
         number[node] = low[node] = len(number)
@@ -181,24 +183,24 @@ def find_circles(graph: dict[str, set[str]]) -> list[list[str]]:
         if low[node] == number[node]:
             at = stack.index(node)
             if len(stack) - at > 1:
-                circles.append(sorted(stack[at:]))
+                cycles.append(sorted(stack[at:]))
             del stack[at:]
 
     for node in sorted(graph):
         if node not in number:
             visit(node)
-    return circles
+    return cycles
 
 
-def test_no_circle() -> None:
+def test_no_import_cycle() -> None:
     graph = {module: modules_of(parse(file)) - {module} for module, file in MODULES.items() if module != "kvsim"}
     known = {module: {other for other in others if other in graph} for module, others in graph.items()}
-    assert find_circles(known) == []
+    assert find_cycles(known) == []
 
 
-def test_the_search_for_circles_finds_them() -> None:
-    assert find_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
-    assert find_circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+def test_the_search_for_cycles_finds_them() -> None:
+    assert find_cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert find_cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
     assert upward("arrays", "costs", FLOOR)
     assert upward("caches", "transformer", FLOOR)
     assert not upward("costs", "arrays", FLOOR)
@@ -211,7 +213,7 @@ def file_of(module: str) -> Path | None:
 
 
 def reached_from(modules: list[str]) -> set[str]:
-    """The modules of the package that these import, and those of theirs."""
+    """These modules and all modules of the package that they import, directly or indirectly."""
     reached: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -227,7 +229,7 @@ INDEPENDENT = ("independent.attention", "independent.decoder", "independent.rows
 
 
 def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
-    """What the model is checked against has in common with it what a model is, and no line of how one is computed."""
+    """The decoder that the model is checked against uses the same config, and none of the code that computes."""
     bank = [f"bank.{file.stem}" for file in (PACKAGE / "testing" / "bank").glob("*.py") if file.stem != "__init__"]
     reached = reached_from([f"kvsim.testing.{name}" for name in (*INDEPENDENT, "bank", *bank)])
     assert len(bank) >= 7
@@ -236,20 +238,51 @@ def test_the_independent_decoder_shares_nothing_with_the_model() -> None:
     assert own == {"bank", "independent"}
     assert "kvsim.transformer.attention" in reached_from(
         ["kvsim.testing.feeds.plain_attention"]
-    )  # such an import is found
+    )  # the search does find such an import
 
 
 def test_every_room_has_a_floor() -> None:
     assert {room_of(file) for file in FILES} - {"__init__"} == set(FLOOR)
-    assert sorted(room for rooms in FLOORS for room in rooms) == sorted(FLOOR), "a room stands on two floors"
+    assert sorted(room for rooms in FLOORS for room in rooms) == sorted(FLOOR), "a room is listed on two floors"
 
 
-# Folders with a file an entry: a policy, a family, a command, a view.
+def rows_of(page: str, columns: int) -> list[list[str]]:
+    """The cells of the page's table rows with `columns` columns, without their backticks; headings left out."""
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [[cell.replace("`", "") for cell in row] for row in rows if len(row) == columns and "`" in "".join(row)]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_on_structure_is_true(language: str) -> None:
+    """docs/*/structure.md names every room on its floor, lowest first, and what it imports from the second floor up;
+    and every room inside a room, where these have floors in their order."""
+    page = f"docs/{language}/structure.md"
+    imports: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for file in FILES:
+        if (room := room_of(file)) in FLOOR:
+            found = {module.split(".")[1] for module in modules_of(parse(file)) if module != "kvsim"}
+            imports[room] |= {other for other in found - {room} if FLOOR[other] > 1}
+    names = {room: f"{room}/" if (PACKAGE / room).is_dir() else f"{room}.py" for room in FLOOR}
+    wanted = [[str(floor), names[room], ", ".join(sorted(imports[room]))] for room, floor in FLOOR.items()]
+    assert [[floor, room, imported] for floor, room, _, imported in rows_of(page, 4)] == wanted
+
+    inside = [room for room, _ in rows_of(page, 2)]
+    folders = {
+        file.parent.relative_to(PACKAGE).as_posix() for file in FILES if len(file.relative_to(PACKAGE).parts) > 2
+    }
+    assert sorted(inside) == sorted(f"{folder}/" for folder in folders)
+    for room, floors in INNER_FLOORS.items():
+        ordered = [f"{room}/{inner}/" for inners in floors for inner in inners if inner != "."]
+        assert [name for name in inside if name.startswith(f"{room}/")] == ordered
+
+
+# Folders with one file per entry: a family, a command, a view.
 TABLES = {"loading/families", "cli", "views/terminal"}
 
 
 def test_folders_are_small() -> None:
-    """At most 13 files at the top level, and about a dozen in a folder that is no table with a file an entry."""
+    """At most 13 files at the top level, and at most 14 in any folder but those of TABLES."""
     assert len(list(PACKAGE.glob("*.py"))) <= 13
     folders = {file.parent for file in FILES} - {PACKAGE}
     counts = {folder.relative_to(PACKAGE).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
@@ -257,7 +290,7 @@ def test_folders_are_small() -> None:
 
 
 def test_functions_are_short() -> None:
-    """At most 60 lines; at most 8 parameters, keyword-only options and a command's own options aside."""
+    """At most 60 lines; at most 8 parameters, not counting keyword-only ones and the options of commands."""
     for file in FILES:
         for node in ast.walk(parse(file)):
             if isinstance(node, ast.FunctionDef):
@@ -268,20 +301,20 @@ def test_functions_are_short() -> None:
 
 
 @pytest.mark.parametrize("room", ["transformer", "caches", "counting"])
-def test_the_mathematics_knows_no_library(room: str) -> None:
-    for file in (PACKAGE / room).glob("*.py"):
+def test_the_mathematics_imports_no_array_library(room: str) -> None:
+    for file in (PACKAGE / room).rglob("*.py"):
         libraries = {m.split(".")[0] for m in imports_of(parse(file))} & {"numpy", "torch", "cupy", "array_api_compat"}
         assert not libraries, f"{file.name} imports {libraries}"
 
 
-def test_the_transformer_never_asks_about_the_cache() -> None:
+def test_the_transformer_never_branches_on_the_cache() -> None:
     for file in (PACKAGE / "transformer").glob("*.py"):
         for node in ast.walk(parse(file)):
             if isinstance(node, ast.If | ast.IfExp):
                 names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
                 names |= {n.attr for n in ast.walk(node.test) if isinstance(n, ast.Attribute)}
                 asked = {name for name in names if "cache" in name} | names & {"seen", "start", "stop"}
-                assert not asked, f"{file.name}:{node.lineno} asks about the past: {asked}"
+                assert not asked, f"{file.name}:{node.lineno} branches on the cache: {asked}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
@@ -290,7 +323,7 @@ def test_files_are_short(file: Path) -> None:
 
 
 def test_no_public_name_is_shadowed_by_a_module() -> None:
-    """Import every submodule, then use every public name: `kvsim.trace` must still be a function."""
+    """After every submodule is imported, each public name is still the object, e.g. `kvsim.trace` the function."""
     for module in pkgutil.walk_packages([str(PACKAGE)], "kvsim."):
         library = {"kvsim.arrays.cupy_products": "cupy", "kvsim.testing.subject.torch_products": "torch"}.get(
             module.name
@@ -309,7 +342,7 @@ def test_no_public_name_is_shadowed_by_a_module() -> None:
 
 
 def loaded_by(code: str) -> set[str]:
-    """The modules that a fresh interpreter has after `code`, beyond those it starts with."""
+    """The modules that `code` imports in a new interpreter."""
     script = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, encoding="utf-8")
     return set(done.stdout.splitlines()[-1].split())
@@ -324,7 +357,7 @@ def test_help_needs_no_numpy() -> None:
     assert not loaded_by(code) & {"numpy", "rich.table", "safetensors", "kvsim.ops"}
 
 
-def test_trace_loads_no_foreign_array_library() -> None:
+def test_trace_imports_no_other_array_library() -> None:
     loaded = loaded_by("import kvsim; kvsim.trace('中')")
     assert not {m.split(".")[0] for m in loaded} & {
         "torch",

@@ -1,4 +1,4 @@
-"""What a model refuses, and what it shows."""
+"""The model's input checks, ownership of logits, watching, and repr."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from tests.models import GPT2_LIKE, PRIMES, demo, make_model
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "message"),
     [
         ([], "no token ids"),
         ([101], "token id 101 is outside the vocabulary of model: ids go from 0 to 100"),
@@ -23,10 +23,10 @@ from tests.models import GPT2_LIKE, PRIMES, demo, make_model
         ("abc", "expected token ids, got text"),
     ],
 )
-def test_wrong_ids(ids, said):
+def test_wrong_ids(ids, message):
     with pytest.raises(UsageError) as caught:
         make_model(PRIMES)(ids)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_ids_may_be_any_integers():
@@ -51,8 +51,8 @@ def test_learned_positions_end_with_the_context():
         model([1], cache)
 
 
-def test_logits_are_the_callers_own():
-    """No later step writes over them: results are written over what is used up, never over what was returned."""
+def test_returned_logits_are_never_overwritten():
+    """Operations work in place on arrays that the transformer does not read again, never on returned ones."""
     model = demo()
     cache = model.new_cache()
     first = model([5], cache)
@@ -62,7 +62,7 @@ def test_logits_are_the_callers_own():
     assert not np.shares_memory(first, second)
 
 
-def test_watch_sees_by_pattern_and_keeps_the_history():
+def test_watch_matches_patterns_and_keeps_the_history():
     model = make_model(PRIMES)
     with model.watch("layers.*.probs", "final") as seen:
         model([1, 2, 3])
@@ -81,7 +81,7 @@ def test_the_tied_head_is_one_array():
         assert model.weights.head.weight is model.weights.tokens
 
 
-def test_repr_says_what_it_is():
+def test_repr():
     assert repr(demo()) == "<kvsim.Model demo: llama, float32 on numpy>"
 
 
@@ -92,10 +92,44 @@ def test_float16_runs_and_stays_float16():
     assert np.abs(logits - reference).max() <= 40 * np.finfo(np.float16).eps * np.abs(reference).max()
 
 
-def test_arrays_are_held_against_the_config():
+def test_array_shapes_are_checked_against_the_config():
     weights = random_weights(PRIMES)
     wrong = replace(weights, tokens=weights.tokens[:, :-1])
     with pytest.raises(UsageError, match=r"the array tokens has shape \(101, 12\), the config asks for \(101, 13\)"):
         Model(PRIMES, wrong)
     with pytest.raises(UsageError, match=r"the array layers\.1\.attention_norm\.gain has shape None"):
         Model(PRIMES, replace(weights, layers=weights.layers[:1]))
+
+
+class BrokenStepError(Exception):
+    """Raised in the middle of a step."""
+
+
+def test_a_failed_first_step_leaves_no_source(monkeypatch):
+    """The cache accepts a source when its first step is complete: a failed one leaves it empty, also half-way."""
+    from tests.arrays.runs import ZOO
+
+    config = next(config for name, config in ZOO.items() if name.startswith("t5"))
+    model = Model(config, random_weights(config), dtype="float64")
+    expected = model([1, 2], encoder_ids=[3, 4, 5])
+    cache = model.new_cache()
+    with pytest.raises(UsageError, match="no token ids"):
+        model([], cache, encoder_ids=[5, 6, 7])
+    products, matmul = [], model.ops.matmul
+
+    def fails_at_the_end(kind, *rest):
+        products.append(kind)
+        if kind == "head":
+            raise BrokenStepError
+        return matmul(kind, *rest)
+
+    monkeypatch.setattr(model.ops, "matmul", fails_at_the_end)
+    with pytest.raises(BrokenStepError):
+        model([1], cache, encoder_ids=[5, 6, 7])
+    assert "cross_key" in products
+    monkeypatch.undo()
+    assert cache.source is None
+    first = model([1], cache, encoder_ids=[3, 4, 5])
+    second = model([2], cache)
+    assert np.array_equal(np.concatenate([first, second]).argmax(axis=-1), expected.argmax(axis=-1))
+    assert abs(np.concatenate([first, second]) - expected).max() < 1e-12 * abs(expected).max()

@@ -1,4 +1,4 @@
-"""What kvsim makes can be pickled and deep-copied, and a copy goes on as the original would."""
+"""Models, caches, pools and records can be pickled and deep-copied, and a copy continues like the original."""
 
 import copy
 import pickle
@@ -27,7 +27,7 @@ def pickled(x):
 
 
 def swapped(copied):
-    """A pair copied the other way round: which comes first must not matter."""
+    """Copies a pair in reverse order: the order must not matter."""
     return lambda pair: copied(pair[::-1])[::-1]
 
 
@@ -38,14 +38,13 @@ PAIRS = COPIES | {f"{name} swapped": swapped(copied) for name, copied in COPIES.
 @pytest.fixture(scope="module", params=["numpy", "exact", "torch"])
 def model(request):
     if request.param == "torch":
-        pytest.importorskip("torch").set_num_threads(1)  # threads that wait for each other take seconds a step
-    # Once copied: the arrays of weights that lie one below the other become arrays of their own.
+        pytest.importorskip("torch").set_num_threads(1)  # more threads than processors take seconds per step
     config = replace(PRIMES, max_context=512)  # for every policy's example
     return Model(config, random_weights(config), backend=request.param)
 
 
 def make_cache(model, spec):
-    """A cache of that policy, skipped where the numbers that it keeps are not installed."""
+    """A cache of that policy; skips the test where the package for its dtype is not installed."""
     if spec.startswith("fp8") and model.backend != "torch":
         pytest.importorskip("ml_dtypes")
     return model.new_cache(spec)
@@ -60,14 +59,14 @@ def facts(cache):
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_model_gives_the_same_bits(model, copied):
+def test_a_copied_model_has_the_same_logits(model, copied):
     other = copied(model)
     assert other.ops is not model.ops
     assert np.array_equal(host(other, other(IDS)), host(model, model(IDS)))
     assert (repr(other), other.config, other.fingerprint()) == (repr(model), model.config, model.fingerprint())
     with model.count() as ledger, other.count() as own:
         other(IDS)
-    assert (ledger.macs, len(own) > 0) == (0, True)  # a copy counts its own
+    assert (ledger.macs, len(own) > 0) == (0, True)  # a copy counts its own products
     with pytest.raises(UsageError, match="another model"):
         other(IDS, model.new_cache())
 
@@ -81,7 +80,7 @@ def test_a_tokenizer_is_copied_with_its_model():
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_every_kind_of_model(name):
+def test_every_family(name):
     config = ZOO[name]
     model = Model(config, random_weights(config), dtype="float64", backend="exact")
     source = {}
@@ -93,12 +92,12 @@ def test_every_kind_of_model(name):
     model([1, 2, 3], cache, **source)
     wanted = [(copied, copied((model, cache))) for copied in COPIES.values()]
     step = model([4], cache)
-    for _, (other, held) in wanted:
+    for _, (other, other_cache) in wanted:
         assert other.config == config
-        assert np.array_equal(other([4], held), step)
+        assert np.array_equal(other([4], other_cache), step)
 
 
-def test_a_model_without_data():
+def test_a_model_on_meta():
     model = Model(PRIMES, random_weights(PRIMES), backend="meta")
     for copied in COPIES.values():
         assert copied(model)(IDS).shape == (len(IDS), PRIMES.vocab_size)
@@ -106,35 +105,35 @@ def test_a_model_without_data():
 
 @pytest.mark.parametrize("copied", PAIRS.values(), ids=PAIRS)
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_model_and_its_cache_go_on(model, spec, copied):
+def test_a_copied_model_continues_with_its_cache(model, spec, copied):
     cache = make_cache(model, spec)
     model(IDS[:9], cache)
-    other, held = copied((model, cache))
-    assert facts(held) == facts(cache)
+    other, other_cache = copied((model, cache))
+    assert facts(other_cache) == facts(cache)
     for ids in (IDS[9:11], IDS[11:12], IDS[12:13]):
         wanted = host(model, model(ids, cache))
-        assert np.array_equal(host(other, other(ids, held)), wanted)
-    assert facts(held) == facts(cache)
+        assert np.array_equal(host(other, other(ids, other_cache)), wanted)
+    assert facts(other_cache) == facts(cache)
     with pytest.raises(UsageError, match="another model"):
-        model([5], held)
+        model([5], other_cache)
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_deep_copy_of_a_cache_is_its_models(model, spec):
+def test_a_deep_copied_cache_works_with_the_same_model(model, spec):
     cache = make_cache(model, spec)
     model(IDS[:9], cache)
     once = copy.deepcopy(cache)
     twice = copy.deepcopy(once)
     (other, theirs), (third, loaded) = copy.deepcopy((model, once)), pickled((model, once))
     before = host(model, model(IDS[9:11], once))
-    assert [held.seen for held in (cache, once, twice)] == ([9, 11, 9] if cache.keeps else [0, 0, 0])
-    for runs, held in ((model, cache), (model, twice), (other, theirs), (third, loaded)):
-        assert np.array_equal(host(model, runs(IDS[9:11], held)), before)
+    assert [c.seen for c in (cache, once, twice)] == ([9, 11, 9] if cache.keeps else [0, 0, 0])
+    for runs, its_cache in ((model, cache), (model, twice), (other, theirs), (third, loaded)):
+        assert np.array_equal(host(model, runs(IDS[9:11], its_cache)), before)
     fork = once.fork()
     assert np.array_equal(host(model, model(IDS[11:12], fork)), host(model, model(IDS[11:12], cache)))
 
 
-def test_a_cache_pickled_alone_is_no_models(model):
+def test_a_cache_pickled_alone_belongs_to_no_model(model):
     cache = model.new_cache()
     model(IDS, cache)
     loaded = pickled(cache)
@@ -144,7 +143,7 @@ def test_a_cache_pickled_alone_is_no_models(model):
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_pool_is_copied_with_the_caches_that_are(copied):
+def test_a_pool_is_copied_with_the_caches_copied_beside_it(copied):
     model = Model(PRIMES, random_weights(PRIMES), backend="exact")
     pool = model.new_pool("paged:2", blocks=12)
     first, second, third = pool.new_cache(), pool.new_cache(), pool.new_cache()
@@ -154,7 +153,11 @@ def test_a_pool_is_copied_with_the_caches_that_are(copied):
     model(IDS[::-1][:6], third)
     assert (pool.held, pool.free) == (7, 5)
     other, theirs, one, two = copied((model, pool, first, second))
-    assert (theirs.held, theirs.free, theirs.kept) == (4, 8, 3)  # the third's can still be found
+    assert (theirs.held, theirs.free, theirs.kept) == (
+        4,
+        8,
+        3,
+    )  # the third's blocks can still be reused by their contents
     assert theirs.logical_bytes == 8 * first.logical_bytes // 6
     assert [one.table.blocks, two.table.blocks] == [first.table.blocks, second.table.blocks]
     assert np.array_equal(other(IDS[8:11], two), model(IDS[8:11], second))
@@ -171,7 +174,7 @@ def test_a_pool_is_copied_with_the_caches_that_are(copied):
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_records(copied):
-    """Runs, traces, conversations, ledgers, what was seen."""
+    """Runs, traces, ledgers, and watched arrays."""
     model = kvsim.load("demo", backend="exact")
     run = kvsim.generate(model, "中华", max_new_tokens=3, keep_logits=True)
     other = copied(run)
@@ -191,7 +194,7 @@ def test_records(copied):
     with model.count() as ledger:
         fresh = copied(model)
         fresh(IDS)
-    assert len(ledger) == 0  # what a thread has open is not copied
+    assert len(ledger) == 0  # ledgers that a thread has open are not copied
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
@@ -217,7 +220,7 @@ def test_errors_and_backends(copied):
     assert not copied(backend).in_place
 
 
-def test_a_backend_made_by_hand_is_not_taken_for_another():
+def test_a_modified_backend_cannot_be_pickled():
     plain = get_backend("numpy")
     for made in (plain._replace(xp=plain.xp.__class__()), plain._replace(opened=None), plain._replace(name="mine")):
         with pytest.raises(TypeError, match="not made by get_backend"):

@@ -1,5 +1,5 @@
-"""The READMEs and the pages of docs/: every command, output and Python session shown is what happens, both languages
-say the same, and every link leads somewhere.
+"""The READMEs and the pages of docs/: every command and Python session has the output shown, both languages have the
+same content, and every link has a target.
 
 To update the outputs after a change of wording: `KVSIM_GOLDEN=write pytest -n 0 tests/test_readme.py`, and read the
 diff.
@@ -25,7 +25,7 @@ DOCS = sorted(file.name for file in (ROOT / "docs" / "en").glob("*.md"))
 PAIRS = [(READMES["en"], READMES["zh"]), *((f"docs/en/{name}", f"docs/zh/{name}") for name in DOCS)]
 PAGES = [page for pair in PAIRS for page in pair]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WRONG = "examples/wrong_cache.py:WrongCache"  # what `verify` refuses, with exit code 1
+WRONG = "examples/wrong_cache.py:WrongCache"  # `verify` exits with code 1
 LONGEST_README = 150
 
 
@@ -55,7 +55,7 @@ def sessions(page):
 
 
 def rewrite(page, command, output, shown):
-    """Put what the command prints now on the page."""
+    """Replace the output on the page by `shown`."""
     text = read(page)
     assert text.count(f"$ {command}\n{output}") == 1
     (ROOT / page).write_text(text.replace(f"$ {command}\n{output}", f"$ {command}\n{shown}"), encoding="utf-8")
@@ -64,7 +64,7 @@ def rewrite(page, command, output, shown):
 @pytest.mark.parametrize(
     ("page", "command", "output"), [(page, *session) for page in PAGES for session in sessions(page)]
 )
-def test_a_command_prints_what_is_shown(page, command, output, capsys, monkeypatch):
+def test_a_command_has_the_output_shown(page, command, output, capsys, monkeypatch):
     monkeypatch.setenv("KVSIM_LANG", "en")
     monkeypatch.chdir(ROOT)
     program, *argv = shlex.split(command)
@@ -77,7 +77,7 @@ def test_a_command_prints_what_is_shown(page, command, output, capsys, monkeypat
 
 
 @pytest.mark.parametrize("page", READMES.values())
-def test_the_front_page_has_three_doors(page):
+def test_the_front_page_shows_trace_verify_and_plan(page):
     assert [shlex.split(command)[1] for command, _ in sessions(page)] == ["trace", "trace", "verify", "plan"]
     assert len(read(page).splitlines()) <= LONGEST_README
 
@@ -93,7 +93,7 @@ def test_docs_have_the_same_pages_in_both_languages():
 
 
 def bare_code(body):
-    """Code without what only one language has: comments and `--lang zh`."""
+    """The lines of code without comments and `--lang zh`, which differ between the languages."""
     lines = (re.sub(r"\s*#.*$", "", line) for line in body.replace(" --lang zh", "").splitlines())
     return [line for line in lines if line]
 
@@ -114,13 +114,13 @@ def figures(page):
 
 
 def inline_code(page):
-    """The `code` in the prose, without what is in Chinese."""
+    """The `code` in the prose, without Chinese fragments."""
     return sorted({code for code in re.findall(r"`([^`\n]+)`", prose(page)) if re.fullmatch(r"[\x00-\x7f…·]+", code)})
 
 
 @pytest.mark.parametrize(("en", "zh"), PAIRS)
-def test_both_languages_say_the_same(en, zh):
-    """The same headings, figures, code and tables: what is added to one page is missed on the other."""
+def test_both_languages_have_the_same_content(en, zh):
+    """The same levels of headings, figures, code and tables, so that an addition to one page is missed on the other."""
     outline = [re.findall(r"^#+ ", prose(page), re.MULTILINE) for page in (en, zh)]
     assert outline[0] == outline[1]
     assert figures(en) == figures(zh)
@@ -130,7 +130,7 @@ def test_both_languages_say_the_same(en, zh):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "pycon")])
-def test_a_session_is_true(page):
+def test_a_session_has_the_output_shown(page):
     body = "\n".join(blocks(page, "pycon"))
     test = doctest.DocTestParser().get_doctest(body, {}, page, page, 0)
     failures, tried = doctest.DocTestRunner().run(test)
@@ -143,7 +143,7 @@ def test_there_are_sessions():
 
 @pytest.mark.parametrize("page", READMES.values())
 def test_two_commands_set_everything_up(page):
-    """Each one line, in a virtual environment of its own; CI runs the second as it stands here."""
+    """Each one line, in its own virtual environment; CI extracts both from README.md and runs them."""
     first, second = (body.strip() for body in blocks(page, "sh"))
     assert "\n" not in first + second
     assert first.startswith('python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/kvsim trace "中华人民"')
@@ -152,7 +152,7 @@ def test_two_commands_set_everything_up(page):
 
 
 def test_install_lines_work_from_a_clone():
-    """kvsim is on no registry: extras are installed from the folder, and are those of setup.cfg."""
+    """kvsim is on no package index, so extras are installed from the folder; their names are those of setup.cfg."""
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     extras = set(setup["options.extras_require"])
@@ -166,13 +166,13 @@ def test_install_lines_work_from_a_clone():
 
 
 def anchors(page):
-    """The fragments that GitHub gives the page's headings."""
+    """The fragments that GitHub generates for the page's headings."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
-def test_every_link_leads_somewhere(page):
+def test_every_link_has_a_target(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if target.startswith("https://"):
             continue
@@ -205,8 +205,8 @@ def test_every_family_is_named(language):
     assert [family for family in FAMILIES if f"`{family}`" not in read(f"docs/{language}/models.md")] == []
 
 
-def test_how_many_there_are():
-    """The numbers that the texts give."""
+def test_counts_in_the_texts():
+    """The numbers of claims, mistakes, models, devices and families."""
     from kvsim.costs.claims import list_claims
     from kvsim.costs.public.devices import read_devices
     from kvsim.costs.public.models import read_catalogue

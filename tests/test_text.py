@@ -1,4 +1,4 @@
-"""Text as one line."""
+"""Text shortened to one line."""
 
 import pytest
 from hypothesis import given

@@ -1,5 +1,5 @@
-"""What the array abstraction costs: one cached decode step of GPT-2-124M's shape through kvsim, against the same
-step written by hand for NumPy alone. Prints the median of ratios of interleaved runs.
+"""Overhead of the array abstraction: one cached decode step of GPT-2-124M's shape in kvsim, relative to the same step
+written directly in NumPy. Prints the median ratio of interleaved runs.
 
     python examples/bench/abstraction.py [REPEATS]
 """
@@ -37,7 +37,7 @@ def heads(x):
 
 
 def by_hand(w, token, at, keys, values):
-    """The step without kvsim: keys and values are [layers, heads, 1024, 64], filled up to `at`."""
+    """Logits [1, V] of one step without kvsim; keys and values [layers, heads, 1024, 64] are filled up to `at`."""
     x = w.tokens[[token]] + w.positions[at : at + 1]
     for i, layer in enumerate(w.layers):
         y = norm(x, layer.attention_norms.before)

@@ -1,7 +1,7 @@
 """The speeds that kvsim promises, as ratios of interleaved runs: python examples/bench/bars.py [gguf FILE].
 
-Each line is a median and its quartiles. Needs transformers for the lines that name it. Counting is on, and its
-sums are read, wherever kvsim runs. Run it on an idle machine, and once more with OMP_NUM_THREADS=1.
+Each line is a median and its quartiles. Needs transformers. kvsim counts every product in all of its runs but those
+marked as off, and the sums are read. Run it on an idle machine, and again with OMP_NUM_THREADS=1.
 """
 
 import statistics
@@ -30,7 +30,7 @@ def seconds(call):
 
 
 def report(name, ours, theirs, pairs, times=1):
-    """`times` theirs / ours, interleaved, now one first and now the other."""
+    """Print quartiles of `times` · theirs / ours over `pairs` interleaved pairs, each in the opposite order."""
     ours(), theirs()
     ratios = []
     for i in range(pairs):
@@ -43,7 +43,8 @@ def report(name, ours, theirs, pairs, times=1):
 
 
 def bare_products(model):
-    """The same matrices times one vector each, query, key and value as one: what a step cannot do without."""
+    """A function that multiplies the model's matrices by one vector each, query, key and value as one matrix: a lower
+    bound for a step."""
     matrices = []
     for layer in model.weights.layers:
         a, ff = layer.attention, layer.ff
@@ -60,7 +61,7 @@ def bare_products(model):
 
 
 def decode_step(model, context):
-    """One cached step, the same again at every call."""
+    """A function that runs one cached step at `context` and crops the cache again."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
@@ -74,7 +75,7 @@ def decode_step(model, context):
 
 
 def uncounted_and_counted(model, context):
-    """One cached step without counting, and the same with."""
+    """Functions that run one cached step without and with counting."""
     cache, sampler = model.new_cache("static:1024"), Sampler()
     model([7 * i % model.config.vocab_size for i in range(context)], cache, logits="last")
 
@@ -86,7 +87,7 @@ def uncounted_and_counted(model, context):
 
 
 def again(call, times):
-    """As many calls in a row: what a step takes in a loop of steps, its code and arrays at hand."""
+    """A function that calls `call` `times` times, with warm processor caches as in a loop of steps."""
 
     def run():
         for _ in range(times):
@@ -138,7 +139,7 @@ def gpt2():
     ids, square = [7 * i % 50257 for i in range(512)], np.ones((1024, 1024), np.float32)
     with model.count() as ledger:
         model(ids, logits="last")
-    products = ledger.useful_macs / 1024**3  # as many 1024^3 products as the prefill's useful work is worth
+    products = ledger.useful_macs / 1024**3  # the prefill's useful work in products of 1024^3
     rest = products - int(products)
 
     def peak():
@@ -185,12 +186,12 @@ def demo():
 
     step = decode_step(model, 16)
     report(
-        "demo: one cached step in runs of 50, transformers' bare forward / kvsim",
+        "demo: one cached step in runs of 50, transformers' forward / kvsim",
         again(step, 50),
         again(theirs, 50),
         40,
     )
-    report("demo: single steps by turns, transformers' bare forward / kvsim", step, theirs, 400)
+    report("demo: alternating single steps, transformers' forward / kvsim", step, theirs, 400)
     pair = [again(call, 50) for call in uncounted_and_counted(model, 16)]
     report("demo: decode, counting on / off", *pair, 40)
 

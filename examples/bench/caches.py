@@ -1,5 +1,5 @@
-"""What a cache's policy costs a decode step: GPT-2-124M's shape in float32 with 4,096 tokens behind it, each policy
-against static:4200. Prints medians of ratios of interleaved steps, each step taken back by a crop.
+"""Time of a decode step under each cache policy relative to static:4200: GPT-2-124M's shape in float32 with 4,096
+cached tokens. Prints median ratios of interleaved steps; after each step the cache is cropped.
 
     OMP_NUM_THREADS=1 python examples/bench/caches.py [REPEATS]
 """
@@ -23,7 +23,7 @@ POLICIES = ("static:4200", "dynamic", "paged:16")
 
 
 def fill(cache: Cache, generator: np.random.Generator) -> None:
-    """CONTEXT tokens' worth of rows: numbers of the right size instead of minutes of prefill."""
+    """Fill the cache with CONTEXT random rows, which saves minutes of prefill."""
     keep: Encode = lambda keys, values, pos: (keys, values)  # noqa: E731
     for layer in cache.layers:
         g, k, v = layer.shape
@@ -33,7 +33,7 @@ def fill(cache: Cache, generator: np.random.Generator) -> None:
 
 
 def scattered(model: Model) -> Cache:
-    """A sequence in a pool between others: no block stands beside the one before it."""
+    """A cache whose blocks alternate with another's, so that none is adjacent to the one before it."""
     pool = model.new_pool("paged:16", blocks=2 * (CONTEXT // 16 + 4))
     one, other = pool.new_cache(), pool.new_cache()
     for i in range(CONTEXT // 16 + 1):
@@ -43,7 +43,7 @@ def scattered(model: Model) -> Cache:
 
 
 def step(model: Model, cache: Cache) -> float:
-    """Seconds of one decode step, which is taken back."""
+    """Seconds of one decode step; the cache is cropped afterwards."""
     start = time.perf_counter()
     model([11], cache)
     taken = time.perf_counter() - start

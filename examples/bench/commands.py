@@ -1,8 +1,8 @@
-"""How long whole commands take, and loading: python examples/bench/commands.py [PAIRS]
+"""Times of commands and of loading: python examples/bench/commands.py [PAIRS]
 
-Each line is the median and the quartiles of ratios of interleaved runs. Commands are whole processes, beside a Python
-that imports what nobody can do without; loading is beside the bare reading of the same file, which is in memory by
-then, and beside transformers where that is installed.
+Each line is the median and the quartiles of ratios of interleaved runs. Commands are timed as whole processes, relative
+to a Python process that imports only NumPy; loading is timed relative to reading the same file, which is in the page
+cache by then, and to transformers.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ COUNT = "import kvsim; kvsim.count('llama-3.1-405b', prompt=130_072, new=1_000, 
 
 
 def python(*arguments):
-    """A whole Python process."""
+    """A function that runs Python with these arguments in a subprocess."""
     return partial(subprocess.run, [sys.executable, *arguments], check=True, capture_output=True)
 
 
@@ -32,7 +32,7 @@ def kvsim_command(*arguments):
 
 
 def read_bare(file):
-    """All bytes of a file, as an array would hold them."""
+    """A function that reads all bytes of a file into an array."""
     import numpy as np
 
     return lambda: np.fromfile(file, dtype=np.uint8)
@@ -40,7 +40,7 @@ def read_bare(file):
 
 def commands(pairs):
     numpy, nothing = python("-c", "import numpy"), python("-c", "pass")
-    report("import kvsim / python that does nothing", nothing, python("-c", "import kvsim"), pairs)
+    report("import kvsim / an empty Python program", nothing, python("-c", "import kvsim"), pairs)
     report("kvsim trace 中华人民 / import numpy", numpy, kvsim_command("trace", "中华人民"), pairs)
     report("kvsim.count of Llama-3.1-405B, 131,072 tokens, per site / import numpy", numpy, python("-c", COUNT), pairs)
     report("kvsim memory llama-2-7b-hf / import numpy", numpy, kvsim_command("memory", "llama-2-7b-hf"), pairs)
@@ -49,7 +49,7 @@ def commands(pairs):
 
 
 def loading(pairs):
-    """GPT-2-124M's shape in float32, in a checkpoint that transformers wrote."""
+    """Time loading of GPT-2-124M's shape in float32, from a checkpoint written by transformers."""
     if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
         print("loading: needs transformers, which writes the checkpoint")
         return
@@ -60,13 +60,13 @@ def loading(pairs):
         mine = partial(kvsim.load, folder, backend="numpy")
 
         def theirs():
-            """The file is mapped into memory, and read when its numbers are first asked for: here."""
+            """Load and sum the parameters: the file is memory-mapped, so that its pages are read by the sum."""
             with torch.inference_mode():
                 return sum(
                     float(x.sum()) for x in transformers.AutoModelForCausalLM.from_pretrained(folder).parameters()
                 )
 
-        report("kvsim.load, GPT-2 / its file read bare", read_bare(folder / "model.safetensors"), mine, pairs)
+        report("kvsim.load, GPT-2 / reading its file", read_bare(folder / "model.safetensors"), mine, pairs)
         report("transformers' from_pretrained, every number read once, GPT-2 / kvsim.load", mine, theirs, pairs)
 
 

@@ -1,5 +1,5 @@
-"""Whole numbers only: how many blocks a second a pool gives out, shares and takes back, from a thousand blocks to a
-million. Each call of one block is one operation; which block goes next is drawn beforehand.
+"""Speed of BlockPool's bookkeeping: allocations, shares and releases per second, for a thousand to a million blocks.
+Each call handles one block and is one operation; the order of blocks is drawn beforehand.
 
     python examples/bench/pool.py [OPERATIONS]
 """
@@ -15,30 +15,30 @@ REPEATS = 5
 
 
 def fill(blocks: int, generator: random.Random) -> tuple[BlockPool, list[int]]:
-    """A pool of which half is in use, in no order."""
+    """A pool with a random half of its blocks in use, and these blocks."""
     pool = BlockPool(blocks, 16)
-    held = pool.allocate(blocks)
-    generator.shuffle(held)
-    pool.release(held[blocks // 2 :])
-    return pool, held[: blocks // 2]
+    used = pool.allocate(blocks)
+    generator.shuffle(used)
+    pool.release(used[blocks // 2 :])
+    return pool, used[: blocks // 2]
 
 
 def measure(blocks: int, operations: int) -> float:
-    """Operations a second: a block is allocated, shared, released twice over."""
+    """Operations per second, in rounds of four: one allocation, one share and two releases."""
     generator = random.Random(0)
-    pool, held = fill(blocks, generator)
-    places = [generator.randrange(len(held)) for _ in range(operations // 4)]
+    pool, used = fill(blocks, generator)
+    places = [generator.randrange(len(used)) for _ in range(operations // 4)]
     allocate, share, release = pool.allocate, pool.share, pool.release
     start = time.perf_counter()
     for place in places:
-        old = (held[place],)
+        old = (used[place],)
         new = allocate()
         share(old)
         release(old)
         release(old)
-        held[place] = new[0]
+        used[place] = new[0]
     taken = time.perf_counter() - start
-    assert pool.held == len(held)
+    assert pool.held == len(used)
     return len(places) * 4 / taken
 
 

@@ -1,9 +1,9 @@
-"""Where the time of one cached decode step and of one prefill goes: GPT-2-124M's shape, random weights.
+"""Time of each operation in one cached decode step and in one prefill: GPT-2-124M's shape, random weights.
 
     python examples/bench/where_time_goes.py [CONTEXT]
 
-Each operation is timed by itself, without what it calls; "the rest" is Python between them, medians of 30 and 5 runs.
-Products of attention are apart from those with weights. Beside them the same matrices multiplied bare.
+Times are medians of 30 and 5 runs and exclude nested operations; "the rest" is Python between the operations. Products
+of attention are separate from those with weights. For comparison, the same matrices are multiplied without a model.
 """
 
 import statistics
@@ -25,7 +25,7 @@ NAMES = {"linear": "biases", "add": "residual sums", "update": "writing the cach
 
 
 class Stopwatch:
-    """Seconds by name, each without what was timed inside of it."""
+    """Seconds by operation, without those of operations nested in it."""
 
     def __init__(self):
         self.seconds, self.inside = Counter(), []
@@ -33,16 +33,16 @@ class Stopwatch:
     def around(self, name, call):
         def timed(*arguments, **options):
             site = arguments[0] if name == "matmul" else None
-            told = NAMES.get(name, name)
+            label = NAMES.get(name, name)
             if site is not None:
-                told = "attention's products" if site in ATTENTION else "products with weights"
+                label = "attention's products" if site in ATTENTION else "products with weights"
             self.inside.append(0.0)
             start = time.perf_counter()
             try:
                 return call(*arguments, **options)
             finally:
                 taken = time.perf_counter() - start
-                self.seconds[told] += taken - self.inside.pop()
+                self.seconds[label] += taken - self.inside.pop()
                 if self.inside:
                     self.inside[-1] += taken
 
@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 def clock(run, repeats):
-    """Milliseconds of a whole run."""
+    """Median milliseconds of a run."""
     run()
     whole = []
     for _ in range(repeats):
@@ -61,14 +61,14 @@ def clock(run, repeats):
 
 
 def medians(found):
-    """Of the milliseconds by name."""
+    """Median milliseconds by operation."""
     return {
         name: 1e3 * statistics.median(one[name] for one in found) for name in sorted({n for one in found for n in one})
     }
 
 
 def measure(model, run, repeats):
-    """Milliseconds by name, medians over `repeats` runs, and of the whole run without the stopwatch."""
+    """Median milliseconds by operation over `repeats` runs, and those of a run without the stopwatch."""
     whole = clock(run, repeats)
     found, update = [], BufferLayer.update
     for _ in range(repeats):
@@ -86,7 +86,7 @@ def measure(model, run, repeats):
     return medians(found), whole
 
 
-def tell(heading, parts, whole):
+def report(heading, parts, whole):
     print(f"\n{heading}: {whole:.2f} ms ({sum(parts.values()):.2f} with the stopwatch)")
     for name, taken in sorted(parts.items(), key=lambda part: -part[1]):
         print(f"  {name:<36}{taken:9.3f} ms {100 * taken / sum(parts.values()):5.1f} %")
@@ -108,14 +108,14 @@ def main(context):
             model(ids[:512], model.new_cache("dynamic"), logits="last")
         return ledger.flops
 
-    tell(f"one decode step at context {context}", *measure(model, step, 30))
+    report(f"one decode step at context {context}", *measure(model, step, 30))
     bare, times = bare_products(model), []
     for _ in range(30):
         start = time.perf_counter()
         bare()
         times.append(1e3 * (time.perf_counter() - start))
-    print(f"  the same matrices, multiplied bare: {statistics.median(times):.2f} ms")
-    tell(f"a prefill of {min(context, 512)}", *measure(model, prefill, 5))
+    print(f"  the same matrices, without a model: {statistics.median(times):.2f} ms")
+    report(f"a prefill of {min(context, 512)}", *measure(model, prefill, 5))
 
 
 if __name__ == "__main__":

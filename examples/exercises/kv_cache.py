@@ -10,9 +10,9 @@ class KVCache:
     """The rows of every layer, for one text."""
 
     def __init__(self):
-        pass  # what does an empty cache hold?
+        pass  # what does an empty cache contain?
 
     def update(self, layer, keys, values):
-        """Take the new rows of a layer, keys and values [G, T, K] each (heads, new tokens, head size; keys are rotated
-        already), and give back all rows of that layer so far, [G, S, K] each, oldest first."""
+        """Add the new rows of a layer, keys and values [G, T, K] each (heads, new tokens, head size; keys are already
+        rotated), and return all rows of that layer so far, [G, S, K] each, oldest first."""
         raise NotImplementedError("write update")

@@ -1,4 +1,4 @@
-"""Exercise 2: repair a loop that was printed in a tutorial. The text is in tutorial_loop.md; the check is
+"""Exercise 2: repair a decoding loop from a tutorial. The text is in tutorial_loop.md; the check is
 
 kvsim verify examples/exercises/tutorial_loop.py:TutorialLoop
 """
@@ -12,7 +12,7 @@ def softmax(x):
 
 
 class TutorialLoop:
-    """A decoder with Llama's names; `weights` is a dict of arrays, `weights.config` says what they are of."""
+    """A decoder of Llama's architecture; `weights` is a dict of arrays, `weights.config` their sizes."""
 
     def __init__(self, weights):
         self.w, self.c = weights, weights.config
@@ -36,7 +36,7 @@ class TutorialLoop:
         return self.logits(x)
 
     def decode(self, token):
-        """A later token: its query meets what is in the cache."""
+        """A later token: its query attends to the cached keys and values."""
         x = new_token = self.w["model.embed_tokens.weight"][token]
         for layer in range(self.c.layers):
             query = self.query(layer, new_token)
@@ -44,7 +44,7 @@ class TutorialLoop:
         self.seen += 1
         return self.logits(x)
 
-    # What follows is right.
+    # What follows is correct.
 
     def query(self, layer, x):
         return self.rotate(self.project(layer, "q", x))

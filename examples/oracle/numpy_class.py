@@ -1,4 +1,4 @@
-"""A hand-written NumPy decoder under the oracle: right, and with positions that start at 0 in every step."""
+"""A hand-written NumPy decoder under the oracle: a correct one, and one whose positions restart at 0 in every step."""
 
 import sys
 from pathlib import Path
@@ -39,7 +39,7 @@ testing.assert_split_invariant(lambda: Repaired(weights), lambda m, ids: m.forwa
 testing.assert_cost(
     lambda: Repaired(weights), lambda m, ids: m.forward(ids), [1] * 7, reference=weights, projected_rows=21
 )
-print("repaired: right at every position, 21 projected rows")
+print("repaired: correct at every position, 21 projected rows")
 try:
     testing.assert_split_invariant(lambda: Restarts(weights), lambda m, ids: m.forward(ids), weights)
 except testing.OracleError as error:

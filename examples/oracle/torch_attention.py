@@ -1,4 +1,4 @@
-"""torch's own attention under the oracle: right with a mask of its own, wrong with is_causal where a past is cached."""
+"""torch's attention under the oracle: correct with an explicit mask, wrong with is_causal after cached tokens."""
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
@@ -7,7 +7,7 @@ from kvsim import testing
 
 
 def masked(q, k, v):
-    """[B, H, T, D]: the mask is shifted by the cached rows."""
+    """q, k and v [B, H, T, D]; the mask's diagonal is shifted by the number of cached rows."""
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
     return attend(q, k, v, attn_mask=mask, enable_gqa=True)
 
@@ -18,7 +18,7 @@ def top_left(q, k, v):
 
 settings = {"layout": "b h t d", "heads": 4, "kv_heads": 2, "array": torch.from_numpy, "dtype": "float32"}
 testing.assert_attention(masked, **settings)
-print("with a mask of its own: right")
+print("with an explicit mask: correct")
 try:
     testing.assert_attention(top_left, **settings)
 except testing.OracleError as error:

@@ -1,4 +1,4 @@
-"""transformers' GPT-2 (random weights) under the oracle: with its own cache, and with one that forgets to append."""
+"""transformers' GPT-2 (random weights) under the oracle: with its own cache, and with one that does not append."""
 
 import tempfile
 
@@ -17,17 +17,17 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 class Forgetful(DynamicCache):
-    """Decode steps see their own key and value, and leave the cache as it was."""
+    """Decode steps attend to their own key and value without storing them."""
 
     def update(self, keys, values, layer_idx, *args, **kwargs):
         if len(self.layers) <= layer_idx or keys.shape[2] > 1:
             return super().update(keys, values, layer_idx, *args, **kwargs)
-        held = self.layers[layer_idx]
-        return torch.cat([held.keys, keys], dim=2), torch.cat([held.values, values], dim=2)
+        layer = self.layers[layer_idx]
+        return torch.cat([layer.keys, keys], dim=2), torch.cat([layer.values, values], dim=2)
 
 
-class Fed:
-    """A cache, and the tokens fed so far: positions are given, so that the cache alone is under test."""
+class State:
+    """A cache and the number of tokens fed, from which `step` passes positions: only the cache is under test."""
 
     def __init__(self, cache):
         self.cache, self.seen, self.hidden = cache, 0, ()
@@ -46,14 +46,15 @@ def step(state, ids):
 
 
 def layers(state):
-    """What transformers shows of its layers: the embedding, each layer, but of the last only what the norm made."""
+    """The outputs of all layers but the last: transformers returns the embedding, each layer's output, and the last's
+    only after the final norm."""
     return [hidden[0] for hidden in state.hidden[1:-1]]
 
 
-testing.assert_split_invariant(lambda: Fed(DynamicCache()), step, reference)
-print("with its own cache: right")
+testing.assert_split_invariant(lambda: State(DynamicCache()), step, reference)
+print("with its own cache: correct")
 try:
-    testing.assert_split_invariant(lambda: Fed(Forgetful()), step, reference, layers=layers)
+    testing.assert_split_invariant(lambda: State(Forgetful()), step, reference, layers=layers)
 except testing.OracleError as error:
     print(error)
     named = error.facts["diagnosis"]

@@ -93,7 +93,7 @@ def load_product() -> Callable[[Any, Any], Any]:
 
 
 def explain_memory(cupy: Any, error: Exception) -> BackendError:
-    """The error for exhausted device memory: bytes requested, held by this process, and free on the device."""
+    """The error for exhausted device memory: bytes requested, in use by this process, and free on the device."""
     asked = re.search(r"allocating ([\d,]+) bytes", str(error))
     free, total = cupy.cuda.runtime.memGetInfo()
     pool = cupy.get_default_memory_pool()

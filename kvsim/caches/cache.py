@@ -74,6 +74,9 @@ class Cache:
         """Discards the rows of a step that was interrupted."""
         for layer in self.layers:
             layer.rewind(self.seen)
+        if self.source is None:
+            for cross in self.cross:  # filled by the interrupted step, from a source that the cache has not accepted
+                cross.clear()
 
     # Operations
 

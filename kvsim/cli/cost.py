@@ -76,10 +76,10 @@ def _note_lengths(found: "Cost", say: Say) -> None:
     count, config = found.count, found.config
     last = count.prompt + count.new - 1
     if last > config.max_context:
-        text = say("note: {asked} tokens are beyond the context of {model}, {context}: counted all the same")
+        text = say("note: {asked} tokens are beyond the context of {model}, {context}: counted anyway")
         note(text.format(asked=f"{last:,}", model=count.model, context=f"{config.max_context:,}"))
     if config.encoder is not None and count.source > config.encoder.max_context:
-        text = say("note: a source of {asked} positions is beyond the encoder's {context}: counted all the same")
+        text = say("note: a source of {asked} positions is beyond the encoder's {context}: counted anyway")
         note(text.format(asked=f"{count.source:,}", context=f"{config.encoder.max_context:,}"))
 
 

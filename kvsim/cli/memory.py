@@ -63,7 +63,7 @@ def default_contexts(longest: int) -> list[int]:
 def note_context(context: int, longest: int, say: Say) -> None:
     """A note, if `context` is beyond the model's own, `longest`."""
     if context > longest:
-        text = say("note: a context of {context} is beyond the model's {longest}: counted all the same")
+        text = say("note: a context of {context} is beyond the model's {longest}: counted anyway")
         note(text.format(context=f"{context:,}", longest=f"{longest:,}"))
 
 

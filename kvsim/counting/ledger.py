@@ -138,7 +138,7 @@ class Ledger:
         events = self._read()  # not `events`, which may warn
         macs = total(events).macs
         shown = f"{macs:,}" if isinstance(macs, int) else str(macs)[:100]  # a polynomial on the backend meta
-        return f"<kvsim Ledger: {len(events):,} products, {shown} MACs>"
+        return f"<kvsim.Ledger: {len(events):,} products, {shown} MACs>"
 
     @property
     def macs(self) -> int:

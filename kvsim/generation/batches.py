@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
-from kvsim.checks import check_whole
 from kvsim.generation.options import GenerationOptions, count_if
 from kvsim.generation.plan import check_room, plan_stops
 from kvsim.generation.prompts import Prompt, Start, join_text, start_run
@@ -58,8 +57,6 @@ def generate_together(model: Model, prompts: list[Prompt], options: GenerationOp
 
     UsageError: an empty prompt, an unknown cache or feed, more tokens than the context or a cache holds.
     """
-    if options.at_once is not None:
-        check_whole("at_once", options.at_once, 1)
     stopping = Stopping(model, options.stop)
     sequences = [_open(model, prompt, options) for prompt in prompts]
     while active := [s for s in sequences if not s.done][: options.at_once]:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from kvsim.checks import check_whole
 from kvsim.counting.ledger import Ledger
 from kvsim.generation.sampling import Sampler
 from kvsim.generation.stopping import Stop
@@ -26,6 +27,10 @@ class GenerationOptions:
     draft: Any  # a model, "ngram:N", or None
     draft_tokens: int
     at_once: int | None  # None: all prompts of a list
+
+    def __post_init__(self) -> None:
+        if self.at_once is not None:
+            check_whole("at_once", self.at_once, 1)
 
 
 class GenerateKeywords(TypedDict, total=False):

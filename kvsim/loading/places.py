@@ -1,4 +1,4 @@
-"""Finds models: bundled ones by name, others by path."""
+"""Finds models: bundled ones by their names, others by path."""
 
 from pathlib import Path
 

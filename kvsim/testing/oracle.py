@@ -1,5 +1,6 @@
 """The fixture `kv_oracle`: the functions of `kvsim.testing` with the options of this pytest run."""
 
+import math
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,18 @@ class Oracle:
         """Write the failure to the report folder. If that fails, a note on the error says so, and the error stays."""
         if self.report is None:
             return
-        record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **error.facts}
+        facts = {name: _finite(value) for name, value in error.facts.items()}
+        record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **facts}
         try:
             self.report.mkdir(parents=True, exist_ok=True)
             (self.report / file_name(self.name)).write_text(dump(record) + "\n", encoding="utf-8")
         except OSError as failure:
             error.add_note(f"--kv-report: {failure}")
+
+
+def _finite(value: Any) -> Any:
+    """`value`; None for infinity and NaN, which JSON cannot express."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def file_name(test: str) -> str:

@@ -210,8 +210,10 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
         thing = getattr(module, name, None)
         if not callable(thing):
             known = [n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == path.stem]
+            if not known:
+                raise UsageError("{path} defines no function or class", path=str(path))
             raise UsageError("{path} has no function or class {name}, but {known}", path=str(path), name=name,
-                             known=", ".join(known) or "-")  # fmt: skip
+                             known=", ".join(known))  # fmt: skip
         kind = kind_of(thing)
         note_kind(kind)
         check(thing, kind, seed)

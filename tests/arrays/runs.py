@@ -1,7 +1,8 @@
-"""The backends that tests compare, and the table of all of them.
+"""The backends that tests compare, and a table of the comparison.
 
-`python -m tests.arrays.runs numpy exact torch` prints backend by model: the largest difference from NumPy's
-float64 over max|logit|, whether the greedy ids are NumPy's of that dtype, and whether the ledger is.
+`python -m tests.arrays.runs numpy exact torch` prints a row for each model and a column for each backend and dtype:
+the largest difference from NumPy's float64 logits relative to max|logit|, and whether the greedy ids and the ledger
+equal those of NumPy in that dtype.
 """
 
 import re
@@ -22,7 +23,7 @@ ZOO = read_small_models()
 
 
 def open_strict() -> Backend:
-    """array-api-strict on its second device: what NumPy forgives, and every array made elsewhere, fails."""
+    """array-api-strict on its second device: calls outside the standard and arrays of another device fail."""
     xp, device = array_api_strict, array_api_strict.Device("device1")
 
     def to_host(x: Any) -> Any:
@@ -35,8 +36,8 @@ def backend_of(name: str) -> Backend:
     return open_strict() if name == "strict" else get_backend(name)
 
 
-def together(events: list[MatMul]) -> Counter:
-    """Multiply-accumulates of every site, a mixture's experts as one: which of them ran is data."""
+def macs_by_site(events: list[MatMul]) -> Counter:
+    """Multiply-accumulates of every site, with a layer's experts summed: which experts run depends on the data."""
     found: Counter = Counter()
     for event in events:
         found[re.sub(r"experts\.\d+", "experts", event.site)] += event.macs
@@ -50,7 +51,8 @@ def table(backends: list[str]) -> None:
         for backend in backends:
             for dtype in ALLOWED:
                 if backend == "meta":
-                    same = together(feed(make(config, "meta", dtype))[2]) == together(reference(config, dtype).events)
+                    found, expected = feed(make(config, "meta", dtype))[2], reference(config, dtype).events
+                    same = macs_by_site(found) == macs_by_site(expected)
                     cells += f"{'ledger' if same else 'LEDGER DIFFERS':>26}"
                     continue
                 result = compare(name, config, backend_of(backend), dtype)

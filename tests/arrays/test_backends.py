@@ -1,4 +1,4 @@
-"""The array-library abstraction: names, refusals, the contract, and every family on every backend."""
+"""The array-library abstraction: names, errors, the contract, and every family on every backend."""
 
 import ast
 from dataclasses import replace
@@ -16,7 +16,7 @@ from kvsim.errors import BackendError, UsageError
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from tests.arrays.runs import ZOO, backend_of, open_strict, together
+from tests.arrays.runs import ZOO, backend_of, macs_by_site, open_strict
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, make_model
 
 PACKAGE = Path(kvsim.__file__).parent
@@ -35,7 +35,7 @@ def test_wrong_names():
         get_backend("numpy").dtype("int8")
 
 
-def test_the_environment_chooses_where_nobody_else_does(monkeypatch, capsys):
+def test_the_environment_variable_is_the_default(monkeypatch, capsys):
     monkeypatch.setenv("KVSIM_BACKEND", "exact")
     assert kvsim.load("demo").backend == "exact"
     assert kvsim.load("demo", backend="numpy").backend == "numpy"
@@ -46,7 +46,7 @@ def test_the_environment_chooses_where_nobody_else_does(monkeypatch, capsys):
     assert "unknown backend 'abacus'" in capsys.readouterr().err
 
 
-def test_the_table_is_the_list():
+def test_the_list_of_backends():
     assert kvsim.arrays.BACKENDS == ("numpy", "cupy", "torch", "exact", "meta")
 
 
@@ -54,7 +54,7 @@ def test_the_table_is_the_list():
 
 
 def names_called(tree):
-    """What is asked of a namespace called `xp`: xp.exp, ops.xp.exp, self.xp.exp."""
+    """Attributes read from a namespace called `xp`: xp.exp, ops.xp.exp, self.xp.exp."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             owner = node.value
@@ -74,7 +74,7 @@ def test_the_source_calls_all_of_the_contract_and_nothing_else():
 
 @pytest.mark.parametrize("name", ["numpy", "strict", "exact", "meta"])
 def test_namespaces_are_narrowed_to_the_contract(name):
-    """So that a model which calls anything else fails on every library, here with NumPy's."""
+    """A model that calls anything else then fails on every library, NumPy included."""
     xp = backend_of(name).xp
     assert set(vars(xp)) >= contract.FUNCTIONS | contract.DTYPES
     assert set(vars(xp)) <= contract.FUNCTIONS | contract.DTYPES | contract.OPTIONAL
@@ -95,9 +95,9 @@ def test_meta_arrays_have_the_contracts_attributes_and_no_others():
         _ = meta.MetaArray((2,), "float32").T
 
 
-def test_nothing_between_the_door_and_the_products_imports_numpy():
+def test_the_folders_that_compute_do_not_import_numpy():
     """A NumPy scalar or array in an expression would promote float32 or fail on a device (`math.sqrt`, not
-    `np.sqrt`): the rooms that compute cannot name it."""
+    `np.sqrt`)."""
     rooms = [PACKAGE / "ops.py", PACKAGE / "model.py", PACKAGE / "arrays" / "erf.py"]
     rooms += [file for room in ("transformer", "caches", "counting") for file in (PACKAGE / room).glob("*.py")]
     for file in rooms:
@@ -111,7 +111,7 @@ def test_nothing_between_the_door_and_the_products_imports_numpy():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", ZOO)
 def test_every_product_is_in_the_models_dtype(name, dtype, backend, monkeypatch):
-    """One wider number in an expression would promote every product after it."""
+    """One wider operand would promote every product after it."""
     from kvsim.ops import Ops
 
     multiply, seen = Ops.matmul, set()
@@ -164,7 +164,7 @@ def test_torch_devices_and_dtypes(capsys):
 
 
 def test_a_comparison_can_fail():
-    """A model with one weight changed, a ledger with one product less, other ids."""
+    """`agrees` is false for a difference beyond the allowance, other ids, or another ledger."""
     config = ZOO["gpt2"]
     good = compare("gpt2", config, "numpy", "float64")
     assert good.agrees
@@ -177,7 +177,7 @@ def test_a_comparison_can_fail():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
 @pytest.mark.parametrize("spec", ["none", "dynamic", "static:9"])
-def test_every_cache_is_array_api(config, dtype, spec):
+def test_caches_use_only_the_array_api(config, dtype, spec):
     strict, weights = open_strict(), random_weights(config)
     model = Model(config, weights, backend=strict, dtype=dtype)
     cache, kept = model.new_cache(spec), make_model(config, dtype).new_cache(spec)
@@ -194,7 +194,7 @@ def test_every_cache_is_array_api(config, dtype, spec):
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu"])
-def test_activations_are_array_api(activation):
+def test_activations_use_only_the_array_api(activation):
     strict = open_strict()
     ops = Model(PRIMES, random_weights(PRIMES), backend=strict, dtype="float64").ops
     x = array_api_strict.asarray([-3.0, -0.5, 0.0, 0.7, 9.0], device=ops.device)
@@ -202,16 +202,16 @@ def test_activations_are_array_api(activation):
     assert np.allclose(strict.to_host(ops.activate(activation, x)), mine, rtol=2e-15, atol=0)
 
 
-# Shapes alone
+# The meta backend: shapes without values
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_meta_has_numpys_ledger(name):
-    """The same events one by one; a mixture's experts together, since who goes where is data."""
+    """The same events in order; sums by site for mixtures of experts, whose routing depends on the data."""
     config = ZOO[name]
     events, wanted = feed(make(config, "meta", "float32"))[2], reference(config, "float32").events
     if any(kind.experts for kind in config.layers):
-        assert together(events) == together(wanted)
+        assert macs_by_site(events) == macs_by_site(wanted)
     else:
         assert events == wanted
 
@@ -227,7 +227,7 @@ def test_meta_reads_no_weights(tmp_path):
     assert ledger.events == real.events
 
 
-def test_a_value_asked_of_meta_is_refused(capsys):
+def test_reading_a_value_from_meta_is_an_error(capsys):
     model = kvsim.load("demo", backend="meta")
     logits = model([1, 2, 3])
     for ask in (int, float, bool, list, len, np.asarray, model.ops.backend.to_host):
@@ -240,7 +240,7 @@ def test_a_value_asked_of_meta_is_refused(capsys):
         kvsim.generate(model, "中", temperature=0.7)
 
 
-def test_meta_checks_what_it_is_given():
+def test_meta_checks_shapes_and_dtypes():
     xp = get_backend("meta").xp
     x = xp.empty((2, 3), dtype="float32")
     for wrong in (

@@ -1,4 +1,4 @@
-"""The cupy backend: refusals that need no CuPy, and CuPy's own code on the host stand-in (mark `cupy`).
+"""The cupy backend: errors that need no CuPy, and CuPy's own code on the host stand-in (mark `cupy`).
 
 python3 -m venv cupy && cupy/bin/pip install -e ".[test]" array-api-compat cupy-rocm-7-0==14.2.0
 tests/cupy_on_host/build.sh cupy/bin/python built && . built/env.sh && cupy/bin/python -m pytest -m cupy
@@ -22,11 +22,11 @@ from tests.arrays.runs import ZOO
 on_host = pytest.mark.cupy
 
 
-# What is missing, one line each
+# Missing parts of an installation: a one-line error each
 
 
 def fake_cupy(count=1, error=None, compiler=None, product=None):
-    """As much of CuPy as opening asks for, with one part broken."""
+    """The part of CuPy that opening the backend uses, with one piece broken."""
 
     def devices():
         if error is not None:
@@ -52,7 +52,7 @@ def fake_cupy(count=1, error=None, compiler=None, product=None):
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
         ({"error": RuntimeError("cudaErrorInsufficientDriver: driver is insufficient")}, "finds no GPU driver"),
         ({"error": RuntimeError("cudaErrorNoDevice: no CUDA-capable device")}, "finds no GPU: use --backend numpy"),
@@ -63,14 +63,14 @@ def fake_cupy(count=1, error=None, compiler=None, product=None):
     ],
     ids=["driver", "device", "none", "compiler", "cublas", "wrong"],
 )
-def test_what_is_missing_is_named(broken, said):
+def test_the_error_names_what_is_missing(broken, message):
     cupy, load = fake_cupy(**broken)
 
     def opened():
         cupy_arrays.count_devices(cupy)
         cupy_arrays.try_product(load, cupy)
 
-    with pytest.raises(BackendError, match=said) as caught:
+    with pytest.raises(BackendError, match=message) as caught:
         opened()
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
@@ -78,7 +78,7 @@ def test_what_is_missing_is_named(broken, said):
 
 def test_no_cupy_and_no_array_api_compat(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(BackendError, match=r"needs CuPy: pip install 'kvsim\[gpu\]'"):
+    with pytest.raises(BackendError, match=r'needs CuPy: pip install "\.\[gpu\]"'):
         get_backend("cupy")
     assert command(["trace", "中", "--backend", "cupy", "--lang", "en"]) == 3
     assert command(["doctor", "--gpu", "--lang", "en"]) == 3
@@ -89,7 +89,7 @@ def test_no_cupy_and_no_array_api_compat(monkeypatch, capsys):
         get_backend("cupy")
 
 
-def test_devices_by_name():
+def test_device_names():
     assert [cupy_arrays.find_device(name, 8) for name in (None, "cuda", "cuda:0", "cuda:7")] == [0, 0, 0, 7]
     with pytest.raises(UsageError, match="there is no device 'cuda:7': this machine has 1, from cuda:0"):
         cupy_arrays.find_device("cuda:7", 1)
@@ -98,13 +98,13 @@ def test_devices_by_name():
             cupy_arrays.find_device(name, 1)
 
 
-def test_out_of_memory_is_told_in_numbers():
+def test_the_out_of_memory_error_gives_bytes():
     pool = SimpleNamespace(used_bytes=lambda: 2_000, free_bytes=lambda: 30)
     runtime = SimpleNamespace(memGetInfo=lambda: (400, 5_000))
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool)
     error = MemoryError("Out of memory allocating 1,024 bytes (allocated so far: 2,000 bytes).")
-    said = str(cupy_arrays.explain_memory(cupy, error))
-    assert "asked for 1,024 B, held 2,000 B, free 430 B of 5,000 B" in said
+    message = str(cupy_arrays.explain_memory(cupy, error))
+    assert "asked for 1,024 B, held 2,000 B, free 430 B of 5,000 B" in message
 
 
 # CuPy's own code on the host
@@ -119,8 +119,8 @@ def test_logits_ids_and_ledger_are_numpys(name, dtype):
 
 
 @contextlib.contextmanager
-def nothing_is_copied(monkeypatch):
-    """Fails where a product would copy a stacked operand, in our call or in CuPy's own."""
+def refusing_copies(monkeypatch):
+    """Fails when a product copies a stacked operand, in kvsim's call or inside cupy.matmul."""
     import cupy
 
     from kvsim.arrays import cupy_products
@@ -140,8 +140,8 @@ def nothing_is_copied(monkeypatch):
 
 @on_host
 @pytest.mark.parametrize("name", ZOO)
-def test_a_step_waits_once_and_copies_nothing(name, monkeypatch):
-    """One synchronisation and one copy to the host: the choice. A mixture of experts: one more copy a layer."""
+def test_a_step_synchronises_once_and_copies_no_operand(name, monkeypatch):
+    """One synchronisation and one copy to the host, for the chosen id. Each layer of experts adds one of both."""
     from tests.cupy_on_host.counts import read_counts
 
     config = ZOO[name]
@@ -151,7 +151,7 @@ def test_a_step_waits_once_and_copies_nothing(name, monkeypatch):
     mixtures = sum(kind.experts is not None for kind in config.layers)
     for i in (7, 8):
         before = read_counts()
-        with nothing_is_copied(monkeypatch):
+        with refusing_copies(monkeypatch):
             logits = model(IDS[i : i + 1], cache, logits="last")
         within = read_counts() - before
         assert (within.synchronisations, within.to_host) == (mixtures, mixtures)
@@ -161,7 +161,7 @@ def test_a_step_waits_once_and_copies_nothing(name, monkeypatch):
 
 
 @on_host
-def test_memory_that_the_device_does_not_have():
+def test_allocating_more_than_the_device_has():
     model = make(ZOO["llama"], "cupy", "float32")
     with pytest.raises(BackendError, match=r"out of device memory: asked for [\d,]+ B, held [\d,]+ B, free"):
         model.new_cache("static:100000000000")
@@ -182,7 +182,7 @@ SHAPES = [
 
 
 def layouts(x):
-    """x as it is, as a transposed view, as a slice of a longer array, and with gaps."""
+    """x unchanged, as a transposed view, as a slice of a longer array, and as a strided view."""
     import cupy
 
     yield x
@@ -215,13 +215,14 @@ def test_the_batched_product_in_every_layout(shapes, dtype):
 
 
 def host_array(pointer, count):
-    """float16 numbers at an address, which on the host is memory."""
+    """`count` float16 numbers at an address; the stand-in's device memory is host memory."""
     return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_uint16)), (count,)).view(np.float16)
 
 
 @on_host
-def test_float16_calls_cublas_as_its_manual_says(monkeypatch):
-    """CuPy's ROCm build has no batched float16: the call is held against a model of cublasGemmStridedBatchedEx."""
+def test_float16_calls_cublas_as_documented(monkeypatch):
+    """CuPy's ROCm build has no batched float16 product, so a Python model of cublasGemmStridedBatchedEx, written from
+    the cuBLAS manual, executes the call."""
     import cupy
 
     from kvsim.arrays import cupy_products
@@ -275,9 +276,9 @@ def test_the_report_for_a_machine_with_a_gpu(capsys, monkeypatch):
     few = {name: ZOO[name] for name in ("gpt2", "llama")}
     monkeypatch.setattr(comparison, "read_small_models", lambda: few)
     assert command(["doctor", "--gpu", "--lang", "en"]) == 0
-    told = capsys.readouterr().out
-    assert "host stand-in (cuda:0)" in told
-    assert "all 4 agree" in told
+    output = capsys.readouterr().out
+    assert "host stand-in (cuda:0)" in output
+    assert "all 4 agree" in output
     assert command(["doctor", "--gpu", "--device", "cuda:7", "--lang", "en"]) == 2
     monkeypatch.setitem(comparison.ALLOWED, "float32", 1e-12)
     assert command(["doctor", "--gpu", "--lang", "en"]) == 1

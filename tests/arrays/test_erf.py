@@ -12,7 +12,7 @@ EDGES = [0.0, 0.84375, 1.0, 1.25, 1 / 0.35, 6.0, 7.0, 1e-300, 1e300, math.inf]
 
 
 def ulps(x, dtype):
-    """How many units in the last place erf(x) is off, for an array x of `dtype`."""
+    """The error of erf(x) in units in the last place of `dtype`, for each element of x."""
     got = erf(np, x)
     assert got.dtype == dtype
     true = np.array([math.erf(v) for v in x.astype(np.float64)])

@@ -1,4 +1,4 @@
-"""The exact backend: cached equals uncached bit for bit, whatever the cut, in three dtypes."""
+"""The exact backend: cached equals uncached bit for bit, for any split into chunks, in three dtypes."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def in_chunks(model, ids, sizes, spec="dynamic", **source):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ZOO)
 def test_every_family_bit_for_bit(name, dtype):
-    """Five cuts of twelve tokens; but where frequencies depend on the present length."""
+    """Five splits of twelve tokens; models whose frequencies depend on the length are left out."""
     config = ZOO[name]
     if any(kind.rope and depends_on_length(kind.rope) for kind in config.layers):
         return
@@ -47,7 +47,7 @@ def test_every_family_bit_for_bit(name, dtype):
 
 @settings(max_examples=60)
 @given(config=configs(), data=st.data())
-def test_any_model_any_cut(config, data):
+def test_any_model_any_split(config, data):
     dtype, seed = data.draw(st.sampled_from(DTYPES)), data.draw(st.integers(0, 3))
     model = Model(config, random_weights(config, seed), backend="exact", dtype=dtype)
     ids = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=1, max_size=9))
@@ -61,8 +61,8 @@ def test_any_model_any_cut(config, data):
         assert bits(in_chunks(model, ids, sizes, spec)) == bits(model(ids))
 
 
-def test_on_numpy_the_same_bits_differ():
-    """Else the tests above would prove nothing of the order."""
+def test_on_numpy_the_bits_differ():
+    """Otherwise the tests above would show nothing about the order of additions."""
     ids = demo("float32").tokenizer.encode("What is KV caching?")
     assert bits(in_chunks(demo("float32"), ids, [1] * len(ids))) != bits(demo("float32")(ids))
 
@@ -89,8 +89,8 @@ def test_sums_start_at_zero_and_go_from_left_to_right(dtype):
     assert exact.mean(a, axis=-1).shape == (3, 7)
 
 
-def test_zeros_in_front_change_nothing():
-    """A fixed tree of additions would move the rest to other branches."""
+def test_padding_with_zeros_changes_no_bit():
+    """A pairwise sum would pair the other terms differently."""
     x = np.random.default_rng(1).normal(size=(4, 37)).astype("float32")
     for n in range(1, 9):
         assert bits(exact.add_up(np.pad(x, [(0, 0), (n, 0)]), axis=1)) == bits(exact.add_up(x, axis=1))
@@ -99,8 +99,8 @@ def test_zeros_in_front_change_nothing():
 
 @pytest.mark.parametrize("name", ["exp", "tanh", "sin", "cos"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_elementwise_functions_do_not_see_the_layout(name, dtype):
-    """One by one, without dimensions, backwards, with gaps: the same bits as all at once."""
+def test_elementwise_functions_are_independent_of_the_layout(name, dtype):
+    """Reversed, strided, one element at a time as scalars and as arrays: the same bits as the whole array."""
     function = getattr(exact.open_backend(None).xp, name)
     x = (2.0 * np.random.default_rng(2).normal(size=1001)).astype(dtype)
     whole = function(x)
@@ -112,21 +112,21 @@ def test_elementwise_functions_do_not_see_the_layout(name, dtype):
         assert bits(function(x[-size:])) == bits(whole[-size:])
 
 
-def test_trace_says_that_nothing_differs(capsys):
+def test_trace_reports_identical_logits(capsys):
     assert command(["trace", "中华人民", "--backend", "exact", "--lang", "en"]) == 0
-    told = capsys.readouterr()
-    assert "The logits of both runs are identical, bit for bit. KV cache 3,584 B." in told.out
-    assert told.err == ""
+    streams = capsys.readouterr()
+    assert "The logits of both runs are identical, bit for bit. KV cache 3,584 B." in streams.out
+    assert streams.err == ""
     assert command(["trace", "中华人民", "--backend", "numpy", "--lang", "en"]) == 0
-    told = capsys.readouterr().out
-    assert "differ by at most" in told
-    assert "The difference is rounding: a BLAS adds the products of one row in another order" in told
+    output = capsys.readouterr().out
+    assert "differ by at most" in output
+    assert "The difference is rounding: a BLAS adds the products of one row in another order" in output
     assert command(["trace", "中华人民", "--lang", "en"]) == 0
     assert "BLAS" not in capsys.readouterr().out
 
 
 def test_on_exact_any_difference_is_a_failure(monkeypatch, capsys):
-    """A cache that hands out keys changed in their last bit."""
+    """A cache whose keys differ in their last bit."""
     from kvsim.caches.buffer import BufferLayer
 
     update = BufferLayer.update

@@ -1,4 +1,4 @@
-"""`kvsim bench`: what it counts and sums, what it prints, and what it refuses. No time is asserted."""
+"""`kvsim bench`: counts, sums, output and errors. No test asserts a time."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from tests.models import PRIMES, demo
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Small matrices: the limits of this machine are not tested."""
+    """Small matrices: the measured limits of the machine are not tested."""
     monkeypatch.setattr(limits, "SHAPES", ((64, 64), (128, 32)))
 
 
 def make_record(points, **fields):
-    """A record with these points, and small numbers elsewhere."""
+    """A record with these points, and small numbers in its other fields."""
     return Benchmark(
         **{
             "model": "m", "parameters": 1, "dtype": "float32", "backend": "numpy", "attention": "blocked",
@@ -49,7 +49,7 @@ def test_contexts_go_from_the_first_step_to_the_last():
     assert choose_contexts(5, 100, 1) == [104]
 
 
-def test_sums_are_those_of_straight_lines():
+def test_sums_interpolate_linearly():
     assert interpolate([(10, 2.0)], 10, 12) == 6.0
     line = [(c, 3.0 * c + 1.0) for c in (4, 9, 20)]
     assert interpolate(line, 4, 20) == pytest.approx(sum(3.0 * c + 1.0 for c in range(4, 21)))
@@ -72,8 +72,8 @@ def test_every_step_may_be_timed(capsys):
     assert "6 tokens, every step timed" in capsys.readouterr().out
 
 
-def test_a_steps_bytes_are_those_of_its_matrices_and_rows():
-    """The demo model: every weight matrix but the token table, which is the head; keys and values of 7 tokens."""
+def test_bytes_read_by_a_step():
+    """The demo model: every weight matrix, the tied token table once, as the head; keys and values of 7 tokens."""
     model = demo()
     (point,) = decoding.time_steps(model, [6], 2)
     distinct = {id(x): x for x in list_arrays(model.weights)}.values()  # the head is the token table
@@ -104,7 +104,7 @@ def test_every_repeat_is_at_the_same_context():
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_what_is_printed(lang, capsys, tmp_path):
+def test_printed_output(lang, capsys, tmp_path):
     plot = tmp_path / "plot.svg"
     argv = ["bench", "-n", "40", "--points", "3", "--repeats", "2", "--svg", str(plot), "--lang", lang]
     assert run(argv) == 0
@@ -133,7 +133,7 @@ def test_sums_of_an_interrupted_run_end_at_its_last_point():
     assert to_dict(make_record([], partial=True))["seconds"] == {}
 
 
-def test_a_plot_goes_where_a_link_points_and_through_a_pipe(tmp_path):
+def test_writing_a_plot_through_a_link_and_a_pipe(tmp_path):
     from kvsim.files import write_beside
 
     (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
@@ -165,7 +165,7 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "said"),
+    ("argv", "code", "message"),
     [
         (["-n", "0"], 2, "-n must be a whole number of at least 1, got 0"),
         (["--prompt", "0"], 2, "--prompt must be a whole number of at least 1"),
@@ -181,10 +181,10 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
         (["--svg", "/nowhere/at/all.svg"], 2, "there is no folder /nowhere/at"),
     ],
 )
-def test_bad_input(argv, code, said, capsys):
+def test_bad_input(argv, code, message, capsys):
     assert run(["bench", "--lang", "en", *argv]) == code
     found = capsys.readouterr()
-    assert said in found.err
+    assert message in found.err
     assert found.out == ""
     assert found.err.count("\n") == 1
 
@@ -214,7 +214,7 @@ def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch):
 
 @pytest.mark.dev
 def test_random_weights_of_a_public_shape_reach_the_peer(monkeypatch, tmp_path):
-    """A small stand-in for gpt2, whose checkpoint stores query, key and value as one."""
+    """A small copy of gpt2's shape, whose checkpoint stores query, key and value as one matrix."""
     from kvsim.costs.public.models import read_catalogue
 
     small = {**read_catalogue()["gpt2"]["config"], "n_embd": 24, "n_head": 3, "n_layer": 2, "vocab_size": 97}
@@ -242,7 +242,7 @@ def test_a_peer_checks_every_position():
         peers.open_peer("abacus", demo())
 
 
-def test_memory_is_checked_before_anything_is_made(monkeypatch):
+def test_memory_is_checked_before_allocating(monkeypatch):
     monkeypatch.setattr(subjects, "free_memory", lambda: 100_000_000)
     with pytest.raises(UsageError, match=r"gpt2 needs about 622,199,040 B of memory, 100,000,000 B are free"):
         subjects.open_subject("gpt2", "numpy", None, "float32")
@@ -269,12 +269,12 @@ def test_the_plot_escapes_names():
     assert "<&>" not in drawn
 
 
-# Why a step is fast
+# Products of few rows
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_few_rows_are_multiplied_the_other_way_round(rows, dtype):
+def test_a_product_of_few_rows_is_computed_transposed(rows, dtype):
     generator = np.random.default_rng(0)
     x, w = generator.normal(size=(rows, 33)).astype(dtype), generator.normal(size=(21, 33)).astype(dtype)
     got = matmul(x, w.T)
@@ -283,7 +283,7 @@ def test_few_rows_are_multiplied_the_other_way_round(rows, dtype):
     assert np.array_equal(matmul(x, np.ascontiguousarray(w.T)), np.matmul(x, np.ascontiguousarray(w.T)))
 
 
-def test_a_step_of_a_batch_has_one_product_a_linear_layer():
+def test_a_step_of_a_batch_has_one_product_per_linear_layer():
     config = replace(PRIMES, max_context=32)
     model = Model(config, random_weights(config), backend="numpy", dtype="float64")
     run = kvsim.generate(model, [[1, 2], [3], [4, 5, 6]], 4)[0]

@@ -124,9 +124,9 @@ def test_beyond_the_context_is_a_note_on_stderr(capsys):
     assert (found["beyond_context"], err) == (False, "")
     found, err = read_json(capsys, "cost", "gpt2", "--prompt", "1000", "--new", "26", "--lang", "en")
     assert found["beyond_context"]
-    assert err == "note: 1,025 tokens are beyond the context of gpt2, 1,024: counted all the same\n"
+    assert err == "note: 1,025 tokens are beyond the context of gpt2, 1,024: counted anyway\n"
     _, err = read_json(capsys, "cost", "whisper-tiny", "--source", "1501", "--prompt", "4", "--lang", "en")
-    assert err == "note: a source of 1,501 positions is beyond the encoder's 1,500: counted all the same\n"
+    assert err == "note: a source of 1,501 positions is beyond the encoder's 1,500: counted anyway\n"
     found, err = read_json(capsys, "cost", "llama-2-7b-hf", "--prompt", "1000000000000", "--lang", "en")
     assert found["with_cache"]["kv_bytes"] == (10**12 + 127) * 524_288
 

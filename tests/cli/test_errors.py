@@ -142,9 +142,9 @@ def check(argv, code, said, capsys):
         (["chat", "中", "--separator", "\udc80"], 2, "the text is not valid UTF-8"),
         (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, claims, compare, cost"),
         (
-            ["schema", "oracle"],
+            ["schema", "nothing"],
             2,
-            "unknown value 'oracle' of NAME: use one of bench, caches, chat, claims, compare, cost, doctor, explain",
+            "unknown value 'nothing' of NAME: use one of bench, caches, chat, claims, compare, cost, doctor, explain",
         ),
         (["schema"], 2, "NAME is missing"),
     ],

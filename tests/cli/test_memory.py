@@ -57,7 +57,7 @@ def test_json_and_table_agree(capsys):
 def test_a_context_beyond_the_models_is_counted_with_a_note(capsys):
     assert run(["memory", "gpt2", "--context", "1024,1025", "--json", "--lang", "en"]) == 0
     out, err = capsys.readouterr()
-    assert err == "note: a context of 1,025 is beyond the model's 1,024: counted all the same\n"
+    assert err == "note: a context of 1,025 is beyond the model's 1,024: counted anyway\n"
     contexts = json.loads(out)["contexts"]
     assert [held["beyond_model"] for held in contexts] == [False, True]
     assert contexts[1]["logical"] == 1_025 * 36_864

@@ -1,11 +1,11 @@
-"""What a step must execute, from the sizes alone: written without looking at the model."""
+"""The multiply-accumulates of a step as closed forms of the sizes, written independently of the model's code."""
 
 from kvsim.config import Config
 
 
 def attention_macs(config: Config, new: int, visible: int) -> dict[str, int]:
-    """Projections: rows · inputs · outputs. Attention, for each query head: scores and weighted sum, new ·
-    visible · head size each."""
+    """{kind: MACs} of one attention layer. Projections: rows · inputs · outputs. Scores and weighted sum, for each
+    query head: new · visible · head size each."""
     d, h, g, k = config.d_model, config.n_heads, config.n_kv_heads, config.d_head
     if config.latent is None:
         return {
@@ -41,7 +41,7 @@ def attention_macs(config: Config, new: int, visible: int) -> dict[str, int]:
 
 
 def ff_macs(config: Config, layer: int, new: int) -> dict[str, int]:
-    """A dense layer; or the router, each token's chosen experts, and the shared one."""
+    """{kind: MACs} of one feed-forward layer: dense; or the router, each token's chosen experts and the shared one."""
     d, experts = config.d_model, config.layers[layer].experts
     width = config.d_ff if experts is None else experts.chosen * experts.d_ff + experts.d_shared
     sites = {"up": new * d * width, "down": new * d * width}
@@ -56,8 +56,8 @@ def step_macs(
     config: Config, new: int, stop: int, heads_out: int | None = None, keeps_window: bool = False
 ) -> dict[str, int]:
     """Multiply-accumulates of each kind of product in each layer ("0.scores"), when `new` tokens are fed and
-    the text then has `stop`. The head on `heads_out` positions (all new ones). `keeps_window`: the cache
-    answers with no more than a layer's window and the new rows."""
+    the sequence then has `stop`. The head runs on `heads_out` positions (default: all new ones). `keeps_window`:
+    the cache returns only the keys of a layer's window and the new ones."""
     sites = {}
     for layer, kind in enumerate(config.layers):
         visible = stop
@@ -69,7 +69,8 @@ def step_macs(
 
 
 def step_useful_macs(config: Config, new: int, stop: int, keeps_window: bool = False) -> dict[str, int]:
-    """The same with only the pairs that causality and window admit: query i of `new` sees min(i + 1, window)."""
+    """step_macs with only the pairs that causality and window admit: the query at position p sees
+    min(p + 1, window) keys."""
     sites = step_macs(config, new, stop, keeps_window=keeps_window)
     for layer, kind in enumerate(config.layers):
         pairs = sum(min(stop - i, kind.window or stop) for i in range(new))

@@ -1,4 +1,4 @@
-"""Promises 5 to 7: the ledger is exact, against a closed form that knows nothing of the model's code."""
+"""Promises 5 to 7: the ledger is exact, against a closed form that is independent of the model's code."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.models import PRIMES, configs, cuts, make_model
 
 
 def by_place(ledger, amount):
-    """Sums by layer and kind ("0.scores"), all experts of a layer together."""
+    """Sums of `amount` by layer and kind ("0.scores"), the experts of a layer added up."""
     sums = {}
     for event in ledger:
         parts = event.site.split(".")
@@ -79,14 +79,14 @@ def test_a_ledger_closes_when_the_block_fails():
     assert model.ops.here.tally[0] is None
 
 
-def test_the_last_position_alone_through_the_head():
+def test_logits_last_counts_one_row_of_the_head():
     model = make_model(PRIMES)
     with model.count() as ledger:
         model([1, 2, 3, 4], logits="last")
     assert by_place(ledger, "macs") == step_macs(PRIMES, 4, 4, heads_out=1)
 
 
-def test_a_batch_is_one_product_for_all_and_one_attention_each():
+def test_a_batch_shares_projections_and_attends_per_sequence():
     model = make_model(PRIMES)
     with model.count() as ledger:
         model.batch([([1, 2], None), ([3, 4, 5], None)])
@@ -97,14 +97,14 @@ def test_a_batch_is_one_product_for_all_and_one_attention_each():
     assert ledger.projected_rows() == 15
 
 
-def test_an_unknown_kind_is_no_silent_zero():
+def test_an_unknown_kind_is_an_error():
     model = make_model(PRIMES)
     x = np.ones((2, 2), "float64")
     with model.count(), pytest.raises(ValueError, match="unknown kind of product"):
         model.ops.matmul("mystery", x, x)
 
 
-def test_a_layer_that_is_not_there_is_no_silent_zero():
+def test_a_layer_without_events_is_an_error():
     model = make_model(PRIMES)
     with model.count() as ledger:
         model([1])
@@ -129,5 +129,5 @@ def test_repr_is_one_short_line():
     model = kvsim.load("demo")
     with model.count() as ledger:
         model([1, 2, 3])
-    assert repr(ledger) == f"<kvsim Ledger: {len(ledger)} products, {ledger.macs:,} MACs>"
+    assert repr(ledger) == f"<kvsim.Ledger: {len(ledger)} products, {ledger.macs:,} MACs>"
     assert len(repr(ledger)) < 200

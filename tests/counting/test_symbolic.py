@@ -1,4 +1,4 @@
-"""Polynomials in the context length against the integers that they stand for."""
+"""Polynomials in the context length, compared with their values at integers."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ coefficients = st.lists(st.integers(-9, 9), min_size=1, max_size=4)
 
 
 def poly(of, lo=LO, hi=HI):
-    """The polynomial with these coefficients, a plain number where it is constant."""
+    """The polynomial with these coefficients, lowest degree first; an int if it is constant."""
     t, value = Poly((0, 1), lo, hi), 0
     for c in reversed(of):
         value = value * t + c
@@ -51,16 +51,10 @@ def test_division_with_a_remainder_is_refused():
 
 
 @given(coefficients, coefficients, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
-def test_a_comparison_holds_everywhere_or_splits_where_it_turns(a, b, operator):
-    def ask(x, y):
-        return {"<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y, "==": x == y, "!=": x != y}[operator]
-
-    def one(x, y):  # only the one that is asked for: each may split elsewhere
-        return eval_operator(operator, x, y)
-
-    values = [one(value_at(poly(a), t), value_at(poly(b), t)) for t in range(LO, HI + 1)]
+def test_a_comparison_is_constant_or_splits_where_it_changes(a, b, operator):
+    values = [compare(operator, value_at(poly(a), t), value_at(poly(b), t)) for t in range(LO, HI + 1)]
     try:
-        assert set(values) == {one(poly(a), poly(b))}
+        assert set(values) == {compare(operator, poly(a), poly(b))}
     except Split as split:
         at = split.at - LO
         assert 0 < at < len(values)
@@ -68,7 +62,8 @@ def test_a_comparison_holds_everywhere_or_splits_where_it_turns(a, b, operator):
         assert values[at] != values[0]
 
 
-def eval_operator(operator, x, y):
+def compare(operator, x, y):
+    """x `operator` y, evaluating no other comparison: each may raise Split at another point."""
     if operator in ("<", "<="):
         return x < y if operator == "<" else x <= y
     if operator in (">", ">="):
@@ -89,14 +84,14 @@ def test_sums(a, lo, hi):
     assert sum_over(poly(a), lo, hi) == sum(value_at(poly(a), t) for t in range(lo, hi + 1))
 
 
-def test_sums_of_what_needs_fractions():
+def test_sums_with_fractional_coefficients():
     t = Poly((0, 1), 0, 10**12)
     assert sum_over(t * (t + 1) // 2, 1, 10**12) == 10**12 * (10**12 + 1) * (10**12 + 2) // 6
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-20, 40)), min_size=1, max_size=4), st.integers(1, 60))
-def test_pieces_are_the_function(caps, hi):
-    """min and max of several lines, cut wherever they cross; every t in one piece, in order."""
+def test_pieces_equal_the_function(caps, hi):
+    """min and max of several lines, split where they cross; the pieces are in order and cover every t once."""
 
     def make(t):
         value = 0
@@ -121,7 +116,7 @@ def test_bit_length(lo, length):
     assert len(found) <= hi.bit_length() + 1
 
 
-def test_what_is_not_known_is_not_given():
+def test_unsupported_uses_of_a_polynomial_are_errors():
     t = Poly((0, 1), 1, 9)
     for wrong in (lambda: range(t), lambda: [0] * t, lambda: int(t), lambda: t + 0.5, lambda: t * "a"):
         with pytest.raises(TypeError):

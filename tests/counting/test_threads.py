@@ -1,4 +1,4 @@
-"""A ledger, a watcher and a scope belong to the thread that opened them, whatever interrupts it."""
+"""A ledger, a watcher and a scope belong to the thread that opened them, also when it is interrupted."""
 
 import sys
 import threading
@@ -24,7 +24,7 @@ def fresh_model():
 
 
 def count_run(model, ids=IDS):
-    """The events of a prefill and a step, as a thread by itself counts them."""
+    """The events of a prefill and a decode step, counted in this thread."""
     cache = model.new_cache()
     with model.count() as ledger:
         model(ids[:-1], cache)
@@ -33,14 +33,14 @@ def count_run(model, ids=IDS):
 
 
 def in_thread(work):
-    """What `work()` returns or raises in a thread of its own."""
+    """Run `work()` in a new thread; its result, or the exception that it raised."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()
 
 
 @pytest.fixture
 def busy():
-    """Threads change often."""
+    """Python switches threads every 10 µs."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -108,16 +108,16 @@ def test_products_of_other_threads_are_not_lost_silently(busy):
         with pytest.warns(OtherThreadsWarning, match=f"^{20 * each} products of this model ran in other threads"):
             assert len(ledger) == each
     assert ledger.left_out == 20 * each
-    in_thread(lambda: model(IDS))  # after it: not meanwhile
+    in_thread(lambda: model(IDS))  # after the ledger was closed: not counted
     assert ledger.left_out == 20 * each
     for read in (lambda: ledger.macs, lambda: ledger.by("site"), lambda: list(ledger), ledger.score_cells):
-        with pytest.warns(OtherThreadsWarning) as told:
+        with pytest.warns(OtherThreadsWarning) as caught:
             read()
-        assert all(warning.filename == __file__ for warning in told)
+        assert all(warning.filename == __file__ for warning in caught)
 
 
-def test_threads_that_come_and_go_are_counted():
-    """A thread takes over the record of one that has ended, and its counts go on."""
+def test_products_of_short_lived_threads_are_counted():
+    """A thread reuses the record of one that has ended, and the record's count continues."""
     model = fresh_model()
     each = len(model_events(model))
     with model.count() as ledger:
@@ -126,7 +126,7 @@ def test_threads_that_come_and_go_are_counted():
             assert ledger.left_out == (n + 1) * each
         in_thread(lambda: count_run(model))
     assert len(model.ops._records.every) == 2
-    assert ledger.left_out == 30 * each + len(count_run(model))  # closed and empty: these, too
+    assert ledger.left_out == 30 * each + len(count_run(model))  # an empty closed ledger adds these, too
 
 
 def test_threads_that_count_for_themselves_do_not_warn():
@@ -141,16 +141,16 @@ def test_threads_that_count_for_themselves_do_not_warn():
 
 
 def test_an_empty_ledger_around_threads_that_count_warns():
-    """Somebody wanted the sum: it is not 0."""
+    """The caller probably expects the sum over all threads, which is not 0."""
     model = fresh_model()
     with model.count() as ledger:
         found = in_thread(lambda: count_run(model))
-        assert ledger.macs == 0  # open: it may still run something
+        assert ledger.macs == 0  # no warning while open: this thread may still run something
     with pytest.warns(OtherThreadsWarning, match=f"^{len(found)} products"):
         assert ledger.macs == 0
 
 
-def test_what_kvsim_runs_itself_does_not_warn():
+def test_kvsims_own_runs_do_not_warn():
     model = fresh_model()
     done, go = threading.Event(), threading.Event()
 
@@ -172,7 +172,7 @@ def test_what_kvsim_runs_itself_does_not_warn():
 
 
 def test_reading_while_another_thread_counts(busy):
-    """Never raises, and what is read is a beginning of what will be there."""
+    """Reading never raises, and returns a prefix of the final events."""
     model = fresh_model()
     opened, shown = threading.Event(), []
 
@@ -199,12 +199,12 @@ def test_reading_while_another_thread_counts(busy):
 
 
 class Stop(BaseException):
-    """Raised in the middle."""
+    """Raised in place of the execution of a line."""
 
 
 def interrupt(work, line):
-    """Run `work()` and raise Stop at the package's line number `line` that it comes to. True: it came so far. (Python
-    ignores what is raised in `__del__`.)"""
+    """Run `work()` and raise Stop before the `line`-th line of the package that it executes, counted from 0; whether it
+    reached that line. (Python ignores exceptions in `__del__`.)"""
     left = line
 
     def trace(frame, event, _):
@@ -229,7 +229,7 @@ def interrupt(work, line):
 
 
 def interrupted_everywhere(model, work, check):
-    """`work` interrupted at every line in turn, and `check` after each. How many lines there were."""
+    """Interrupt `work` at every line in turn and call `check` after each; the number of lines."""
     line = 0
     while interrupt(work, line):
         check()
@@ -253,9 +253,9 @@ def test_interrupted_at_every_line_of_a_step():
     def check():
         here = model.ops.here
         assert (here.place, here.ledgers, here.watchers, here.tally[0]) == (model.ops.root, (), (), None)
-        held = [len(ledger) for ledger in ledgers]
+        lengths = [len(ledger) for ledger in ledgers]
         assert model_events(model) == wanted
-        assert [len(ledger) for ledger in ledgers] == held
+        assert [len(ledger) for ledger in ledgers] == lengths
         assert all(ledger.events == wanted[: len(ledger)] for ledger in ledgers)
         ledgers.clear()
 

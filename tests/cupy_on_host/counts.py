@@ -1,4 +1,4 @@
-"""What the stand-in has counted so far: how often a loop waited for the device, and what it copied back."""
+"""Counters of the stand-in: kernel launches, synchronisations, copies to the host and others since its start."""
 
 import ctypes
 from typing import NamedTuple

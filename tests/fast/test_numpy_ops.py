@@ -1,4 +1,4 @@
-"""NumPy's own operations against the plain ones: same numbers, same products, nothing shown is overwritten."""
+"""FastOps against the plain Ops: same numbers, same products, and no watched array is overwritten."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def close(got, wanted, dtype):
 
 @settings(max_examples=60)
 @given(config=configs(), data=st.data())
-def test_any_model_gives_the_same(config, data):
+def test_any_model_has_the_same_logits_and_events(config, data):
     dtype, blocks = data.draw(st.sampled_from(["float64", "float32"])), data.draw(st.sampled_from([64, 1 << 18]))
     fast, plain = both(config, dtype, data.draw(st.integers(0, 3)))
     ids = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=1, max_size=12))
@@ -65,8 +65,8 @@ def test_any_model_gives_the_same(config, data):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_what_was_shown_stays(name):
-    """Watched arrays are those of the plain operations, though later steps write over what nobody watches."""
+def test_watched_arrays_are_not_overwritten(name):
+    """Watched arrays equal those of the plain operations, although arrays that are not watched are reused in place."""
     config = ZOO[name]
     fast, plain = both(config, "float64")
     with fast.watch(*PLACES) as seen:
@@ -98,11 +98,11 @@ def test_weights_caches_and_inputs_are_never_written(name):
     assert np.array_equal(model(IDS, **source), first)
 
 
-# Products and the weights that they meet
+# Products, and weights changed after construction
 
 
 def count_products(model, ids):
-    """How many times matrices were multiplied, and how many events that left."""
+    """(calls of xp.matmul, events recorded) of one call of the model."""
     calls, product = [], model.ops.xp.matmul
     with pytest.MonkeyPatch.context() as patch, model.count() as ledger:
         patch.setattr(model.ops, "xp", SimpleNamespace(**vars(model.ops.xp)))
@@ -111,7 +111,7 @@ def count_products(model, ids):
     return len(calls), len(ledger.events)
 
 
-def test_every_product_leaves_one_event():
+def test_every_product_records_one_event():
     """The demo model: two layers of nine products, and the head."""
     model = kvsim.load("demo")
     assert count_products(model, [5]) == (19, 19)
@@ -120,7 +120,7 @@ def test_every_product_leaves_one_event():
 
 
 def test_weights_that_were_replaced_or_changed_are_used():
-    """Nothing of a weight is kept apart from it."""
+    """No copy of a weight is kept."""
     model, other = kvsim.load("demo"), kvsim.load("demo")
     first = model([5, 6])
     layer = model.weights.layers[0]
@@ -140,7 +140,7 @@ def test_biases_that_were_replaced_or_changed_are_used():
     )
     first = model([3, 4])
     layer = weights.layers[0]
-    layer.attention.key.bias[...] *= 3.0  # the models' own arrays: nothing was copied on the way
+    layer.attention.key.bias[...] *= 3.0  # the models' own arrays: construction copied none
     layer.attention.value.bias[...] += 1.0
     changed = model([3, 4])
     assert not close(changed, first, "float64")
@@ -159,7 +159,7 @@ def test_biases_that_were_replaced_or_changed_are_used():
     start=st.integers(0, 20), rows=st.integers(1, 30), window=st.none() | st.integers(1, 9), size=st.integers(1, 9),
     kept=st.integers(0, 20),
 )  # fmt: skip
-def test_blocks_leave_out_only_what_is_masked(start, rows, window, size, kept):
+def test_blocks_omit_only_masked_pairs(start, rows, window, size, kept):
     query, key = Span(start, start + rows), Span(max(0, start - kept), start + rows)
     keys = np.arange(key.start, key.stop)[None, :, None]
     seen = np.zeros((rows, key.size), bool)
@@ -202,7 +202,7 @@ def test_blocked_attention_has_the_same_logits_and_fewer_products(name, dtype, m
     assert by_length or close(np.concatenate(parts), expected, dtype)
 
 
-def test_attention_is_chosen_by_name():
+def test_choosing_the_form_of_attention():
     assert kvsim.load("demo").attention == "square"
     model = kvsim.load("demo", attention="blocked")
     assert model.ops.query_block == 128
@@ -216,7 +216,7 @@ def test_attention_is_chosen_by_name():
         kvsim.load("demo", attention="round")
 
 
-def test_threads_follow_the_processors_that_may_be_used(monkeypatch):
+def test_the_number_of_threads(monkeypatch):
     fast_ops.count_threads.cache_clear()
     monkeypatch.setattr(fast_ops.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -232,8 +232,8 @@ def test_threads_follow_the_processors_that_may_be_used(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_threads_of_its_own():
-    """Large enough that the parent's pool is at work before."""
+def test_a_forked_child_starts_its_own_threads():
+    """The input is large enough that the parent has started its thread pool before the fork."""
     code = """
 import os, kvsim
 model = kvsim.load("demo", dtype="float64")
@@ -250,7 +250,7 @@ print(os.wait()[1])
     assert done.stdout == "0\n"
 
 
-def test_who_watches_sees_full_squares():
+def test_watching_computes_full_squares():
     model = kvsim.load("demo", attention="blocked")
     with model.watch("layers.0.probs") as seen:
         model(list(range(5, 205)))

@@ -72,8 +72,9 @@ def test_sequences_join_when_others_leave():
     ]
     for wrong in (0, True, 1.5):
         for one_or_several in (prompts, prompts[0]):
-            with pytest.raises(UsageError, match="at_once must be"):
-                kvsim.generate(model, one_or_several, 2, at_once=wrong)
+            for method in ({}, {"beams": 2}, {"draft": "ngram:2"}):
+                with pytest.raises(UsageError, match="at_once must be"):
+                    kvsim.generate(model, one_or_several, 2, at_once=wrong, **method)
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "none"])

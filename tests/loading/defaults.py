@@ -1,7 +1,7 @@
 """The defaults of transformers' config classes for the fields that kvsim reads.
 
-`python -m tests.loading.defaults` writes them into kvsim/loading/defaults.json. They are those of the classes' own
-fields: what a class works out when it is made (heads of keys from heads of queries) is null there.
+`python -m tests.loading.defaults` writes them into kvsim/loading/defaults.json. They are the defaults of the classes'
+fields; a value that a class derives in its constructor (key/value heads from query heads) is null there.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from kvsim.loading.facts import Facts
 from kvsim.loading.families import FAMILIES
 from tests.loading.zoo import ZOO, written_config
 
-# Fields that a class takes when it is made, though they are none of its own: where the made config shows their default.
-# None is derived from another field. All with rotary positions have rope_theta beside these.
+# Keyword arguments that a class accepts although they are no fields of it: how to read their default from a config
+# object. None is derived from another field. Classes with rotary positions accept rope_theta, too.
 OLDER: dict[str, dict[str, Callable[[Any], Any]]] = {
     "gpt_neox": {
         "rotary_emb_base": lambda made: made.rope_parameters["rope_theta"],
@@ -33,21 +33,21 @@ OLDER: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "t5": {"tie_word_embeddings": lambda made: made.tie_word_embeddings},
 }
-MAY_BE_NULL = {"bloom": ["n_embed"], "falcon": ["n_embed"], "t5": ["tie_word_embeddings"]}  # of these
+MAY_BE_NULL = {"bloom": ["n_embed"], "falcon": ["n_embed"], "t5": ["tie_word_embeddings"]}  # among OLDER and ALIASES
 ALIASES = {"bloom": {"n_embed": "hidden_size"}, "falcon": {"n_embed": "hidden_size"}}  # beside attribute_map
 
 
 def own_fields(kind: Any) -> dict[str, Any]:
-    """The fields of a config class that have a default which JSON can hold."""
+    """{field: default} of a config class, for defaults that JSON can represent."""
     found = {field.name: field.default for field in dataclasses.fields(kind)}
     return {key: value for key, value in found.items() if value is None or isinstance(value, bool | int | float | str)}
 
 
 def may_be_null(kind: Any, key: str) -> bool:
-    """Does the class take null for a field of its own?"""
+    """Whether the class accepts null for one of its fields."""
     try:
         kind(**{key: None})
-    except Exception:  # the class's checks raise errors of several libraries
+    except Exception:  # a class's validation raises exceptions of several libraries
         return False
     return True
 
@@ -57,20 +57,20 @@ def older_fields(family: str, made: Any) -> dict[str, Any]:
     table = getattr(made, "rope_parameters", None) or {}
     found = {"rope_theta": table["rope_theta"]} if "rope_theta" in table and family != "gpt_neox" else {}
     found |= {key: read(made) for key, read in OLDER.get(family, {}).items()}
-    if table.get("rope_type", "default") != "default":  # gpt-oss's, out of nothing
+    if table.get("rope_type", "default") != "default":  # gpt-oss has a scaling table by default
         found["rope_parameters"] = {key: value for key, value in table.items() if key != "rope_theta"}
     return found
 
 
 def aliases_of(family: str, kind: Any) -> dict[str, str]:
-    """Other names of a class's own fields."""
+    """{other name: field} of a class."""
     own = own_fields(kind)
     pairs = [(a, b) if b in own else (b, a) for a, b in kind.attribute_map.items()]
     return {**dict(pairs), **ALIASES.get(family, {})}
 
 
 def entry(family: str, kind: Any, asked: set[str] | None = None, place: str = "") -> dict[str, Any]:
-    """What defaults.json holds for a family, or for an object nested in it; all fields, or those `asked` for."""
+    """The entry of defaults.json for a family, or for an object nested in it: all fields, or those in `asked`."""
     values = own_fields(kind) | ({} if place else older_fields(family, kind()))
     if asked is not None:
         values = {key: value for key, value in values.items() if place + key in asked}
@@ -85,8 +85,8 @@ def entry(family: str, kind: Any, asked: set[str] | None = None, place: str = ""
 
 
 def variants(family: str) -> Iterator[dict[str, Any]]:
-    """Config.json files of a family that together ask for all that kvsim reads: those of the zoo as they are, without
-    their tables, lists and nulls, and with a number for every null, each with every flag turned round."""
+    """Config.json files of a family that together make kvsim read every field it can: those of the zoo unchanged,
+    without their tables, lists and nulls, and with a number for every null; each of them with every flag inverted."""
     for name in ZOO:
         whole = written_config(name)
         if whole["model_type"] != family:
@@ -103,14 +103,14 @@ def asked_of(family: str, kind: Any) -> set[str]:
     everything = make_defaults(entry(family, kind))
     for fields in variants(family):
         facts = Facts(FILE, fields, everything)
-        with contextlib.suppress(KvsimError):  # what was read up to there counts
+        with contextlib.suppress(KvsimError):  # the fields read before the error count
             make_config(facts)
         found |= facts.asked
     return found
 
 
 def read_classes() -> str:
-    """The data file, from the classes that are installed."""
+    """The text of the data file, from the installed transformers."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

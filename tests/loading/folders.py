@@ -1,4 +1,4 @@
-"""Copies of the demo model, broken in one place."""
+"""Copies of the demo model with changed files."""
 
 import json
 import shutil
@@ -24,20 +24,20 @@ def change_config(folder: Path, **fields: object) -> Path:
 
 
 def change_tensors(folder: Path, **tensors: np.ndarray | None) -> Path:
-    """Set tensors of model.safetensors by name (`__` for a dot); None removes one."""
+    """Replace or add tensors of model.safetensors (`__` in a name stands for a dot); None removes one."""
     file = folder / "model.safetensors"
-    held = load_file(file)
+    stored = load_file(file)
     for name, value in tensors.items():
         key = name.replace("__", ".")
-        held.pop(key, None)
+        stored.pop(key, None)
         if value is not None:
-            held[key] = value
-    save_file(held, file)
+            stored[key] = value
+    save_file(stored, file)
     return folder
 
 
 def change_header(folder: Path, change) -> Path:
-    """Rewrite the safetensors header by hand, as no library would."""
+    """Apply `change` to the safetensors header, bypassing the library's validation."""
     file = folder / "model.safetensors"
     raw = file.read_bytes()
     size = int.from_bytes(raw[:8], "little")

@@ -1,4 +1,4 @@
-"""Fields that a config.json leaves out: transformers' defaults stand behind them, and are told."""
+"""Fields missing from a config.json take transformers' defaults, and are reported as assumed."""
 
 import json
 from pathlib import Path
@@ -39,13 +39,13 @@ def test_every_family_has_defaults():
 
 
 def test_families_read_only_through_the_facts():
-    """Else a field would be read that is not checked, not told, and has no default."""
+    """A field read otherwise would be unchecked, unreported and without a default."""
     for file in Path(families.__file__).parent.glob("*.py"):
         assert "facts.fields" not in file.read_text(encoding="utf-8"), file.name
 
 
-# What transformers' classes say, written here by hand from their source.
-def test_llama_of_which_nothing_is_said():
+# Expected values copied by hand from the source of transformers' classes.
+def test_an_empty_llama_config():
     facts = facts_of("llama")
     config = make_config(facts)
     assert (config.n_layers, config.d_model, config.n_heads, config.n_kv_heads, config.d_head) == (
@@ -67,10 +67,10 @@ def test_llama_of_which_nothing_is_said():
 @pytest.mark.parametrize(
     ("family", "fields", "expected"),
     [
-        ("llama", TWO, {"n_kv_heads": 4, "d_head": 8}),  # both from the file's own
+        ("llama", TWO, {"n_kv_heads": 4, "d_head": 8}),  # both derived from fields of the file
         ("mistral", TWO | {"num_attention_heads": 16}, {"n_kv_heads": 8, "d_head": 2}),
         ("qwen2", TWO | {"num_attention_heads": 32, "hidden_size": 64}, {"n_kv_heads": 32, "d_head": 2}),
-        ("qwen2", TWO | {"num_key_value_heads": None}, {"n_kv_heads": 4}),  # null: as many as queries
+        ("qwen2", TWO | {"num_key_value_heads": None}, {"n_kv_heads": 4}),  # null: as many as query heads
         ("qwen3", TWO | {"num_key_value_heads": 2}, {"d_head": 128}),
         ("gemma", TWO | {"num_key_value_heads": 2}, {"d_head": 256, "activation": "gelu_tanh", "tied_head": True}),
         ("gpt2", {"n_embd": 36}, {"d_ff": 144, "n_layers": 12, "d_head": 3}),
@@ -83,11 +83,11 @@ def test_llama_of_which_nothing_is_said():
         ("mbart", {}, {"start_id": None}),
         ("gemma2", {}, {"score_cap": 50.0, "logit_cap": 30.0}),
         ("gemma2", {"attn_logit_softcapping": None}, {"score_cap": None, "logit_cap": 30.0}),
-        ("falcon", {"hidden_size": 142, "multi_query": None}, {"n_kv_heads": 71}),  # null is no, as Python has it
+        ("falcon", {"hidden_size": 142, "multi_query": None}, {"n_kv_heads": 71}),  # null is falsy in Python
         ("falcon", {"parallel_attn": None}, {"residual": "pre"}),
     ],
 )
-def test_what_follows_and_what_does_not(family, fields, expected):
+def test_derived_fields_and_defaults(family, fields, expected):
     config = read(family, **fields)
     assert {key: getattr(config, key) for key in expected} == expected
 
@@ -101,7 +101,7 @@ def test_what_follows_and_what_does_not(family, fields, expected):
         ("smollm3", TWO | {"rope_scaling": None}, [None, None], 2e6),
         ("cohere", TWO, [None, None], 5e5),
         ("gpt_oss", TWO | {"num_key_value_heads": 2}, [128, None], 15e4),
-        ("qwen2", SWITCHED_ON, [None, None], 1e4),  # from layer 28
+        ("qwen2", SWITCHED_ON, [None, None], 1e4),  # windows start at layer 28
         ("qwen2", SWITCHED_ON | {"max_window_layers": 1}, [None, 4096], 1e4),
     ],
 )  # fmt: skip
@@ -111,7 +111,7 @@ def test_windows_and_rotary_bases(family, fields, windows, theta):
     assert {kind.rope.theta for kind in layers} == {theta}
 
 
-def test_tables_that_are_left_out():
+def test_missing_rope_tables():
     rope = read("gpt_oss").layers[0].rope
     assert (rope.kind, rope.factor, rope.original, rope.truncate) == ("yarn", 32.0, 4096, False)
     assert read("gpt_oss", rope_parameters=None).layers[0].rope == rope
@@ -126,9 +126,9 @@ def test_tables_that_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("family", "fields", "said"),
+    ("family", "fields", "message"),
     [
-        ("deepseek_v2", {}, "lacks the field num_experts_per_tok"),  # the class has none
+        ("deepseek_v2", {}, "lacks the field num_experts_per_tok"),  # the class has no default for it
         ("deepseek_v2", {"num_experts_per_tok": 2, "topk_method": "group_limited_greedy"}, "lacks the field n_group"),
         ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "lacks the field factor"),
         ("llama", {"hidden_size": 33}, "hidden_size is 33, expected 32 · n"),
@@ -137,7 +137,7 @@ def test_tables_that_are_left_out():
         ("gpt_oss", {"head_dim": None}, "head_dim is None"),
         ("gptj", {"rotary_dim": None}, "rotary_dim is None"),
         ("t5", {"num_hidden_layers": 2}, "lacks the field num_decoder_layers"),
-        ("gptj", {"n_embd": 512}, "rotary_dim is 64, expected 2 · n <= 32"),  # a default that does not fit
+        ("gptj", {"n_embd": 512}, "rotary_dim is 64, expected 2 · n <= 32"),  # the default is too large
         ("llama", {"rope_theta": None}, "rope_theta is None"),
         ("phi", {"partial_rotary_factor": None}, "partial_rotary_factor is None"),
         ("cohere", {"logit_scale": None}, "logit_scale is None, expected a positive number"),
@@ -154,8 +154,8 @@ def test_tables_that_are_left_out():
         ("martian", {}, "model_type is 'martian'"),
     ],
 )  # fmt: skip
-def test_what_is_never_guessed(family, fields, said):
-    assert said in refused(family, **fields)
+def test_fields_that_cannot_be_assumed(family, fields, message):
+    assert message in refused(family, **fields)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_what_is_never_guessed(family, fields, said):
         ("deepseek_v3", "num_local_experts", "n_routed_experts"),
     ],
 )
-def test_other_names_come_before_defaults(family, other, own):
+def test_other_names_take_precedence_over_defaults(family, other, own):
     value = {"n_embed": 568, "hidden_size": 64, "num_experts": 16, "num_local_experts": 16, "head_dim": 5}.get(other, 4)
     facts = facts_of(family, **{other: value})
     assert make_config(facts) == read(family, **{own: value}) == read(family, **{own: value, other: value})
@@ -180,11 +180,11 @@ def test_other_names_come_before_defaults(family, other, own):
     assert make_config(facts) != read(family)
 
 
-def test_an_old_name_that_is_null_says_nothing():
+def test_an_old_name_that_is_null_is_ignored():
     assert read("bloom", n_embed=None, hidden_size=128) == read("bloom", hidden_size=128)
 
 
-def test_what_was_assumed_is_told(tmp_path):
+def test_assumed_fields_are_reported(tmp_path):
     folder = change_config(copy_demo(tmp_path), tie_word_embeddings=..., rms_norm_eps=...)
     config, assumed = read_config_facts(folder / "config.json")
     assert assumed["tie_word_embeddings"] is False
@@ -196,7 +196,7 @@ def test_what_was_assumed_is_told(tmp_path):
     assert find_assumed(config) == {}
 
 
-def test_a_field_is_told_only_where_it_is_left_out():
+def test_only_missing_fields_that_are_read_are_reported():
     assert find_assumed("mistral-7b-v0.1").keys() & read_catalogue()["mistral-7b-v0.1"]["config"].keys() == set()
     assert find_assumed("llama-3.1-405b").keys() <= {"head_dim", "attention_bias", "mlp_bias", "tie_word_embeddings"}
     unused = {"topk_method": "greedy", "num_experts_per_tok": 2}
@@ -205,12 +205,12 @@ def test_a_field_is_told_only_where_it_is_left_out():
     assert not {"n_group", "topk_group", "norm_topk_prob", "original_max_position_embeddings"} & set(facts.assumed)
     facts = facts_of("llama", rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 5.0})
     make_config(facts)
-    told = {key: value for key, value in facts.assumed.items() if key.startswith("rope")}
-    assert told == {"rope_parameters.original_max_position_embeddings": 2048, "rope_parameters.beta_fast": 32.0,
+    rope = {key: value for key, value in facts.assumed.items() if key.startswith("rope")}
+    assert rope == {"rope_parameters.original_max_position_embeddings": 2048, "rope_parameters.beta_fast": 32.0,
                     "rope_parameters.beta_slow": 1.0, "rope_parameters.truncate": True}  # fmt: skip
 
 
-def test_reading_changes_nothing():
+def test_reading_does_not_change_the_fields():
     for fields in [entry["config"] for entry in read_catalogue().values()] + list(
         json.loads(SMALL.read_text()).values()
     ):
@@ -224,7 +224,7 @@ def test_reading_changes_nothing():
 @pytest.mark.parametrize(
     ("family", "written", "generation", "start"),
     [
-        ("bart", {}, {"decoder_start_token_id": 7}, 7),  # before the class's own
+        ("bart", {}, {"decoder_start_token_id": 7}, 7),  # takes precedence over the class's default
         ("bart", {}, {}, 2),
         ("bart", {"decoder_start_token_id": 5}, {"decoder_start_token_id": 7}, 5),
         ("t5", {}, {"decoder_start_token_id": 7}, 7),
@@ -232,7 +232,7 @@ def test_reading_changes_nothing():
         ("t5", {"decoder_start_token_id": 0}, {"decoder_start_token_id": 7}, 0),
     ],
 )
-def test_where_a_text_starts(family, written, generation, start, tmp_path):
+def test_the_decoder_start_id(family, written, generation, start, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "vocab_size": 9, **written}))
     (tmp_path / "generation_config.json").write_text(json.dumps(generation))
     assert kvsim.load(tmp_path, backend="meta").config.start_id == start

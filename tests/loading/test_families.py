@@ -1,7 +1,7 @@
-"""Every family against transformers at work, on tiny random models made here (extra dev).
+"""Every family against transformers, on tiny random models created here (extra dev).
 
-`python -m tests.loading.test_families` prints the table: for every model the largest difference of logits over
-max|logit|, of cached against uncached, and whether FLOPs and greedy ids are the same.
+`python -m tests.loading.test_families` prints a table: for every model the largest difference of logits relative to
+max|logit|, that of cached against uncached, and whether FLOPs and greedy ids are equal.
 """
 
 import numpy as np
@@ -11,10 +11,11 @@ import kvsim
 from tests.loading.zoo import ZOO, make_theirs
 
 pytestmark = pytest.mark.dev
-# transformers rounds norms, softmax, rotary angles and routers to float32 even in double: of max|logit|.
+# Relative to max|logit|. transformers computes norms, softmax, rotary angles and routers in float32 even in a float64
+# model.
 ALLOWED = 5e-6
 BY_LENGTH = {"llama_dynamic", "llama_longrope", "phi3_longrope"}
-# Eager Falcon adds its biases twice when they are ALiBi (mask and scores); sdpa adds them once, as trained.
+# Falcon's eager attention adds ALiBi biases twice (in the mask and in the scores); sdpa adds them once, as trained.
 SDPA = {"falcon_rw"}
 IDS = [int(i) for i in np.random.default_rng(1).integers(3, 53, 12)]
 SOURCE = [int(i) for i in np.random.default_rng(2).integers(3, 53, 9)]
@@ -51,7 +52,7 @@ def test_logits_cache_and_flops(name, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(set(ZOO) - SDPA - {"llama_dynamic", "llama_longrope", "phi3_longrope"}))
 def test_cache_contents(name, tmp_path):
-    """Layer by layer what transformers' own cache holds after a prefill and three steps."""
+    """Keys and values of every layer equal those in transformers' cache after a prefill and three steps."""
     import torch
 
     theirs = make_theirs(name, tmp_path)
@@ -64,25 +65,25 @@ def test_cache_contents(name, tmp_path):
             given, source = {"input_features": torch.tensor(FEATURES[None])}, {"encoder_features": FEATURES}
         with torch.no_grad():
             kwargs = {"encoder_outputs": theirs.get_encoder()(**given)}
-    held, cache = None, ours.new_cache("dynamic")
+    past, cache = None, ours.new_cache("dynamic")
     for chunk in (IDS[:7], [IDS[7]], [IDS[8]], [IDS[9]]):
         key = "decoder_input_ids" if kwargs else "input_ids"
         with torch.no_grad():
-            held = theirs(
-                **{key: torch.tensor([chunk])}, past_key_values=held, use_cache=True, **kwargs
+            past = theirs(
+                **{key: torch.tensor([chunk])}, past_key_values=past, use_cache=True, **kwargs
             ).past_key_values
         ours(chunk, cache, **source)
-    layers = held.self_attention_cache.layers if kwargs else held.layers
+    layers = past.self_attention_cache.layers if kwargs else past.layers
     for mine, other in zip(cache.layers, layers, strict=True):
         keys, values = other.keys[0].numpy(), other.values[0].numpy()
-        if keys.shape[0] > mine.keys.shape[0]:  # stored already repeated to all query heads
+        if keys.shape[0] > mine.keys.shape[0]:  # transformers stores these repeated for all query heads
             keys, values = (x[:: keys.shape[0] // mine.keys.shape[0]] for x in (keys, values))
         for got, expected in ((mine.keys, keys), (mine.values, values)):
             assert np.abs(got - expected).max() <= ALLOWED * max(1.0, np.abs(expected).max())
 
 
 def their_greedy(theirs, ids, count, **inputs):
-    """Ids by argmax of transformers' own logits, without a cache."""
+    """`ids` and `count` more by argmax of transformers' logits, without a cache."""
     import torch
 
     ids = list(ids)
@@ -116,11 +117,11 @@ def test_greedy_ids_and_float32(name, tmp_path):
     with torch.no_grad():
         logits = theirs(**inputs, **{key: torch.tensor([IDS])}, use_cache=False).logits[0].numpy()
     assert single.dtype == "float32"
-    # Two roundings of float32 differ: 1e-4 of max|logit|, where a router does not choose otherwise by it.
+    # Rounding in float32 differs: up to 1e-4 of max|logit|, as long as no router chooses another expert because of it.
     assert np.abs(single(IDS, **source) - logits).max() <= 1e-4 * np.abs(logits).max()
 
 
-# The same model, its config.json spelt otherwise: transformers and kvsim must still agree. `...` removes a field.
+# The same models with a changed config.json: transformers and kvsim must still agree. `...` removes a field.
 SPELLINGS = {
     "llama-scaling-first": ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 300.0}),
     "llama-old": ("llama_llama3", {"rope_parameters": ..., "rope_theta": 500.0, "rope_scaling": {
@@ -139,11 +140,11 @@ SPELLINGS = {
         "type": "yarn", "short_factor": [1.0, 1.1], "long_factor": [1.5, 4.0]}}),
     "phi-partial-at-top": ("phi", {"rope_parameters": ..., "partial_rotary_factor": 0.25, "rope_theta": 700.0}),
     "qwen2-no-types": ("qwen2_windows", {"layer_types": ...}),
-    # Null is no value of the class: false for a flag, and nothing is taken in its place.
+    # A null flag means false, not the class's default.
     "v3-nulls": ("deepseek_v3", {"rope_interleave": None, "norm_topk_prob": None}),
     "falcon-nulls": ("falcon_rw", {"alibi": None, "multi_query": None, "parallel_attn": None}),
     "cohere-null": ("cohere", {"use_qk_norm": None}),
-    # Rotary positions of which nothing is said.
+    # No rotary parameters.
     "mixtral-no-rope": ("mixtral", {"rope_parameters": ...}),
     "phi-no-rope": ("phi", {"rope_parameters": ...}),
     "gpt-neox-no-rope": ("gpt_neox", {"rope_parameters": ...}),

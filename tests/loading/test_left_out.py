@@ -1,5 +1,5 @@
-"""Fields left out of config.json files, or null: kvsim reads what it reads when transformers has filled them in (extra
-dev). Every field that kvsim reads, of every family; alone, and several at once."""
+"""Missing or null fields of config.json files: kvsim reads the same config as from the file that transformers completes
+(extra dev). Every field that kvsim reads, of every family; one at a time, and several at once."""
 
 import ast
 import json
@@ -19,17 +19,18 @@ from kvsim.loading.families import FAMILIES
 from tests.loading.zoo import ZOO, written_config
 
 pytestmark = pytest.mark.dev
-# Fields of the classes whose names stand in the families' source, and that are not read.
+# Fields of the classes whose names occur in the families' source, but that are not read.
 UNREAD = {
     "deepseek_v2": {"head_dim", "norm_topk_prob", "num_key_value_heads"},  # latent attention has neither; not used
     "deepseek_v3": {"num_key_value_heads"},
     "gemma3_text": {"attn_logit_softcapping"},  # stored and not used
     "whisper": {"scale_embedding"},  # read and not used
 }
-# transformers refuses a width that does not share out even where head_dim is given, or a head has sizes of its own.
+# transformers refuses a width that is no multiple of the number of heads even where head_dim or other sizes of a head
+# are given.
 STRICTER = "is not a multiple of the number of attention heads"
-# What transformers reads and kvsim refuses: a model that it then cannot make (a key of the table is missing), and a
-# decoder as deep as a class's default because the encoder's depth stands under another name.
+# Files that transformers accepts and kvsim refuses: a config from which transformers then cannot build a model (a key
+# of the table is missing), and a decoder whose depth is the class's default because the encoder's has another name.
 REFUSED = {
     "phi": lambda fields: fields.get("partial_rotary_factor", 1.0) is None,
     "t5": lambda fields: "num_layers" not in fields and fields.get("num_decoder_layers") is None,
@@ -39,7 +40,7 @@ OLD_ROPE = {"gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor
 
 
 def older(fields):
-    """The same config.json as it was written before transformers 5, under the other names that fields may have."""
+    """The same config.json as written before transformers 5, with the other names that fields may have."""
     family, fields = fields["model_type"], dict(fields)
     table = fields.pop("rope_parameters", None)
     if family == "gemma3_text":
@@ -50,7 +51,7 @@ def older(fields):
         outside = [key for key in ("rope_theta", "partial_rotary_factor") if key in table]
         fields |= {OLD_ROPE.get(family, {}).get(key, key): table.pop(key) for key in outside}
         fields["rope_scaling"] = None if table["rope_type"] == "default" else table
-        if family != "gpt_oss":  # whose class has a table of its own where there is none
+        if family != "gpt_oss":  # whose class has a default table
             fields["rope_scaling"] = table
     for other, own in read_defaults(family).aliases.items():
         if own in fields:
@@ -60,20 +61,20 @@ def older(fields):
 
 @cache
 def base(name):
-    """A whole config.json."""
+    """A complete config.json."""
     if name.endswith(" by itself"):
         from transformers import AutoConfig
 
         fields = json.loads(AutoConfig.for_model(name.removesuffix(" by itself")).to_json_string(use_diff=False))
         fields = {key: value for key, value in fields.items() if key != "transformers_version"}
-        # The one class whose defaults are no model.
+        # The one class whose defaults describe no model.
         return fields | ({"num_experts_per_tok": 6} if fields["model_type"] == "deepseek_v2" else {})
     fields = json.loads(json.dumps(written_config(name.removesuffix(" older"))))
     return older(fields) if name.endswith(" older") else fields
 
 
 def filled(folder, fields):
-    """What transformers makes of a config.json, or the error with which it refuses."""
+    """A config.json completed by transformers, or the exception that it raises."""
     from transformers import AutoConfig
 
     (folder / "config.json").write_text(json.dumps(fields))
@@ -84,7 +85,7 @@ def filled(folder, fields):
 
 
 def outcome(folder, fields):
-    """kvsim's config of a config.json, or None if it is refused."""
+    """kvsim's Config from a config.json, or None if it is refused."""
     (folder / "config.json").write_text(json.dumps(fields))
     try:
         return read_config(folder / "config.json")
@@ -93,7 +94,7 @@ def outcome(folder, fields):
 
 
 def read_fields(fields):
-    """Those fields of a config.json that kvsim reads."""
+    """The fields of a config.json that kvsim reads."""
     facts = Facts(Path("config.json"), fields)
     make_config(facts)
     names = read_defaults(facts.family).aliases
@@ -101,7 +102,8 @@ def read_fields(fields):
 
 
 def same(folder, fields):
-    """Is kvsim's reading that of what transformers makes of it? True, or None where both refuse."""
+    """Assert that kvsim reads the same Config from `fields` and from transformers' completion of them. True, or None
+    where both refuse."""
     theirs, ours = filled(folder, fields), outcome(folder, fields)
     if isinstance(theirs, Exception):
         assert ours is None or STRICTER in str(theirs), theirs
@@ -119,7 +121,7 @@ def test_any_field_left_out(name, tmp_path):
     keys = read_fields(whole)
     read = [same(tmp_path, {k: v for k, v in whole.items() if k != key}) for key in keys]
     assert len(keys) >= 8
-    assert read.count(True) >= len(keys) * 2 // 3  # most are no contradiction
+    assert read.count(True) >= len(keys) * 2 // 3  # most fields may be missing
     if name.endswith(" by itself"):
         assert [key for key, fine in zip(keys, read, strict=True) if not fine] in ([], ["num_experts_per_tok"])
 
@@ -140,14 +142,14 @@ def test_any_fields_left_out_or_null(tmp_path, name, data):
     keys = read_fields(whole)
     without = data.draw(st.sets(st.sampled_from(keys)))
     nulls = data.draw(st.sets(st.sampled_from(keys), max_size=2))
-    # A class's own width that the file's heads do not divide: refused here, rounded down by transformers.
+    # A default width that is no multiple of the file's heads: refused here, rounded down by transformers.
     assume(not {"hidden_size", "head_dim"} <= without | nulls)
     fields = {key: None if key in nulls else value for key, value in whole.items() if key not in without}
     same(tmp_path, fields)
 
 
-def test_the_data_file_is_what_the_classes_say():
-    """Those of the release that is installed, too: the file names the one that it was read from."""
+def test_the_data_file_equals_the_classes_defaults():
+    """Those of the installed transformers, which may be another release than the one named in the file."""
     from tests.loading.defaults import read_classes
 
     def after_the_release(text):
@@ -159,7 +161,7 @@ def test_the_data_file_is_what_the_classes_say():
 
 
 def words_of(module, seen):
-    """The strings in a family's source, and in that of the families it builds on."""
+    """The strings in a family's source, and in that of the families that it imports."""
     if module in seen:
         return set()
     seen.add(module)
@@ -173,7 +175,7 @@ def words_of(module, seen):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_field_was_missed(family):
-    """The data file's fields were found by reading configs; here they are looked for in the source."""
+    """The data file's fields were collected by reading configs; here they are searched for in the source."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     from tests.loading.defaults import own_fields

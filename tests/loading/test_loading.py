@@ -1,4 +1,4 @@
-"""Checkpoints from people nobody vouches for: read exactly, or refused with the reason."""
+"""Untrusted checkpoints: read exactly, or refused with the reason."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 def refused(folder, kind=FileError, **options):
-    """The message with which loading is refused."""
+    """The message of the error that loading raises."""
     with pytest.raises(kind) as caught:
         kvsim.load(folder, **options)
     return str(caught.value)
@@ -35,7 +35,7 @@ def test_any_folder_is_read_by_the_same_loader(folder):
 
 
 def test_float64_is_exact():
-    """Weights are the stored float32 numbers, not a rounding of anything else."""
+    """Weights are the stored float32 numbers, without further rounding."""
     stored = load_file(demo().path / "model.safetensors")
     model = demo("float64")
     assert model.weights.tokens.dtype == np.float64
@@ -43,15 +43,15 @@ def test_float64_is_exact():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere", "no model 'nowhere': use demo, the path"),
         ("", "no model ''"),
         (__file__, "is no model: that is a folder"),
     ],
 )
-def test_no_such_model(name, said):
-    assert said in refused(name, UsageError)
+def test_no_such_model(name, message):
+    assert message in refused(name, UsageError)
 
 
 def test_options_are_checked_before_files(folder):
@@ -80,7 +80,7 @@ def test_a_config_without_its_architecture(folder):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"model_type": "bert"}, "bert is an encoder: no autoregressive generation, so no KV cache"),
         ({"model_type": "martian"}, "model_type is 'martian', expected bart, bloom, cohere"),
@@ -117,12 +117,12 @@ def test_a_config_without_its_architecture(folder):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
     ],
 )
-def test_a_config_that_cannot_be(folder, fields, said):
-    assert said in refused(change_config(folder, **fields))
+def test_an_invalid_config(folder, fields, message):
+    assert message in refused(change_config(folder, **fields))
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"vocab_size": 700}, "model.embed_tokens.weight has shape [758, 64], its config.json asks for [700, 64]"),
         ({"hidden_size": 32}, "has shape [758, 64], its config.json asks for [758, 32]"),
@@ -134,8 +134,8 @@ def test_a_config_that_cannot_be(folder, fields, said):
         ({"vocab_size": 10**12}, "its config.json asks for [1000000000000, 64]"),
     ],
 )
-def test_a_config_that_contradicts_the_tensors(folder, fields, said):
-    assert said in refused(change_config(folder, **fields))
+def test_a_config_that_contradicts_the_tensors(folder, fields, message):
+    assert message in refused(change_config(folder, **fields))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, 5000, -1])
@@ -164,7 +164,7 @@ def test_a_pickle_is_not_opened(folder):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_what_is_no_regular_file_is_never_read(folder, file):
+def test_only_regular_files_are_read(folder, file):
     (folder / file).unlink()
     os.mkfifo(folder / file)
     assert "there is no such file" in refused(folder)
@@ -173,18 +173,18 @@ def test_what_is_no_regular_file_is_never_read(folder, file):
     assert "there is no such file" in refused(folder)
 
 
-def test_a_json_file_of_any_length_is_not_read(folder, monkeypatch):
+def test_a_json_file_beyond_the_limit_is_refused(folder, monkeypatch):
     monkeypatch.setattr("kvsim.loading.json_file._LIMIT", 100)
     assert "has more than the 100 bytes allowed" in refused(folder)
 
 
-def test_a_byte_order_mark_is_no_harm(folder):
+def test_a_byte_order_mark_is_accepted(folder):
     file = folder / "config.json"
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     kvsim.load(folder)
 
 
-def test_weights_do_not_change_with_the_file(folder):
+def test_changing_the_file_does_not_change_loaded_weights(folder):
     model = kvsim.load(folder)
     before = model([5, 6])
     raw = bytearray((folder / "model.safetensors").read_bytes())
@@ -194,7 +194,7 @@ def test_weights_do_not_change_with_the_file(folder):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none(folder, bad):
+def test_nan_and_infinite_weights_are_refused(folder, bad):
     weight = np.ones(64, np.float32)
     weight[17] = bad
     change_tensors(folder, **{NORM: weight})
@@ -208,7 +208,7 @@ def test_a_weight_too_large_for_float16(folder):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (np.ones(63, np.float32), "has shape [63], its config.json asks for [64]"),
         (np.ones((64, 1), np.float32), "has shape [64, 1]"),
@@ -217,16 +217,16 @@ def test_a_weight_too_large_for_float16(folder):
         (None, "lacks the tensor model.norm.weight"),
     ],
 )
-def test_a_tensor_of_another_kind(folder, value, said):
-    assert said in refused(change_tensors(folder, **{NORM: value}))
+def test_a_tensor_of_another_shape_or_dtype(folder, value, message):
+    assert message in refused(change_tensors(folder, **{NORM: value}))
 
 
-def test_a_tensor_nobody_asked_for(folder):
+def test_an_unexpected_tensor(folder):
     change_tensors(folder, surprise=np.ones(3, np.float32))
     assert "holds 1 tensors that its config.json does not ask for, such as surprise" in refused(folder)
 
 
-def test_tables_that_are_no_weights_are_passed_over(folder):
+def test_tensors_that_are_no_weights_are_ignored(folder):
     change_tensors(folder, model__layers__0__self_attn__rotary_emb__inv_freq=np.ones(8, np.float32))
     head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"].copy()
     change_tensors(folder, lm_head__weight=head)
@@ -235,14 +235,14 @@ def test_tables_that_are_no_weights_are_passed_over(folder):
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_weights_stored_in_other_types(folder, dtype):
-    held = load_file(folder / "model.safetensors")
-    save_file({key: value.astype(dtype) for key, value in held.items()}, folder / "model.safetensors")
-    stored = held["model.norm.weight"].astype(dtype)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({key: value.astype(dtype) for key, value in tensors.items()}, folder / "model.safetensors")
+    stored = tensors["model.norm.weight"].astype(dtype)
     assert np.array_equal(kvsim.load(folder, dtype="float64").weights.final_norm.gain, stored.astype(np.float64))
 
 
 def test_bfloat16_bits_are_read_exactly(folder):
-    """1.0, -2.5 and the smallest normal number, by their bits; the library itself has no such type."""
+    """1.0, -2.5 and the smallest normal number, given as bits, since NumPy has no bfloat16."""
     bits = np.resize(np.array([0x3F80, 0xC020, 0x0080], np.uint16), 64)
     change_tensors(folder, **{NORM: bits})
 
@@ -261,7 +261,7 @@ def test_older_configs_keep_the_rotary_base_at_the_top(folder):
     assert kvsim.load(folder).config.layers[0].rope.theta == 10000.0
 
 
-def test_gpt2_refuses_what_it_does_not_compute(tmp_path):
+def test_gpt2_refuses_unsupported_fields(tmp_path):
     facts = json.loads((demo().path.parent.parent / "tests/fixtures/gpt2/config.json").read_text())
     for field, value in (("add_cross_attention", True), ("n_embd", 33), ("activation_function", "mish")):
         (tmp_path / "config.json").write_text(json.dumps(facts | {field: value}))
@@ -269,13 +269,13 @@ def test_gpt2_refuses_what_it_does_not_compute(tmp_path):
 
 
 def split_in_two(folder):
-    """The demo model as two shards and their index."""
-    held = load_file(folder / "model.safetensors")
+    """Split the demo model into two shards and an index; {tensor: file}."""
+    tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    names = sorted(held)
+    names = sorted(tensors)
     files = {name: f"model-0000{1 + (i % 2)}-of-00002.safetensors" for i, name in enumerate(names)}
     for file in set(files.values()):
-        save_file({name: held[name] for name in names if files[name] == file}, folder / file)
+        save_file({name: tensors[name] for name in names if files[name] == file}, folder / file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     return files
 
@@ -292,7 +292,7 @@ def test_a_missing_shard(folder):
 
 
 @pytest.mark.parametrize("outside", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", ""])
-def test_an_index_never_leads_out_of_the_folder(folder, outside):
+def test_an_index_cannot_name_files_outside_the_folder(folder, outside):
     files = split_in_two(folder)
     index = {"weight_map": files | {"model.norm.weight": outside}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -300,20 +300,20 @@ def test_an_index_never_leads_out_of_the_folder(folder, outside):
 
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {}}, {"weight_map": {"a": 3}}])
-def test_an_index_that_is_none(folder, index):
+def test_an_invalid_index(folder, index):
     split_in_two(folder)
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "has no weight_map from tensors to files" in refused(folder)
 
 
 def test_a_checkpoint_of_the_bare_model(folder):
-    """Names without the prefix of the model with a head, as GPT-2's own checkpoint has them."""
-    held = load_file(folder / "model.safetensors")
-    save_file({key.removeprefix("model."): value for key, value in held.items()}, folder / "model.safetensors")
+    """Tensor names without the prefix `model.`, as in GPT-2's published checkpoint."""
+    tensors = load_file(folder / "model.safetensors")
+    save_file({key.removeprefix("model."): value for key, value in tensors.items()}, folder / "model.safetensors")
     assert np.array_equal(kvsim.load(folder)([5, 6]), demo()([5, 6]))
 
 
-def test_latent_is_for_latent_attention():
+def test_latent_needs_latent_attention():
     with pytest.raises(UsageError, match="this model has no latent attention: leave out latent='absorbed'"):
         kvsim.load("demo", latent="absorbed")
     with pytest.raises(UsageError, match="unknown latent 'compressed': use one of reexpanded, absorbed"):

@@ -1,4 +1,4 @@
-"""What loading needs beside the weights: anonymous memory, which a mapped file is not."""
+"""Peak memory of loading: anonymous memory, which excludes memory-mapped files."""
 
 import subprocess
 import sys
@@ -44,8 +44,8 @@ print((max(peak[0], anonymous()) - before) / sum(arrays.values()))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("stored", "dtype"), [("float32", "float32"), ("float16", "float32"), ("bfloat16", "float32"),
                                               ("float32", "float64")])  # fmt: skip
-def test_peak_memory_is_the_weights(stored, dtype, tmp_path):
-    """Under 1.15 times, for a model large enough (40 MB in float32) that the rest does not matter."""
+def test_peak_memory_is_that_of_the_weights(stored, dtype, tmp_path):
+    """Below 1.15 times the weights, for a model so large (40 MB in float32) that the rest does not matter."""
     d, f, v, n = 256, 1024, 4096, 6
     folder = change_config(copy_demo(tmp_path), hidden_size=d, intermediate_size=f, vocab_size=v, num_hidden_layers=n,
                            tie_word_embeddings=False)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Text to ids and back."""
+"""Encoding text as ids and decoding ids."""
 
 import json
 
@@ -21,7 +21,7 @@ def rewrite(folder, change):
     return file
 
 
-def test_known_characters_come_back():
+def test_known_characters_round_trip():
     tokenizer = demo().tokenizer
     assert isinstance(tokenizer, CharacterTokenizer)
     text = "What is KV caching? 中华人民\n"
@@ -36,7 +36,7 @@ def test_any_text_is_split_without_loss(text):
     assert [piece.id for piece in pieces] == demo().tokenizer.encode(text)
 
 
-def test_a_character_never_seen_is_the_unknown_token_and_shown_as_itself():
+def test_an_unknown_character_has_the_unknown_id_and_its_own_text():
     (piece,) = demo().tokenizer.split("龘")
     assert (piece.id, piece.text, piece.known) == (0, "龘", False)
 
@@ -46,11 +46,11 @@ def test_special_tokens_are_parsed():
     assert demo().tokenizer.encode("中<unk>国") == [*demo().tokenizer.encode("中"), 0, *demo().tokenizer.encode("国")]
 
 
-def test_a_row_that_no_token_uses_is_shown_by_its_number():
+def test_an_id_without_a_token_is_shown_as_a_number():
     assert demo().tokenizer.decode([98, 758]) == "中[758]"
 
 
-def test_no_tokenizer_is_no_error(tmp_path):
+def test_a_missing_tokenizer_is_no_error(tmp_path):
     folder = copy_demo(tmp_path)
     (folder / "tokenizer.json").unlink()
     model = kvsim.load(folder)
@@ -59,7 +59,7 @@ def test_no_tokenizer_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t["model"]["vocab"].update({"a": 5000}), "ids below 758"),
         (lambda t: t["model"]["vocab"].update({"a": -1}), "ids below 758"),
@@ -81,11 +81,11 @@ def test_no_tokenizer_is_no_error(tmp_path):
         (lambda t: t["model"].update(vocab=[]), "vocabulary must map"),
     ],
 )
-def test_a_broken_tokenizer(tmp_path, change, said):
+def test_a_broken_tokenizer(tmp_path, change, message):
     file = rewrite(copy_demo(tmp_path), change)
     with pytest.raises(FileError) as caught:
         read_tokenizer(file, 758)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_another_kind_needs_the_extra(tmp_path, monkeypatch):
@@ -105,8 +105,8 @@ def test_another_kind_needs_the_extra(tmp_path, monkeypatch):
         lambda t: t["pre_tokenizer"].update(pattern={"Regex": "\\w+"}),
     ],
 )
-def test_only_what_is_read_whole_is_read_here(tmp_path, change, monkeypatch):
-    """A tokenizer that rewrites or cuts otherwise is not taken for a table of characters."""
+def test_other_tokenizers_are_not_read_as_tables_of_characters(tmp_path, change, monkeypatch):
+    """Those that normalise text or split it otherwise need the tokenizers library."""
     file = rewrite(copy_demo(tmp_path), change)
     monkeypatch.setattr("kvsim.loading.tokenizers.find_spec", lambda name: None)
     with pytest.raises(FileError, match="needs the extra hf"):
@@ -116,7 +116,7 @@ def test_only_what_is_read_whole_is_read_here(tmp_path, change, monkeypatch):
 @pytest.mark.dev
 @pytest.mark.parametrize("text", ["中华人民共和国", "What is KV caching?\n", "龘 中<unk>国 ", "", "a\tb\r\nc"])
 def test_the_library_agrees(text):
-    """The same file through Hugging Face's own library gives the same ids and text."""
+    """The tokenizers library gives the same ids and text for the same file."""
     theirs = LibraryTokenizer.from_file(demo().path / "tokenizer.json")
     ours = demo().tokenizer
     assert theirs.encode(text) == ours.encode(text)
@@ -125,7 +125,7 @@ def test_the_library_agrees(text):
 
 
 @pytest.mark.dev
-def test_settings_of_whoever_saved_it_do_not_count():
+def test_saved_truncation_and_padding_are_ignored():
     from tokenizers import Tokenizer
 
     library = Tokenizer.from_file(str(demo().path / "tokenizer.json"))
@@ -135,7 +135,7 @@ def test_settings_of_whoever_saved_it_do_not_count():
 
 
 @pytest.mark.dev
-def test_pieces_of_sentencepiece_and_of_overlapping_bytes():
+def test_pieces_of_byte_fallback_and_of_byte_level_tokens():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     bytes_ = {f"<0x{b:02X}>": b for b in range(256)}

@@ -1,7 +1,7 @@
-"""Tiny models of every family, as transformers makes them: sizes that differ, weights of all kinds random.
+"""Tiny models of every family, created by transformers: all sizes different, all parameters random.
 
-`python -m tests.loading.zoo` writes what kvsim reads of their config.json files into
-kvsim/loading/small_models.json, for whatever goes without transformers.
+`python -m tests.loading.zoo` writes the fields of their config.json files that kvsim reads into
+kvsim/loading/small_models.json, so that tests and `kvsim doctor` do not need transformers.
 """
 
 import json
@@ -133,7 +133,7 @@ ZOO: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def make_theirs(name: str, folder: Any, attention: str = "eager") -> Any:
-    """The model `name` of transformers, in float64, saved in `folder`; no parameter keeps a default value."""
+    """transformers' model `name` in float64, saved in `folder`; noise is added to every parameter."""
     import torch
     import transformers
 
@@ -154,7 +154,7 @@ def make_theirs(name: str, folder: Any, attention: str = "eager") -> Any:
 
 
 def written_config(name: str) -> dict[str, Any]:
-    """What transformers writes into the config.json of the model `name`, but for its own version."""
+    """The config.json that transformers writes for the model `name`, without transformers' version."""
     import transformers
 
     _, config_class, fields = ZOO[name]
@@ -167,7 +167,7 @@ def read_facts(fields: dict[str, Any]) -> Config:
 
 
 def needed(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields without which kvsim would read another config, or none."""
+    """The fewest fields (removed one by one, in order) from which kvsim reads the same Config."""
     whole = read_facts(fields)
     for key in list(fields):
         fewer = {k: v for k, v in fields.items() if k != key}

@@ -1,5 +1,5 @@
-"""Mistake by what it is named as. `python -m tests.testing.confusion` prints the table in float64 and float32, or in
-the dtypes that it is given."""
+"""The confusion table of the mistake bank: each mistake and its diagnoses. `python -m tests.testing.confusion` prints
+it for float64 and float32, or for the dtypes given as arguments."""
 
 import sys
 from collections import Counter
@@ -21,14 +21,15 @@ WINDOW = {"dynamic": 4}
 
 
 class Programme:
-    """One policy's feeds, the right answers, and every reading's, in one dtype."""
+    """Under one policy and in one dtype: feeds, the correct logits, and the votes on every implementation of a
+    mistake."""
 
     def __init__(self, policy, dtype):
         self.policy, self.dtype = policy, dtype
-        # One set of weights that every dtype holds: what the suspects give is run once for all of them. Where rows are
-        # quantised each dtype has texts of its own anyway.
-        held = dtype if policy.startswith("int8") else "bfloat16"
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=held), policy)
+        # bfloat16 weights are exact in every dtype, so that the suspects' logits are computed once for all dtypes.
+        # Under int8 each dtype has different texts anyway.
+        stored = dtype if policy.startswith("int8") else "bfloat16"
+        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=stored), policy)
         config = self.reference.config
         chosen = choose_feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]
@@ -41,11 +42,11 @@ class Programme:
         self.suspects = Suspects(config, self.reference.weights, policy, self.texts)
 
     def outputs(self, cls, dtype):
-        """A learner's: the mistake, in the dtype."""
+        """Logits of the decoder class `cls` computed in `dtype`, for every text."""
         keep = rounding(dtype)
         weights = map_arrays(self.reference.weights, keep)
-        learner = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
-        return run_decoder(learner, self.reference.config, weights, self.policy, self.texts)
+        rounded = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
+        return run_decoder(rounded, self.reference.config, weights, self.policy, self.texts)
 
     def votes(self, cls):
         if cls not in self.cast:
@@ -75,33 +76,33 @@ def programme(policy, dtype):
 READINGS = [(m, cls) for m in BANK.values() for cls in m.variants]
 
 
-# What cannot be named in a dtype, nor caught: its rounding moves logits by more than the mistake does.
+# Mistakes that are not caught in a dtype: its rounding changes logits by more than the mistake does.
 LOST = {
     "float64": (),
     "float32": (),
     "float16": ("quantised_scale_axis", "quantised_twice"),
     "bfloat16": ("quantised_scale_axis", "quantised_truncates", "quantised_twice"),
 }
-# Caught and not named: most of the difference is that numbers rounded to float16 get other codes than the exact ones.
+# Caught without a diagnosis: most of the difference comes from numbers that get other codes once rounded to float16.
 UNNAMED = {"float16": ("quantised_truncates",)}
 
 
 def table(dtype):
-    """The rows of the matrix that are not 0: what each mistake's readings are named as, and how many of them."""
+    """Print for each mistake the diagnoses of its implementations, and how often each occurs."""
     found, caught = {m.id: Counter() for m in BANK.values()}, 0
     for m, cls in READINGS:
         known = programme(m.policy, dtype)
         caught += any(vote.fails for vote in known.votes(cls))
         found[m.id][known.named(cls)] += 1
     for id, named in found.items():
-        told = ", ".join(f"{' or '.join(ids) or 'unknown'} x{n}" for ids, n in named.items())
-        print(f"{dtype:<8} {id:<42} {told}")
+        diagnoses = ", ".join(f"{' or '.join(ids) or 'unknown'} x{n}" for ids, n in named.items())
+        print(f"{dtype:<8} {id:<42} {diagnoses}")
     right = sum(named[(id,)] for id, named in found.items())
     alone = sum(set(named) == {(id,)} for id, named in found.items())
-    print(f"{dtype:<8} {caught} of {len(READINGS)} readings caught, {right} named as what they are and nothing else;"
-          f" {alone} of {len(found)} mistakes in every reading")  # fmt: skip
+    print(f"{dtype:<8} {caught} of {len(READINGS)} implementations caught, {right} diagnosed as their mistake alone;"
+          f" {alone} of {len(found)} mistakes in every implementation")  # fmt: skip
 
 
 if __name__ == "__main__":
-    for asked in sys.argv[1:] or ("float64", "float32"):
-        table(asked)
+    for dtype in sys.argv[1:] or ("float64", "float32"):
+        table(dtype)

@@ -11,7 +11,7 @@ from kvsim.testing import OracleError
 from kvsim.testing.verifying import BROKEN, WRONG, verify
 from tests.testing.checks.test_attention import mine
 from tests.testing.checks.test_quantisers import quantiser
-from tests.testing.strangers.strangers import Stranger
+from tests.testing.strangers.numpy_decoders import NumpyDecoder
 
 QUANTISE, DEQUANTISE = quantiser()
 MISMATCH = ("differ", "evidence", "diagnosis: [", "steps at")
@@ -29,14 +29,14 @@ def check_attention(result, **more):
 def check_decoder(result, **more):
     weights = testing.weights()
     testing.assert_split_invariant(
-        lambda: Stranger(weights), lambda m, ids: result(m.forward(ids), ids), weights, **more
+        lambda: NumpyDecoder(weights), lambda m, ids: result(m.forward(ids), ids), weights, **more
     )
 
 
 def check_close(result, **more):
     weights = testing.weights()
     testing.assert_close_to(
-        lambda: Stranger(weights), lambda m, ids: result(m.forward(ids), ids), weights, max_logit_error=0.1, **more
+        lambda: NumpyDecoder(weights), lambda m, ids: result(m.forward(ids), ids), weights, max_logit_error=0.1, **more
     )
 
 
@@ -47,14 +47,14 @@ def check_quantiser(result, **more):
 def check_rows(result, **more):
     weights = testing.weights()
     testing.assert_cache_rows(
-        lambda: Stranger(weights), lambda m, ids: m.forward(ids), lambda m: result(m.caches, m), weights, **more
+        lambda: NumpyDecoder(weights), lambda m, ids: m.forward(ids), lambda m: result(m.caches, m), weights, **more
     )
 
 
 def check_cost(result, **more):
     weights = testing.weights()
     testing.assert_cost(
-        lambda: Stranger(weights), lambda m, ids: result(m.forward(ids), ids), [1, 1], reference=weights,
+        lambda: NumpyDecoder(weights), lambda m, ids: result(m.forward(ids), ids), [1, 1], reference=weights,
         score_cells=3, **more,
     )  # fmt: skip
 
@@ -143,12 +143,12 @@ def test_other_arguments():
     for check in (
         lambda: testing.assert_attention(lambda q, k: q),
         lambda: testing.assert_attention(lambda q, k, v: q, window=4),
-        lambda: testing.assert_split_invariant(Stranger, step, weights),
-        lambda: testing.assert_split_invariant(lambda: Stranger(weights), lambda m: m, weights),
+        lambda: testing.assert_split_invariant(NumpyDecoder, step, weights),
+        lambda: testing.assert_split_invariant(lambda: NumpyDecoder(weights), lambda m: m, weights),
         lambda: testing.assert_quantiser(lambda: 1, lambda x: x),
         lambda: testing.assert_quantiser(lambda x: x, lambda: 1),
-        lambda: testing.assert_cache_rows(lambda: Stranger(weights), step, lambda: [], weights),
-        lambda: testing.assert_cost(lambda: Stranger(weights), lambda m: m, [1], reference=weights, score_cells=1),
+        lambda: testing.assert_cache_rows(lambda: NumpyDecoder(weights), step, lambda: [], weights),
+        lambda: testing.assert_cost(lambda: NumpyDecoder(weights), lambda m: m, [1], reference=weights, score_cells=1),
     ):
         with pytest.raises(OracleError, match=said):
             check()
@@ -186,7 +186,7 @@ def test_changed_inputs_that_were_made_by_array():
 def test_changed_weights(check):
     weights = testing.weights()
 
-    class Scales(Stranger):
+    class Scales(NumpyDecoder):
         def __init__(self, given):
             super().__init__(given)
             given["lm_head.weight"] *= 2.0
@@ -205,7 +205,7 @@ def test_one_dtype_is_expected():
     with pytest.raises(OracleError, match="attention gave float32 after it gave float64"):
         testing.assert_attention(lambda q, k, v: mine(q, k, v).astype(np.float32 if len(q[0]) == 1 else np.float64))
 
-    class Later(Stranger):
+    class Later(NumpyDecoder):
         n = 0
 
         def __init__(self, given):

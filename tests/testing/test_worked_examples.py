@@ -27,7 +27,7 @@ def run(name):
     script = [sys.executable, str(FOLDER / f"{name}.py")]
     done = subprocess.run(script, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert ": right" in done.stdout
+    assert ": correct" in done.stdout
     assert SAID[name] in done.stdout
     got, file = ROUNDED.sub("N", masked(done.stdout)), GOLDEN / f"example-{name}.txt"
     if os.environ.get("KVSIM_GOLDEN") == "write":

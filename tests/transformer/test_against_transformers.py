@@ -1,4 +1,4 @@
-"""Against transformers and torch at work, on random tiny models (extra dev)."""
+"""Logits and FLOPs against transformers and torch, run here on tiny random models (extra dev)."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def make_llama(tmp_path, kv_heads, **settings):
         num_key_value_heads=kv_heads, head_dim=8, max_position_embeddings=64, **settings,
     )  # fmt: skip
     config._attn_implementation = "eager"
-    return shake(LlamaForCausalLM(config).double().eval(), tmp_path)
+    return randomise(LlamaForCausalLM(config).double().eval(), tmp_path)
 
 
 def make_gpt2(tmp_path, **settings):
@@ -28,11 +28,11 @@ def make_gpt2(tmp_path, **settings):
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=53, n_embd=24, n_head=3, n_layer=2, n_positions=64, **settings)
     config._attn_implementation = "eager"
-    return shake(GPT2LMHeadModel(config).double().eval(), tmp_path)
+    return randomise(GPT2LMHeadModel(config).double().eval(), tmp_path)
 
 
-def shake(model, tmp_path):
-    """Random gains and biases too, saved as a checkpoint."""
+def randomise(model, tmp_path):
+    """The model with random noise added to every parameter, gains and biases included, saved in `tmp_path`."""
     import torch
 
     with torch.no_grad():
@@ -64,14 +64,14 @@ def test_logits_and_flops(name, tmp_path):
         expected = theirs(torch.tensor([ids]), use_cache=False).logits[0].numpy()
     with ours.count() as ledger:
         got = ours(ids)
-    # transformers rounds norms' statistics and rotary angles to float32 even in double.
+    # transformers computes norm statistics and rotary angles in float32 even in a float64 model.
     assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
     assert ledger.flops == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "float16"])
 def test_sixteen_bit_weights(stored, tmp_path):
-    """Weights stored in 16 bits are the same numbers in float64."""
+    """Weights stored in 16 bits are converted to float64 without rounding."""
     import torch
 
     theirs = make_llama(tmp_path, 2).to(getattr(torch, stored))

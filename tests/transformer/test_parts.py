@@ -1,4 +1,4 @@
-"""The parts of the mathematics by themselves, against their definitions."""
+"""Rotary angles, mask, softmax, norm and activations, each against its definition."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_rotary_angles(theta):
 
 @pytest.mark.parametrize("pairs", ["halves", "adjacent"])
 @pytest.mark.parametrize("size", [10, 4])
-def test_rotation_keeps_lengths_and_depends_on_distance_alone(pairs, size):
+def test_rotation_preserves_norms_and_products_depend_only_on_distance(pairs, size):
     rope = Rope(10000.0, size, pairs)
     positions = Positions(make_model(PRIMES).ops, PRIMES)
     x, y = np.random.default_rng(0).normal(size=(2, 1, 1, PRIMES.d_head))
@@ -46,7 +46,7 @@ def test_the_mask_compares_positions():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_softmax_of_large_scores(dtype):
-    """Without subtracting the largest, exp(1000) is infinite."""
+    """exp(1000) overflows unless the row's maximum is subtracted first."""
     ops = make_model(PRIMES, dtype).ops
     scores = np.array([[1000.0, 999.0, -math.inf]], dtype=dtype)
     share = 1 / (1 + math.exp(-1))
@@ -55,7 +55,7 @@ def test_softmax_of_large_scores(dtype):
 
 
 def test_float16_statistics_are_computed_in_float32():
-    """In float16 the mean of squares of 300 would be infinite."""
+    """The mean of the squares of 300 overflows float16."""
     ops = make_model(PRIMES, "float16").ops
     x = np.full((1, PRIMES.d_model), 300.0, np.float16)
     normed = ops.norm("rms", x, make_model(PRIMES, "float16").weights.final_norm, 1e-6)
@@ -64,7 +64,7 @@ def test_float16_statistics_are_computed_in_float32():
     assert np.array_equal(normed[0], gain)
 
 
-def test_scores_are_shown_before_the_mask():
+def test_scores_are_recorded_before_the_mask():
     model = make_model(PRIMES)
     with model.watch("layers.0.*") as seen:
         model([1, 2, 3])

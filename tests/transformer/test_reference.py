@@ -1,5 +1,5 @@
-"""Against transformers' own results, frozen in tests/fixtures, for every model there: logits, caches, insides,
-FLOPs, ids. `python tests/transformer/test_reference.py` prints the table of worst differences."""
+"""Against transformers' results, recorded in tests/fixtures, for every model there: logits, caches, intermediate
+arrays, FLOPs, greedy ids. `python tests/transformer/test_reference.py` prints the largest differences."""
 
 from collections import Counter
 from functools import cache
@@ -15,7 +15,7 @@ from kvsim.transformer.rotary import depends_on_length
 
 FOLDER = Path(__file__).parent.parent / "fixtures"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/expected.npz"))
-# f64 is the mathematical reference; in float32 transformers and kvsim round differently. Of max|expected|.
+# Largest difference allowed, relative to max|expected|. float32 is looser: transformers and kvsim round differently.
 ALLOWED = {"float64": 2e-13, "float32": 1e-5}
 PREFIX = {"float64": "f64", "float32": "f32"}
 CASES = [(name, dtype, row) for name in NAMES for dtype in ALLOWED for row in (0, 1)]
@@ -27,7 +27,7 @@ def load(name, dtype, latent=None):
 
 
 class Case:
-    """One sequence of one model in one dtype, and what is expected of it."""
+    """One sequence of one model in one dtype, and its recorded results."""
 
     def __init__(self, name, dtype, row, latent=None):
         self.name, self.dtype, self.row = name, dtype, row
@@ -58,8 +58,8 @@ class Case:
         return any(kind.rope and depends_on_length(kind.rope) for kind in self.model.config.layers)
 
 
-def share(got, expected, scale=None):
-    """The largest difference over the largest number expected."""
+def relative_error(got, expected, scale=None):
+    """max|got - expected| / max|expected|, or / `scale`."""
     assert got.shape == expected.shape
     return float(np.abs(got - expected).max() / (np.abs(expected).max() if scale is None else scale))
 
@@ -71,33 +71,33 @@ def case(request):
 
 def test_logits_and_cache(case):
     allowed = ALLOWED[case.dtype]
-    assert share(case.full(), case.at("logits_full")) <= allowed
-    logits, held = case.split([7, 1, 1, 1, 1, 1])
-    assert share(logits[:7], case.at("logits_prefill")) <= allowed
-    assert share(logits[7:], case.at("logits_decode")) <= allowed
-    assert held.seen == 12
-    for i, layer in enumerate(held.layers):
-        assert share(layer.keys, case.at(f"cache/{i}/key")) <= allowed
-        assert share(layer.values, case.at(f"cache/{i}/value")) <= allowed
-    for i, layer in enumerate(held.cross):
-        assert share(layer.keys, case.at(f"cross_cache/{i}/key")) <= allowed
-        assert share(layer.values, case.at(f"cross_cache/{i}/value")) <= allowed
+    assert relative_error(case.full(), case.at("logits_full")) <= allowed
+    logits, cached = case.split([7, 1, 1, 1, 1, 1])
+    assert relative_error(logits[:7], case.at("logits_prefill")) <= allowed
+    assert relative_error(logits[7:], case.at("logits_decode")) <= allowed
+    assert cached.seen == 12
+    for i, layer in enumerate(cached.layers):
+        assert relative_error(layer.keys, case.at(f"cache/{i}/key")) <= allowed
+        assert relative_error(layer.values, case.at(f"cache/{i}/value")) <= allowed
+    for i, layer in enumerate(cached.cross):
+        assert relative_error(layer.keys, case.at(f"cross_cache/{i}/key")) <= allowed
+        assert relative_error(layer.values, case.at(f"cross_cache/{i}/value")) <= allowed
 
 
 @settings(max_examples=25)
 @given(name=st.sampled_from(NAMES), sizes=st.lists(st.integers(1, 5), min_size=3, max_size=12), data=st.data())
 def test_any_split(name, sizes, data):
-    """Any composition of 12, under any cache; but where positions depend on the length."""
+    """Any composition of 12, under either cache; models whose positions depend on the length are left out."""
     case = Case(name, "float64", data.draw(st.integers(0, 1)))
     if case.by_length:
         return
     sizes = [size for i, size in enumerate(sizes) if sum(sizes[: i + 1]) <= 12]
     sizes += [12 - sum(sizes)] * (sum(sizes) < 12)
     logits, _ = case.split(sizes, data.draw(st.sampled_from(["dynamic", "static:12"])))
-    assert share(logits, case.at("logits_full")) <= ALLOWED["float64"]
+    assert relative_error(logits, case.at("logits_full")) <= ALLOWED["float64"]
 
 
-def test_insides(case):
+def test_intermediate_arrays(case):
     with case.model.watch("layers.*.probs", "layers.*.cross_probs", "layers.*.hidden", "embedding", "final",
                           "encoder.final") as seen:  # fmt: skip
         case.full()
@@ -107,16 +107,16 @@ def test_insides(case):
         for place, key in places.items():
             probs = seen[f"layers.{i}.{place}"]
             expected = case.expected[f"f64/{key}/{i}"][case.row]
-            assert share(probs.reshape(-1, *probs.shape[2:]), expected, 1.0) <= allowed
+            assert relative_error(probs.reshape(-1, *probs.shape[2:]), expected, 1.0) <= allowed
     hidden = [seen["embedding"], *(seen[f"layers.{i}.hidden"] for i in range(last - 1)), seen["final"]]
     for i, got in enumerate(hidden):
-        assert share(got, case.expected[f"f64/hidden/{i}"][case.row]) <= allowed
+        assert relative_error(got, case.expected[f"f64/hidden/{i}"][case.row]) <= allowed
     if case.seq2seq:
-        assert share(seen["encoder.final"], case.expected["f64/encoder_output"][case.row]) <= allowed
+        assert relative_error(seen["encoder.final"], case.expected["f64/encoder_output"][case.row]) <= allowed
 
 
 def test_flops_are_those_of_torchs_counter(case):
-    """FlopCounterMode counted both sequences: exactly twice one of them."""
+    """FlopCounterMode counted a batch of both sequences: exactly twice the FLOPs of one."""
     model, flops = case.model, {}
     with model.count() as flops["full"]:
         case.full()
@@ -136,14 +136,14 @@ def test_flops_are_those_of_torchs_counter(case):
 
 
 def products(ledger):
-    """(b, m, k, n) -> how many, where fused projections cannot hide: attention's own products."""
+    """Sorted (b, m, k, n) of attention's products, which transformers never fuses with others."""
     kinds = ("scores", "context", "cross_scores", "cross_context")
     found = [(e.b, e.m, e.k, e.n) for e in ledger if e.kind in kinds]
     return sorted(found)
 
 
-def test_attention_call_by_call(case):
-    """Every batched product that torch counted, (b, m, k, n): b is heads · batch of two."""
+def test_attention_product_by_product(case):
+    """Every batched product that torch counted, (b, m, k, n): b is 2 sequences · heads."""
     with case.model.count() as ledger:
         case.full()
     calls = case.expected["flops/full/calls"]
@@ -155,7 +155,7 @@ QKV_IN_ONE = {"bloom", "falcon_mqa", "gpt2", "gpt_neox", "phi3"}
 
 
 def call_of(name, event):
-    """What names the product that transformers makes of this one: the same for parts that it fuses."""
+    """(layer, kind) of the transformers product that contains this one: equal for parts that it fuses."""
     if event.kind in ("query", "key", "value") and name in QKV_IN_ONE:
         return event.layer, "qkv"
     if event.kind in ("gate", "up") and (name == "phi3" or ".experts." in event.site):
@@ -164,8 +164,8 @@ def call_of(name, event):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_linear_call_by_call(name):
-    """Every other product that torch counted, (m, k, n), both sequences in one step."""
+def test_linear_product_by_product(name):
+    """Every other product that torch counted, (m, k, n), with both sequences in one step."""
     cases = [Case(name, "float32", row) for row in (0, 1)]
     with cases[0].model.count() as ledger:
         if cases[0].seq2seq:
@@ -197,8 +197,8 @@ def test_greedy_ids(case):
 
 
 def test_padded_rows_run_alone(case):
-    """A left-padded row of the reference batch is its real tokens by themselves; so is a source whose end is
-    masked. Not where frequencies depend on the longest row."""
+    """A left-padded row of the reference batch has the logits of its real tokens run alone, and so has a source
+    whose end is masked. Models whose frequencies depend on the longest row are left out."""
     if case.by_length:
         return
     if case.seq2seq:
@@ -206,19 +206,19 @@ def test_padded_rows_run_alone(case):
         source = case.expected["inputs/encoder_input_ids"][1][real].tolist()
         ids = case.expected["inputs/decoder_input_ids"][1].tolist()
         expected = case.expected["padded/logits_f64"][1]
-        assert share(case.model(ids, encoder_ids=source), expected) <= ALLOWED[case.dtype]
+        assert relative_error(case.model(ids, encoder_ids=source), expected) <= ALLOWED[case.dtype]
         return
     real = case.expected["padded/attention_mask"][1].astype(bool)
     ids = case.expected["padded/input_ids"][1][real].tolist()
-    assert share(case.model(ids), case.expected["padded/logits_f64"][1][real]) <= ALLOWED[case.dtype]
+    assert relative_error(case.model(ids), case.expected["padded/logits_f64"][1][real]) <= ALLOWED[case.dtype]
 
 
 @pytest.mark.parametrize("form", ["absorbed", "cached_expanded"])
-def test_latent_forms_have_the_same_logits_and_other_ledgers(form):
+def test_latent_forms_have_the_same_logits_and_different_ledgers(form):
     plain, other = Case("deepseek_v2", "float64", 0), Case("deepseek_v2", "float64", 0, form)
     logits, cache = other.split([7, 1, 1, 1, 1, 1])
-    assert share(logits, plain.at("logits_full")) <= ALLOWED["float64"]
-    assert share(other.full(), plain.at("logits_full")) <= ALLOWED["float64"]
+    assert relative_error(logits, plain.at("logits_full")) <= ALLOWED["float64"]
+    assert relative_error(other.full(), plain.at("logits_full")) <= ALLOWED["float64"]
     with plain.model.count() as ledger:
         plain.full()
     with other.model.count() as others:
@@ -229,11 +229,11 @@ def test_latent_forms_have_the_same_logits_and_other_ledgers(form):
     assert cache.layers[0].keys.shape == shape
 
 
-def test_positions_that_depend_on_the_length_differ_as_they_should():
-    """The cached run keeps the frequencies of each token's arrival, the uncached one has one set for all."""
+def test_length_dependent_positions_differ_between_cached_and_uncached():
+    """A cached key keeps the frequencies of the length at which it was computed; the uncached run uses one set."""
     case = Case("llama_dynamic_ntk", "float64", 0)
     logits, _ = case.split([7, 1, 1, 1, 1, 1])
-    assert share(logits, case.full()) > 1e-3
+    assert relative_error(logits, case.full()) > 1e-3
 
 
 def table():
@@ -243,15 +243,19 @@ def table():
             worst, same = [0.0, 0.0, 0.0], [True, True]
             for row in (0, 1):
                 case = Case(name, dtype, row)
-                logits, held = case.split([7, 1, 1, 1, 1, 1])
+                logits, cached = case.split([7, 1, 1, 1, 1, 1])
                 decoded = np.concatenate([case.at("logits_prefill"), case.at("logits_decode")])
                 caches = [
-                    share(getattr(layer, part + "s"), case.at(f"{kind}/{i}/{part}"))
-                    for kind, layers in (("cache", held.layers), ("cross_cache", held.cross))
+                    relative_error(getattr(layer, part + "s"), case.at(f"{kind}/{i}/{part}"))
+                    for kind, layers in (("cache", cached.layers), ("cross_cache", cached.cross))
                     for i, layer in enumerate(layers)
                     for part in ("key", "value")
                 ]
-                found = (share(case.full(), case.at("logits_full")), share(logits, decoded), max(caches))
+                found = (
+                    relative_error(case.full(), case.at("logits_full")),
+                    relative_error(logits, decoded),
+                    max(caches),
+                )
                 worst = [max(pair) for pair in zip(worst, found, strict=True)]
                 for i, check in enumerate((test_flops_are_those_of_torchs_counter, test_greedy_ids)):
                     try:

@@ -1,4 +1,4 @@
-"""Promise 2: every way of cutting the ids into chunks gives the same logits."""
+"""Promise 2: every split of the ids into chunks gives the same logits."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def feed(model, cache, ids, sizes):
 
 @settings(max_examples=150)
 @given(config=configs(), seed=st.integers(0, 5), data=st.data(), spec=st.sampled_from(["dynamic", "static:17"]))
-def test_any_cut_of_any_model(config, seed, data, spec):
+def test_any_split_of_any_model(config, seed, data, spec):
     model = make_model(config, "float64", seed)
     length = data.draw(st.integers(1, 17))
     ids = data.draw(st.lists(st.integers(0, config.vocab_size - 1), min_size=length, max_size=length))
@@ -44,7 +44,7 @@ def test_both_dtypes(config, dtype):
 @settings(max_examples=60)
 @given(config=configs(), data=st.data())
 def test_a_batch_equals_its_sequences(config, data):
-    """Promise 9: several sequences laid end to end, each with its own past, no padding."""
+    """Promise 9: several sequences concatenated without padding, each with its own cache."""
     model = make_model(config)
     token = st.integers(0, config.vocab_size - 1)
     pasts = data.draw(st.lists(st.lists(token, max_size=6), min_size=1, max_size=4))
@@ -60,7 +60,7 @@ def test_a_batch_equals_its_sequences(config, data):
         assert np.abs(logits - alone).max() <= CLOSE["float64"] * np.abs(alone).max()
 
 
-def test_last_is_the_last_row():
+def test_logits_last_is_the_last_row():
     model = make_model(PRIMES)
     pairs = [([1, 2, 3], None), ([4], None), ([5, 6], None)]
     for whole, last in zip(model.batch(pairs), model.batch(pairs, logits="last"), strict=True):
@@ -74,8 +74,8 @@ def test_no_later_token_changes_an_earlier_row():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_every_product_is_in_the_dtype_asked_for(dtype):
-    """One array of another type would promote every product after it."""
+def test_every_product_is_in_the_requested_dtype(dtype):
+    """One array of another dtype would promote every product after it."""
     model = make_model(PRIMES, dtype)
     seen_types = set()
     matmul = model.ops.xp.matmul

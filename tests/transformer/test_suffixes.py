@@ -1,4 +1,5 @@
-"""No shape suffix lies: a model whose sizes are all different, every local array of the mathematics."""
+"""Shape suffixes are right: in a model whose sizes are all different, every local array of kvsim/transformer has the
+shape that its name states."""
 
 import math
 import re
@@ -18,12 +19,12 @@ from tests.models import GPT2_LIKE, PRIMES, make_model
 
 FOLDER = str(Path(kvsim.transformer.__file__).parent)
 SUFFIX = re.compile(r"_((?:[TSDFHGRKJVNEXP1]+)(?:_[TSDFHGRKJVNEXP1]+)*)$")
-# Files whose functions also take arrays of any shape, or whose dimensions are sums, as their docstrings say.
+# Files with functions for arrays of any shape, or with dimensions that are sums; arrays there may lack a suffix.
 GENERIC = {"rotary.py", "positions.py", "latent.py", "experts.py"}
 
 
 def check_array(where: str, name: str, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
-    """Hold `shape` against the name's suffix. T and S take the value of their first appearance."""
+    """Compare `shape` with the name's suffix. T, S and N take the size of their first appearance in `sizes`."""
     match = SUFFIX.search(name)
     if match is None and where.partition(":")[0] in GENERIC:
         return
@@ -42,7 +43,7 @@ def check_array(where: str, name: str, shape: tuple[int, ...], sizes: dict[str, 
 
 
 def check_frame(frame: FrameType, sizes: dict[str, int]) -> int:
-    """Hold every local array of a frame against its suffix; how many there were."""
+    """Check every local array of a frame against its suffix; the number of arrays checked."""
     checked = 0
     function = frame.f_code.co_name
     local = dict(sizes)
@@ -55,7 +56,8 @@ def check_frame(frame: FrameType, sizes: dict[str, int]) -> int:
 
 
 def run_checked(run: Callable[[], Any], sizes: dict[str, int], folder: str = FOLDER) -> int:
-    """Run with every function under `folder` checked whenever a line has been executed and at its end."""
+    """Call `run()`, checking every function of a file under `folder` at each line and at its return; the number of
+    arrays checked."""
     checked = 0
 
     def on_event(frame: FrameType, event: str, _: Any) -> Any:
@@ -90,7 +92,7 @@ MIXED = replace(PRIMES, layers=(replace(PRIMES.layers[0], experts=Experts(19, 2,
 
 @pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE, ALIBI, MIXED], ids=["rope", "learned", "alibi", "mixture"])
 @pytest.mark.parametrize("logits", ["all", "last"])
-def test_no_suffix_lies(config: Any, logits: Any) -> None:
+def test_suffixes_match_shapes(config: Any, logits: Any) -> None:
     model = make_model(config)
     cache = model.new_cache("dynamic")
     for ids in (list(range(7)), [1], list(range(4))):
@@ -99,18 +101,18 @@ def test_no_suffix_lies(config: Any, logits: Any) -> None:
         assert run_checked(lambda ids=ids: model(ids, cache, logits=logits), sizes) > 100
 
 
-def test_no_suffix_lies_in_a_batch() -> None:
-    """T is all new tokens outside attention and one sequence's inside: one value to a frame."""
+def test_suffixes_match_shapes_in_a_batch() -> None:
+    """T is the number of all new tokens outside attention and of one sequence's inside: one size per frame."""
     model = make_model(PRIMES)
     pairs = [(list(range(19)), model.new_cache()), (list(range(23)), model.new_cache())]
     assert run_checked(lambda: model.batch(pairs), sizes_of(PRIMES)) > 100
 
 
-def test_a_lie_is_found(tmp_path: Path) -> None:
-    source = tmp_path / "lying.py"
-    source.write_text("def lie(x_TD):\n    x_DT = x_TD\n    return x_DT\n")
+def test_a_wrong_suffix_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "wrong.py"
+    source.write_text("def mislabel(x_TD):\n    x_DT = x_TD\n    return x_DT\n")
     scope: dict[str, Any] = {}
     exec(compile(source.read_text(), str(source), "exec"), scope)
     x = np.zeros((7, PRIMES.d_model))
     with pytest.raises(AssertionError, match="x_DT has shape"):
-        run_checked(lambda: scope["lie"](x), sizes_of(PRIMES) | {"T": 7}, folder=str(tmp_path))
+        run_checked(lambda: scope["mislabel"](x), sizes_of(PRIMES) | {"T": 7}, folder=str(tmp_path))

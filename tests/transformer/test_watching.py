@@ -1,4 +1,4 @@
-"""Watching shows arrays and changes nothing: neither what runs nor, later, what was shown."""
+"""Watching records arrays without changing the computation, and recorded arrays are never overwritten."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def count_macs(model, *patterns):
 @pytest.mark.parametrize(
     "patterns", [(), ("final",), ("embedding", "layers.*.hidden"), ("layers.*.cross_probs",), ("nowhere",)]
 )
-def test_places_outside_attention_leave_the_blocks(blocked, patterns):
+def test_watching_outside_attention_keeps_it_blocked(blocked, patterns):
     assert count_macs(blocked, *patterns)[0] == BLOCKED
 
 
 @pytest.mark.parametrize("place", ["scores", "capped", "masked", "probs", "*"])
-def test_places_inside_attention_need_full_squares(blocked, place):
+def test_watching_inside_attention_computes_full_squares(blocked, place):
     macs, seen = count_macs(blocked, f"layers.*.{place}")
     square = count_macs(kvsim.load("demo"))[0]
     assert macs == square > BLOCKED
@@ -48,7 +48,7 @@ def test_only_the_layers_that_are_watched_compute_full_squares(blocked):
 @pytest.mark.parametrize("patterns", [("layers.*.scores",), ("layers.*.masked",), ("layers.*.capped", "final"), ("*",)])
 @pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
 def test_no_array_that_was_shown_is_overwritten(config, patterns):
-    """Each array is what it was when it was shown, though only those that were shown are spared."""
+    """Each recorded array keeps its contents, although arrays that are not watched may be overwritten in place."""
     model = Model(config, random_weights(config), dtype="float64")
     copies = {}
     with model.watch(*patterns) as seen:

@@ -156,7 +156,7 @@ class EvictingLayer(LayerCache):
 
     @property
     def rows(self) -> int:
-        """Number of rows held by each head."""
+        """Number of rows stored for each head."""
         return self._column(self.stop)
 
     @property

@@ -55,7 +55,7 @@ class Claim:
 
     @property
     def formatted(self) -> dict[str, str]:
-        """The values as text, by name."""
+        """{name: value as text}."""
         return {name: format_value(value) for name, value in self.values.items()}
 
 

@@ -68,6 +68,10 @@ def find_device(name: str) -> Device:
     if len(longer) == 1:
         return devices[longer[0]]
     near = longer or difflib.get_close_matches(wanted, devices, n=3, cutoff=0.5)
+    if not near:
+        raise UsageError(
+            "no device {name} in the catalogue: use one of {known}", name=shortened(name), known=", ".join(devices)
+        )
     raise UsageError(
-        "no device {name} in the catalogue: near names are {near}", name=shortened(name), near=", ".join(near) or "-"
+        "no device {name} in the catalogue: near names are {near}", name=shortened(name), near=", ".join(near)
     )

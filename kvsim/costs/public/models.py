@@ -64,10 +64,16 @@ def find_facts(name: str) -> tuple[str, Facts]:
     if found and path.suffix == ".json":
         return path.resolve().parent.name, Facts(path, read_json(path))
     near = difflib.get_close_matches(name.lower(), [*read_catalogue(), *BUNDLED], n=3, cutoff=0.6)
+    if not near:
+        raise UsageError(
+            "no model {name} in the catalogue, and no folder with config.json or such a file: use a name such as"
+            " llama-2-7b-hf, or a path",
+            name=shortened(name),
+        )
     raise UsageError(
         "no model {name} in the catalogue, and no folder with config.json or such a file: near names are {near}",
         name=shortened(name),
-        near=", ".join(near) or "-",
+        near=", ".join(near),
     )
 
 

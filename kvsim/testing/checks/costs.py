@@ -21,7 +21,7 @@ Report = Callable[[Any], dict[str, int]]
 
 
 class Counted(NamedTuple):
-    """The counts of a run by name, how they were counted, and for each that is missing the reason."""
+    """The counts of a run, how they were counted, and the reason for each that is missing."""
 
     counts: dict[str, Any]
     how: Problem

@@ -311,5 +311,5 @@ def test_generation_goes_through_them():
     assert kvsim.generate(model, text, max_new_tokens=8, cache="int8").ids == plain.ids  # all still as it came
     with pytest.raises(UsageError, match="the cache int8:group=2,residual=1 is lossy"):
         kvsim.trace(text, model=model, cache="int8:residual=1,group=2")
-    with pytest.raises(UsageError, match="count takes"):
+    with pytest.raises(UsageError, match="count supports"):
         kvsim.count("gpt2", prompt=4, new=4, cache="int8")

@@ -18,7 +18,7 @@ from kvsim.doctor.against_numpy import FEATURES, IDS, SOURCE, make
 from kvsim.errors import FileError, UsageError
 from kvsim.loading.families import FAMILIES
 from kvsim.model import Model
-from tests.arrays.runs import ZOO, together
+from tests.arrays.runs import ZOO, macs_by_site
 from tests.counting.closed_form import step_macs
 from tests.models import PRIMES, configs
 
@@ -92,7 +92,7 @@ def test_what_really_ran(name, spec):
         prompt, n_prompt, source = (FEATURES, 1, {"source": 9}) if config.encoder.audio else (SOURCE, 1, {"source": 9})
     run = kvsim.generate(make(config, "numpy", "float64"), prompt, max_new_tokens=5, cache=spec)
     counted = kvsim.count(config, prompt=n_prompt, new=5, cache=spec, dtype="float64", **source)
-    assert {site: totals.macs for site, totals in counted.by("site").items()} == together(run.ledger.events)
+    assert {site: totals.macs for site, totals in counted.by("site").items()} == macs_by_site(run.ledger.events)
     assert counted.macs == run.ledger.macs
     assert counted.kv_bytes == run.cache.logical_bytes
 
@@ -130,8 +130,8 @@ def steps_of(prompt, new):
 
 
 def test_known_figures():
-    """Llama-2-7B: 13,214,154,752 + 524,288·c FLOPs for a token at context c (so many positions seen before it and
-    itself); a prefill of 4,096 in full squares 62,921,270,886,400; bytes a token of three models."""
+    """Llama-2-7B: 13,214,154,752 + 524,288·c FLOPs for a token at context c (the tokens before it
+    and itself); a prefill of 4,096 in full squares 62,921,270,886,400; bytes a token of three models."""
     llama = kvsim.count("llama-2-7b-hf", prompt=4_096, new=3, dtype="float16")
     assert llama.step(1).flops == 62_921_270_886_400
     assert llama.step(2).flops == 13_214_154_752 + 524_288 * 4_097

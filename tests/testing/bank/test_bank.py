@@ -1,5 +1,5 @@
-"""The mistake bank: every mistake is caught and named, by itself, under its policy's programme; the smallest feed
-written down is the smallest there is."""
+"""The mistake bank: every mistake is caught under its policy and diagnosed as itself alone, and its recorded smallest
+feed is the smallest that shows it."""
 
 from functools import cache
 
@@ -32,7 +32,7 @@ IDS = """
 """.split()  # noqa: SIM905
 
 
-def test_every_id_is_there():
+def test_the_ids():
     assert set(BANK) == set(IDS)
     assert len(IDS) == 49
 
@@ -46,7 +46,8 @@ def test_two_languages(id):
     assert mistake.sentence("en") == mistake.en
 
 
-# Every reading exactly and in the coarsest dtype; between them a mistake's first one, and those that have exceptions.
+# Every implementation in float64 and in the coarsest dtype; in the others a mistake's first one, and those under int8,
+# which have exceptions.
 IN_DTYPES = [
     (m, cls, dtype) for m, cls in READINGS for dtype in LOST
     if dtype in ("float64", "bfloat16") or cls is m.variants[0] or m.policy.startswith("int8")
@@ -56,7 +57,7 @@ IN_DTYPES = [
 @pytest.mark.parametrize(
     ("mistake", "reading", "dtype"), IN_DTYPES, ids=[f"{m.id}-{cls.__name__}-{d}" for m, cls, d in IN_DTYPES]
 )
-def test_a_reading_is_caught_and_named(mistake, reading, dtype):
+def test_a_mistake_is_caught_and_diagnosed(mistake, reading, dtype):
     known = programme(mistake.policy, dtype)
     lost = mistake.id in LOST[dtype]
     assert any(vote.fails for vote in known.votes(reading)) == (not lost)
@@ -70,8 +71,8 @@ LOST_READINGS = [(dtype, m, cls) for dtype in LOST for m, cls in READINGS if m.i
 @pytest.mark.parametrize(
     ("dtype", "mistake", "reading"), LOST_READINGS, ids=[f"{d}-{m.id}-{c.__name__}" for d, m, c in LOST_READINGS]
 )
-def test_what_is_lost_is_less_than_rounding(dtype, mistake, reading):
-    """Made in float64, it moves logits by less than what the right decoder's own rounding in the dtype is allowed."""
+def test_mistakes_that_are_not_caught_are_below_rounding(dtype, mistake, reading):
+    """In float64, they change logits by less than the tolerance for rounding in the dtype."""
     known = programme(mistake.policy, dtype)
     made = known.suspects.run(mistake, reading, list(range(len(known.texts))))
     moved = max(np.abs(made[i] - known.expected[i]).max() for i in made)
@@ -80,7 +81,7 @@ def test_what_is_lost_is_less_than_rounding(dtype, mistake, reading):
 
 @pytest.mark.parametrize("dtype", LOST)
 @pytest.mark.parametrize("policy", sorted({m.policy for m in BANK.values()}))
-def test_the_right_decoder_is_accepted(policy, dtype):
+def test_the_correct_decoder_is_accepted(policy, dtype):
     known = programme(policy, dtype)
     right = known.outputs(Decoder, dtype)
     assert all(equal(o, e, known.allowed) for o, e in zip(right, known.expected, strict=True))
@@ -94,7 +95,7 @@ SEARCH = settings(derandomize=True, database=None, max_examples=500)
 
 @cache
 def shows(id):
-    """Does a feed show the first reading? What was fed before counts."""
+    """A function: does a feed, fed as two texts one after the other, show the mistake's first implementation?"""
     mistake = BANK[id]
     weights = make_weights(window=mistake.window)
     config, arrays = weights.config.to_config(), weights.to_weights()
@@ -110,14 +111,14 @@ def shows(id):
     return differs
 
 
-# The search is hypothesis's; what is the smallest of all is asked for every mistake below. One for each kind of feed.
+# One mistake for each kind of feed. test_there_is_no_smaller_feed covers every mistake.
 SEARCHED = ["rope_pos_restarts_at_0", "mask_missing", "window_ignored", "cache_not_reset_between_prompts",
             "quantised_twice"]  # fmt: skip
 
 
 @pytest.mark.parametrize("id", SEARCHED)
 def test_hypothesis_finds_the_smallest_feed(id):
-    """It shrinks the number of tokens first, and once more that of chunks: a feed that is smaller need not fail."""
+    """Shrinking first the number of tokens, then that of chunks: a smaller feed need not fail."""
     found = [find(feeds, shows(id), settings=SEARCH) for feeds in (BY_TOKENS, BY_CHUNKS)]
     assert min(found, key=EVERY.index) == BANK[id].smallest
 
@@ -127,14 +128,14 @@ def test_there_is_no_smaller_feed(id):
     assert next(feed for feed in EVERY if shows(id)(feed)) == BANK[id].smallest
 
 
-def test_small_feeds_are_all_there():
+def test_small_feeds_are_complete_and_sorted():
     found = list(small_feeds(4))
     assert len(found) == len(set(found)) == 1 + 2 + 4 + 8
     assert found[:4] == [(1,), (2,), (1, 1), (3,)]
     assert [sum(feed) for feed in found] == sorted(sum(feed) for feed in found)
 
 
-def test_equal_is_strict_about_what_is_not_finite():
+def test_equal_is_false_for_nan():
     one, blank = np.array([1.0, 2.0]), np.array([1.0, np.nan])
     assert equal(one, one + 1e-7, 1e-6)
     assert not equal(one, one + 1e-5, 1e-6)

@@ -7,7 +7,7 @@ from kvsim import testing
 from kvsim.testing import OracleError
 from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.subject.products import Operand, Tally, WeightRows
-from tests.testing.strangers import strangers
+from tests.testing.strangers import numpy_decoders
 
 CACHED = {"score_cells": 28, "projected_rows": 21}
 FAKED = {"score_cells": 28, "projected_rows": 63}
@@ -26,7 +26,9 @@ def cost_of(make, weights, feed=(1,) * 7):
 
 
 @pytest.mark.parametrize(
-    "cls", [strangers.Stranger, strangers.Preallocated, strangers.Einsum, strangers.Fused], ids=lambda c: c.__name__
+    "cls",
+    [numpy_decoders.NumpyDecoder, numpy_decoders.Preallocated, numpy_decoders.Einsum, numpy_decoders.Fused],
+    ids=lambda c: c.__name__,
 )
 def test_numpy(cls):
     weights = testing.weights()
@@ -42,13 +44,13 @@ def test_no_cache_in_numpy(monkeypatch):
     weights = testing.weights()
     for language, said in (("en", "this is no cache"), ("zh", "这不是缓存")):
         monkeypatch.setenv("KVSIM_LANG", language)
-        cost, text = cost_of(lambda: strangers.Recomputes(weights), weights)
+        cost, text = cost_of(lambda: numpy_decoders.Recomputes(weights), weights)
         assert cost == UNCACHED
         assert said in text
 
 
 def test_projections_head_by_head():
-    class Heads(strangers.Stranger):
+    class Heads(numpy_decoders.NumpyDecoder):
         def linear(self, x, name):
             w, n = self.w[name], self.c.d_head
             return np.concatenate([x @ w[i : i + n].T for i in range(0, len(w), n)], axis=1)
@@ -57,26 +59,26 @@ def test_projections_head_by_head():
     assert cost_of(lambda: Heads(weights), weights)[0] == CACHED
 
 
-class CopiesKeys(strangers.Stranger):
+class CopiesKeys(numpy_decoders.NumpyDecoder):
     """The products of the key projection cannot be recognised."""
 
     def linear(self, x, name):
         return np.array(x) @ np.array(self.w[name]).T if "k_proj" in name else super().linear(x, name)
 
 
-class PlainDecode(strangers.Stranger):
+class PlainDecode(numpy_decoders.NumpyDecoder):
     """Attention of single tokens in arrays that cannot be recognised."""
 
     def attend(self, q, k, v):
         return super().attend(*((q, k, v) if q.shape[1] > 1 else map(np.array, (q, k, v))))
 
 
-class ByHand(strangers.Stranger):
+class ByHand(numpy_decoders.NumpyDecoder):
     """Scores by elementwise products and a sum."""
 
     def attend(self, q, k, v):
         k, v = self.repeat(k), self.repeat(v)
-        return self.join(strangers.softmax((q[:, :, None] * k[:, None]).sum(-1)) @ v)
+        return self.join(numpy_decoders.softmax((q[:, :, None] * k[:, None]).sum(-1)) @ v)
 
 
 @pytest.mark.parametrize(("cls", "feed", "asked", "said"), [
@@ -94,14 +96,14 @@ def test_what_is_not_seen_in_numpy_is_no_zero(cls, feed, asked, said):
 def test_what_cannot_be_counted_is_said():
     weights = testing.weights()
     copied = testing.ModelWeights(weights.config, {name: x.copy() for name, x in weights.items()})
-    make = lambda: strangers.Stranger(copied)  # noqa: E731
+    make = lambda: numpy_decoders.NumpyDecoder(copied)  # noqa: E731
     with pytest.raises(OracleError, match="no product of NumPy arrays or torch tensors was seen"):
         testing.assert_cost(make, step, [1, 1], reference=weights, score_cells=3)
 
 
 def test_a_report():
     weights = testing.weights()
-    make = lambda: strangers.Stranger(weights)  # noqa: E731
+    make = lambda: numpy_decoders.NumpyDecoder(weights)  # noqa: E731
     testing.assert_cost(make, step, [1, 1], reference=None, score_cells=3, report=lambda m: {"score_cells": 3})
     with pytest.raises(OracleError, match=r"4, expected 3\n  counted from shapes by report="):
         testing.assert_cost(make, step, [1, 1], reference=None, score_cells=3, report=lambda m: {"score_cells": 4})
@@ -176,19 +178,19 @@ torch_only = pytest.mark.dev
 def test_torch(name, dtype):
     import torch
 
-    from tests.testing.strangers import torch_strangers
+    from tests.testing.strangers import torch_decoders
 
-    cls = getattr(torch_strangers, name)
+    cls = getattr(torch_decoders, name)
     mine = type(name, (cls,), {"dtype": getattr(torch, dtype)})
     weights = testing.weights(dtype=dtype)
     testing.assert_split_invariant(lambda: mine(weights), step, weights)
     testing.assert_cost(lambda: mine(weights), step, [1] * 7, reference=weights, **CACHED)
     testing.assert_cost(lambda: mine(weights), step, [4, 1, 1, 1], reference=weights, score_cells=34, projected_rows=21)
-    cost, text = cost_of(lambda: torch_strangers.uncached(mine)(weights), weights)
+    cost, text = cost_of(lambda: torch_decoders.uncached(mine)(weights), weights)
     assert cost == UNCACHED
     assert "this is no cache" in text
     if name != "Joined":  # it projects queries, keys and values together
-        assert cost_of(lambda: torch_strangers.faked(mine)(weights), weights)[0] == FAKED
+        assert cost_of(lambda: torch_decoders.faked(mine)(weights), weights)[0] == FAKED
 
 
 @torch_only
@@ -196,11 +198,11 @@ def test_weights_that_were_rounded_or_loaded_before():
     """A model in float32 and bfloat16 of weights in float64, made once; make gives a fresh cache."""
     import torch
 
-    from tests.testing.strangers import torch_strangers
+    from tests.testing.strangers import torch_decoders
 
     weights = testing.weights()
     for dtype in (torch.float32, torch.bfloat16):
-        made = type("Mine", (torch_strangers.ModulesFused,), {"dtype": dtype})(weights)
+        made = type("Mine", (torch_decoders.ModulesFused,), {"dtype": dtype})(weights)
 
         def make(made=made):
             made.rows, made.seen = [None] * made.c.layers, 0
@@ -213,10 +215,10 @@ def test_weights_that_were_rounded_or_loaded_before():
 
 @torch_only
 def test_what_torch_hides_is_no_zero():
-    from tests.testing.strangers import torch_strangers
+    from tests.testing.strangers import torch_decoders
 
     weights = testing.weights()
-    for cls, said in torch_strangers.UNTOLD.items():
+    for cls, said in torch_decoders.UNATTRIBUTED.items():
         with pytest.raises(OracleError, match="the cost cannot be determined") as caught:
             testing.assert_cost(lambda cls=cls: cls(weights), step, [4, 1, 1], reference=weights, score_cells=1,
                                 projected_rows=1)  # fmt: skip
@@ -227,19 +229,19 @@ def test_what_torch_hides_is_no_zero():
 def test_the_two_counters_must_agree(monkeypatch):
     """If attention were an operation that the counter does not know, its FLOPs would be missing."""
     from kvsim.testing.subject import torch_products
-    from tests.testing.strangers import torch_strangers
+    from tests.testing.strangers import torch_decoders
 
     weights = testing.weights()
     monkeypatch.setattr(torch_products, "CPU_ATTENTION", "relu")
     with pytest.raises(OracleError, match=r"FlopCounterMode counts \d+ FLOPs, of which 162736 belong"):
-        testing.assert_cost(lambda: torch_strangers.Fused(weights), step, [1] * 7, reference=weights, score_cells=28)
+        testing.assert_cost(lambda: torch_decoders.Fused(weights), step, [1] * 7, reference=weights, score_cells=28)
 
 
 @torch_only
 def test_numpy_and_torch_in_one_decoder():
     import torch
 
-    class Both(strangers.Stranger):
+    class Both(numpy_decoders.NumpyDecoder):
         def attend(self, q, k, v):
             q, k, v = (torch.from_numpy(np.asarray(x)) for x in (q, self.repeat(k), self.repeat(v)))
             w = self.w["model.layers.0.self_attn.q_proj.weight"]

@@ -15,7 +15,7 @@ from kvsim.testing.feeds import boundaries
 from kvsim.testing.feeds.boundaries import choose_text, clearance, measure_margins, quantised_arrays
 from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.references import Reference
-from tests.testing.strangers.strangers import Int8
+from tests.testing.strangers.numpy_decoders import Int8
 
 POLICY = "int8:group=2,residual=1"
 SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4}  # for many runs

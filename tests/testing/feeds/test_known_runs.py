@@ -12,7 +12,7 @@ from kvsim.testing.feeds import boundaries, references
 from kvsim.testing.feeds.known_runs import KnownRuns, fingerprint
 from kvsim.testing.verdict import diagnosing
 from kvsim.weights import map_arrays
-from tests.testing.strangers.strangers import Int8, Stranger, TopLeft
+from tests.testing.strangers.numpy_decoders import Int8, NumpyDecoder, TopLeft
 
 SMALL = {"heads": 2, "kv_heads": 1, "d_head": 4, "layers": 1}
 
@@ -95,7 +95,7 @@ def test_weights_that_are_changed_in_place_are_others(ran):
     weights["lm_head.weight"][0, 0] += 1.0
     text_of_failure(weights)
     assert sum(ran[key] > n for key, n in known.items()) > 100
-    testing.assert_split_invariant(lambda: Stranger(weights), lambda m, ids: m.forward(ids), weights)
+    testing.assert_split_invariant(lambda: NumpyDecoder(weights), lambda m, ids: m.forward(ids), weights)
 
 
 def test_a_fingerprint_is_of_every_number_and_its_place():

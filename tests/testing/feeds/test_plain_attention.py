@@ -9,7 +9,7 @@ import pytest
 from kvsim.errors import UsageError
 from kvsim.testing import attention
 
-FOLDER = Path(__file__).parent.parent / "fixtures" / "onnx"
+FOLDER = Path(__file__).parent.parent.parent / "fixtures" / "onnx"
 CASES = json.loads((FOLDER / "attention.json").read_text())["cases"]
 ARRAYS = np.load(FOLDER / "attention.npz", allow_pickle=False)
 # (relative, absolute), by the type of Q; bfloat16 is stored as bits and computed in float32.

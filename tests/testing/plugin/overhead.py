@@ -1,9 +1,11 @@
-"""What kvsim adds to a pytest run that does not use it: `python tests/testing/plugin/overhead.py PYTEST KVSIM [RUNS]`.
+"""The time that kvsim adds to a pytest run without its fixture: `python tests/testing/plugin/overhead.py PYTEST KVSIM
+[RUNS]`.
 
-PYTEST and KVSIM are folders with what `pip install --target` put there; the Python that runs this must have neither.
-One test that does nothing is run by turns without and with kvsim on the path, its modules not yet loaded; the medians
-of processor time are compared. pytest reads the list of files of every package with a plugin: that is in it. Printed
-and not held: a time depends on the machine, and what the plugin imports is held by tests/testing/plugin/test_plugin.py.
+PYTEST and KVSIM are folders created by `pip install --target`; the Python that runs this must have neither package.
+One empty test is run alternately without and with kvsim on the path, its modules not yet imported, and the medians of
+processor time are compared. They include pytest's reading of the file list of every package with a plugin. The times
+are printed and not asserted, since they depend on the machine; tests/testing/plugin/test_plugin.py asserts which
+modules the plugin imports.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ AIM = 5.0  # ms
 
 
 def milliseconds(test, folder=None):
-    """One run of the test in this process, with the folder on the path."""
+    """Processor time of one run of the test in this process, with `folder` on the path."""
     import pytest
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "kvsim" or name == "test_nothing"]:
@@ -28,13 +30,13 @@ def milliseconds(test, folder=None):
     path = list(sys.path)
     sys.path += [folder] if folder else []
     importlib.invalidate_caches()
-    said, started = io.StringIO(), time.process_time()
-    with contextlib.redirect_stdout(said):
+    output, started = io.StringIO(), time.process_time()
+    with contextlib.redirect_stdout(output):
         code = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", test])
     taken = (time.process_time() - started) * 1000
     sys.path[:] = path
-    assert code == 0, said.getvalue()
-    assert ("kvsim.pytest_plugin" in sys.modules) == (folder is not None), "kvsim is where it should not be, or not"
+    assert code == 0, output.getvalue()
+    assert ("kvsim.pytest_plugin" in sys.modules) == (folder is not None), "the plugin must be loaded from KVSIM alone"
     return taken
 
 
@@ -47,8 +49,8 @@ def main(pytest, kvsim, runs="50"):
             (milliseconds(str(test)), milliseconds(str(test), os.path.abspath(kvsim))) for _ in range(int(runs) + 3)
         ][3:]
     without, with_it = (statistics.median(times) for times in zip(*pairs, strict=True))
-    print(f"a run that does nothing: {without:.1f} ms, with kvsim {with_it:.1f} ms: {with_it - without:+.2f} ms")
-    print(f"wanted: less than {AIM} ms")
+    print(f"a run of one empty test: {without:.1f} ms, with kvsim {with_it:.1f} ms: {with_it - without:+.2f} ms")
+    print(f"target: less than {AIM} ms")
 
 
 if __name__ == "__main__":

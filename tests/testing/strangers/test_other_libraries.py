@@ -1,4 +1,4 @@
-"""transformers' own caches and attention under the oracle: right as they are, named where they forget."""
+"""transformers' caches and attention under the oracle: accepted as they are, diagnosed where a subclass is wrong."""
 
 import pytest
 
@@ -13,7 +13,7 @@ SIZES = {"vocab_size": 53, "n_positions": 64, "n_embd": 24, "n_layer": 2, "n_hea
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-    """transformers' GPT-2 with random weights, and the same in kvsim."""
+    """transformers' GPT-2 with random weights, and the same model in kvsim."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -26,7 +26,7 @@ def gpt2(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    """transformers' Llama with kvsim's random weights: rotary positions and grouped queries."""
+    """transformers' Llama with the weights of kvsim.testing: rotary positions and grouped queries."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -42,8 +42,8 @@ def llama(tmp_path_factory):
     return model, weights
 
 
-class Fed:
-    """A cache, and how many tokens it was fed: positions are given, so that the cache alone is under test."""
+class State:
+    """A cache and the number of tokens fed, from which `step` passes positions: only the cache is under test."""
 
     def __init__(self, cache):
         self.cache, self.seen = cache, 0
@@ -63,7 +63,7 @@ def stepper(model):
 
 
 def caches():
-    """How a fresh cache of a model's is made, by the names of transformers' classes."""
+    """{name: function from a model to a new cache of it}."""
     from transformers import DynamicCache, StaticCache
 
     return {
@@ -78,40 +78,40 @@ NAMES = ("DynamicCache", "DynamicCache of a config", "StaticCache")
 
 @pytest.mark.parametrize("cache", NAMES)
 @pytest.mark.parametrize("which", ["gpt2", "llama"])
-def test_transformers_own_caches_are_right(which, cache, request):
+def test_transformers_caches_are_accepted(which, cache, request):
     model, reference = request.getfixturevalue(which)
-    testing.assert_split_invariant(lambda: Fed(caches()[cache](model)), stepper(model), reference, cases=4)
+    testing.assert_split_invariant(lambda: State(caches()[cache](model)), stepper(model), reference, cases=4)
 
 
 @pytest.mark.parametrize("which", ["gpt2", "llama"])
-def test_a_dynamic_cache_that_forgets_to_append_is_named(which, request):
+def test_a_dynamic_cache_that_does_not_append_is_diagnosed(which, request):
     import torch
     from transformers import DynamicCache
 
     class Forgetful(DynamicCache):
-        """A decode step sees its own key and value, and leaves the cache as it was."""
+        """A decode step attends to its own key and value without storing them."""
 
         def update(self, keys, values, layer_idx, *args, **kwargs):
             if len(self.layers) <= layer_idx or keys.shape[2] > 1:
                 return super().update(keys, values, layer_idx, *args, **kwargs)
-            held = self.layers[layer_idx]
-            return torch.cat([held.keys, keys], dim=2), torch.cat([held.values, values], dim=2)
+            layer = self.layers[layer_idx]
+            return torch.cat([layer.keys, keys], dim=2), torch.cat([layer.values, values], dim=2)
 
     model, reference = request.getfixturevalue(which)
     with pytest.raises(OracleError) as caught:
-        testing.assert_split_invariant(lambda: Fed(Forgetful()), stepper(model), reference)
+        testing.assert_split_invariant(lambda: State(Forgetful()), stepper(model), reference)
     assert caught.value.facts["diagnosis"] == ["decode_does_not_append"]
     assert caught.value.facts["smallest"] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("which", ["gpt2", "llama"])
-def test_a_static_cache_that_is_not_reset_is_named(which, request):
-    """One cache for all texts, as in code that makes it once since it is compiled."""
+def test_a_static_cache_that_is_not_reset_is_diagnosed(which, request):
+    """One cache for all texts, as in compiled code that allocates it once."""
     from transformers import StaticCache
 
     model, reference = request.getfixturevalue(which)
     cache = StaticCache(config=model.config, max_cache_len=640)
     with pytest.raises(OracleError) as caught:
-        testing.assert_split_invariant(lambda: Fed(cache), stepper(model), reference)
+        testing.assert_split_invariant(lambda: State(cache), stepper(model), reference)
     assert caught.value.facts["diagnosis"] == ["cache_not_reset_between_prompts"]
     assert "after other texts: the same feed passed when it came first" in str(caught.value)

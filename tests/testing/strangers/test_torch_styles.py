@@ -1,4 +1,4 @@
-"""A torch decoder under the oracle in four dtypes: right, and with mistakes that are named."""
+"""A torch decoder under the oracle in four dtypes: accepted, and diagnosed with each mistake."""
 
 import re
 from pathlib import Path
@@ -30,14 +30,14 @@ def check(name, dtype, seed=0, **sizes):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [None, 4])
-def test_right_code_is_accepted(dtype, window):
+def test_the_correct_decoder_is_accepted(dtype, window):
     for seed in range(4):
         check("TorchDecoder", dtype, seed, window=window)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "expected"), WRONG, ids=[name for name, _ in WRONG])
-def test_wrong_code_is_named(name, expected, dtype):
+def test_wrong_decoders_are_diagnosed(name, expected, dtype):
     with pytest.raises(OracleError) as caught:
         check(name, dtype)
     assert caught.value.facts["diagnosis"] == [expected]

@@ -1,6 +1,6 @@
-"""A decoder as it is written in torch, batch first and with preallocated buffers, and the same with a few mistakes.
+"""A torch decoder with a batch axis and preallocated buffers, and subclasses with one mistake each.
 
-None of it shares code with the package, nor with the strangers in NumPy.
+It shares no code with the package or with the NumPy decoders.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class TorchDecoder:
-    """[1, H, T, K] throughout; rows are written in place."""
+    """Queries, keys and values [1, H, T, K]; rows are written in place."""
 
     def __init__(self, weights):
         self.w, self.c = weights, weights.config
@@ -25,7 +25,7 @@ class TorchDecoder:
         return y.view(1, x.shape[1], -1, self.c.d_head).transpose(1, 2)
 
     def rotate(self, x):
-        """Angles in float64, their cosines in the dtype of the model."""
+        """x rotated; angles in float64, cosines and sines in the dtype of the model."""
         half, start = self.c.d_head // 2, self.first_position()
         positions = torch.arange(start, start + x.shape[2], dtype=torch.float64)
         angle = torch.outer(positions, self.c.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half))
@@ -76,18 +76,18 @@ class TopLeftMask(TorchDecoder):  # expect: mask_top_left
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 
-class StartsAgain(TorchDecoder):  # expect: rope_pos_restarts_at_0
+class RestartsPositions(TorchDecoder):  # expect: rope_pos_restarts_at_0
     def first_position(self):
         return 0
 
 
-class CountsTooMuch(TorchDecoder):  # expect: rope_off_by_one_decode
+class DecodeOneFurther(TorchDecoder):  # expect: rope_off_by_one_decode
     def first_position(self):
         return self.seen + 1 if self.seen else 0
 
 
 class WritesAtTheStart(TorchDecoder):  # expect: cache_overwritten
-    """Each step's rows from place 0 on, and no more are read."""
+    """As if each step's rows were written from row 0 on, and only these were read."""
 
     def write(self, layer, k, v):
         return k, v
@@ -102,7 +102,7 @@ class Tiled(TorchDecoder):  # expect: gqa_tile_instead_of_repeat
         return super().attend(q, k.repeat(1, groups, 1, 1), v.repeat(1, groups, 1, 1))
 
 
-class NoMaskLater(TorchDecoder):  # expect: mask_only_when_square
+class MasksOnlyPrefill(TorchDecoder):  # expect: mask_only_when_square
     def mask(self, t, s):
         return super().mask(t, s) if t == s else torch.ones(t, s, dtype=torch.bool)
 

@@ -9,7 +9,7 @@ from kvsim import testing
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.verdict.diagnosing import Vote, diagnose
-from tests.testing.strangers.strangers import Stranger
+from tests.testing.strangers.numpy_decoders import NumpyDecoder
 
 ONE, TWO = BANK["mask_missing"], BANK["scale_missing"]
 
@@ -99,7 +99,7 @@ def step(m, ids):
     return m.forward(ids)
 
 
-class NotItself(Stranger):
+class NotItself(NumpyDecoder):
     """A strict mask: the first query sees nothing, and softmax over nothing is NaN."""
 
     def mask(self, t, s):
@@ -137,7 +137,7 @@ def test_nan_that_no_mistake_gives_is_reported_as_nan(rows):
 
     for places in (rows, slice(None)):
         with pytest.raises(OracleError, match="holds nan at") as caught:
-            testing.assert_split_invariant(lambda: Stranger(weights), blank(places), weights)
+            testing.assert_split_invariant(lambda: NumpyDecoder(weights), blank(places), weights)
         assert caught.value.facts["diagnosis"] == ["unknown"]
     assert "no mistake of the bank gives NaN in these places" in str(caught.value)
 
@@ -153,4 +153,4 @@ def test_a_small_error_is_not_allowed(dtype, noise):
         return logits
 
     with pytest.raises(OracleError, match="unknown"):
-        testing.assert_split_invariant(lambda: Stranger(weights), step, weights)
+        testing.assert_split_invariant(lambda: NumpyDecoder(weights), step, weights)

@@ -19,7 +19,7 @@ from kvsim.testing.verdict.failure import (
     OutputPlace,
 )
 from kvsim.testing.verdict.text import render
-from tests.testing.strangers.strangers import Stranger, TopLeft
+from tests.testing.strangers.numpy_decoders import NumpyDecoder, TopLeft
 from tests.testing.verdict.test_layers import shown
 
 
@@ -91,7 +91,7 @@ def test_what_was_not_compared_has_a_reason_and_no_diagnosis():
 
     weights = testing.weights()
     with pytest.raises(testing.OracleError) as caught:
-        testing.assert_split_invariant(lambda: Stranger(weights), fails, weights)
+        testing.assert_split_invariant(lambda: NumpyDecoder(weights), fails, weights)
     failure = caught.value.failure
     assert (failure.compared, failure.unwritten, failure.named) == (False, True, None)
     assert caught.value.facts["diagnosis"] == []

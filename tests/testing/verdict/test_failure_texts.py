@@ -12,7 +12,7 @@ from kvsim import testing
 from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.subject.attention import Inputs, attend
-from tests.testing.strangers.strangers import Stranger, WindowPlusOne
+from tests.testing.strangers.numpy_decoders import NumpyDecoder, WindowPlusOne
 from tests.testing.verdict.test_layers import shown
 from tests.views.test_golden import masked
 
@@ -25,7 +25,7 @@ def attention_with(id):
     return lambda q, k, v: attend(one, Inputs(q, k, v), None)
 
 
-class Forgets(Stranger):
+class Forgets(NumpyDecoder):
     """A step of one token sees its own row, and leaves the cache as it was."""
 
     def remember(self, layer, k, v):

@@ -9,7 +9,7 @@ from kvsim.testing.feeds.chunking import make_text
 from kvsim.testing.feeds.references import Allowed, Reference
 from kvsim.testing.independent.rounding import FORMATS
 from kvsim.testing.verdict.layers import Place, Seen, allowed_layers, emulated_layers, expected_layers, first_differing
-from tests.testing.strangers.strangers import Stranger
+from tests.testing.strangers.numpy_decoders import NumpyDecoder
 
 
 def shown(cls, count=None):
@@ -45,7 +45,7 @@ def line_of(text):
     return line
 
 
-class WrongFrom(Stranger):
+class WrongFrom(NumpyDecoder):
     """Every step begins at position 0, in the layers from `first` on."""
 
     first = 0
@@ -54,7 +54,7 @@ class WrongFrom(Stranger):
         return np.arange(n) if layer >= self.first else super().positions(layer, n)
 
 
-class WrongHead(Stranger):
+class WrongHead(NumpyDecoder):
     """All layers are right, and what comes after them is not."""
 
     def linear(self, x, name):
@@ -146,7 +146,7 @@ def test_layers_that_cannot_be_read_are_told_as_that(layers, said):
 def test_right_code_is_accepted_whatever_it_shows():
     weights = testing.weights()
     testing.assert_split_invariant(
-        lambda: shown(Stranger)(weights), lambda m, ids: m.forward(ids), weights, layers=lambda m: m.layers(),
+        lambda: shown(NumpyDecoder)(weights), lambda m, ids: m.forward(ids), weights, layers=lambda m: m.layers(),
     )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def test_layers_under_a_policy():
     weights = testing.weights()
     with pytest.raises(OracleError, match=r"step 1, layer 0 \(from 0\), row 2"):
         testing.assert_policy(
-            lambda: shown(Stranger)(weights), lambda m, ids: m.forward(ids), weights, "window:2",
+            lambda: shown(NumpyDecoder)(weights), lambda m, ids: m.forward(ids), weights, "window:2",
             layers=lambda m: m.layers(), allowed=1e-9,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Other people's decoders: right ones are accepted in every style and dtype, wrong ones named, and none falsely."""
+"""Independent NumPy decoders: correct ones are accepted in every style and dtype, wrong ones diagnosed."""
 
 import re
 import sys
@@ -10,11 +10,11 @@ import pytest
 from kvsim import testing
 from kvsim.errors import UsageError
 from kvsim.testing import OracleError
-from tests.testing.strangers import strangers
+from tests.testing.strangers import numpy_decoders
 
-SOURCE = Path(strangers.__file__).read_text(encoding="utf-8")
+SOURCE = Path(numpy_decoders.__file__).read_text(encoding="utf-8")
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-TOO_FINE = (("PlusNorm", "bfloat16"),)  # a hundredth, where a number has eight bits
+TOO_FINE = (("NormPlusInput", "bfloat16"),)  # a hundredth is within the rounding of eight-bit significands
 WRONG = re.findall(r"^class (\w+)\(.*# expect: (\w+)$", SOURCE, re.MULTILINE)
 
 
@@ -23,7 +23,7 @@ def check(cls, weights, **more):
 
 
 def weights_in(dtype, **more):
-    """NumPy's arrays, or those of ml_dtypes."""
+    """Weights in NumPy's dtypes, or in ml_dtypes' bfloat16."""
     if dtype != "bfloat16":
         return testing.weights(dtype=dtype, **more)
     kind = pytest.importorskip("ml_dtypes").bfloat16
@@ -32,73 +32,73 @@ def weights_in(dtype, **more):
     return weights
 
 
-@pytest.mark.parametrize("cls", strangers.RIGHT, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", numpy_decoders.RIGHT, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_right_code_is_accepted(cls, window, dtype):
+def test_correct_decoders_are_accepted(cls, window, dtype):
     for seed in range(2):
         check(cls, weights_in(dtype, window=window, seed=seed), seed=seed, cases=2)
 
 
-def test_bfloat16_is_computed_in_where_it_is_said_to_be():
+def test_the_bfloat16_decoder_computes_in_bfloat16():
     weights = weights_in("bfloat16")
-    assert strangers.Narrow(weights).forward([1, 2, 3]).dtype == weights["lm_head.weight"].dtype
+    assert numpy_decoders.Narrow(weights).forward([1, 2, 3]).dtype == weights["lm_head.weight"].dtype
 
 
 @pytest.mark.parametrize(("short", "full"), [("f32", "float32"), ("bf16", "bfloat16")])
-def test_the_dtype_that_is_computed_in_may_be_said(short, full):
-    """Where the logits come in a wider one."""
+def test_the_dtype_of_computation_may_be_given(short, full):
+    """For logits that are returned in a wider dtype."""
     weights = testing.weights()
     step = lambda m, ids: m.forward(ids) + 1e-6  # noqa: E731
-    testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights, dtype=short)
+    testing.assert_split_invariant(lambda: numpy_decoders.NumpyDecoder(weights), step, weights, dtype=short)
     with pytest.raises(OracleError, match="the reference's own float64 error"):
-        testing.assert_split_invariant(lambda: strangers.Stranger(weights), step, weights)
+        testing.assert_split_invariant(lambda: numpy_decoders.NumpyDecoder(weights), step, weights)
     with pytest.raises(OracleError, match=f"the reference's own {full} error"):
         testing.assert_split_invariant(
-            lambda: strangers.Stranger(weights), lambda m, ids: m.forward(ids) + 3, weights, dtype=short
+            lambda: numpy_decoders.NumpyDecoder(weights), lambda m, ids: m.forward(ids) + 3, weights, dtype=short
         )
 
 
-def test_numbers_that_numpy_has_no_dtype_for_come_in_float32():
-    """And hold them exactly."""
+def test_dtypes_that_numpy_lacks_are_stored_in_float32():
+    """Exactly: float32 represents every bfloat16 number."""
     wide, narrow = testing.weights(dtype="bfloat16"), weights_in("bfloat16")
     for name, array in wide.items():
         assert array.dtype == np.float32
         assert np.array_equal(array, narrow[name].astype(np.float32))
     with pytest.raises(UsageError, match=r"made of NumPy's by array=: model\.embed_tokens\.weight is of object"):
-        check(strangers.Stranger, testing.weights(array=lambda x: object()))
+        check(numpy_decoders.NumpyDecoder, testing.weights(array=lambda x: object()))
 
 
 @pytest.mark.parametrize(("name", "expected"), WRONG, ids=[name for name, _ in WRONG])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_wrong_code_is_named(name, expected, dtype):
+def test_wrong_decoders_are_diagnosed(name, expected, dtype):
     if (name, dtype) in TOO_FINE:
-        check(getattr(strangers, name), weights_in(dtype, window=4))
+        check(getattr(numpy_decoders, name), weights_in(dtype, window=4))
         return
     with pytest.raises(OracleError) as caught:
-        check(getattr(strangers, name), weights_in(dtype, window=4))
+        check(getattr(numpy_decoders, name), weights_in(dtype, window=4))
     assert caught.value.facts["diagnosis"] == [expected]
     assert f"diagnosis: [{expected}]" in str(caught.value)
 
 
-def test_there_are_enough_of_them():
+def test_the_numbers_of_decoders():
     assert len(WRONG) >= 12
-    assert len(strangers.RIGHT) >= 6
+    assert len(numpy_decoders.RIGHT) >= 6
 
 
-def test_windows_makes_weights_for_each():
+def test_each_window_gets_its_own_weights():
     made = []
 
     def make(weights):
         made.append(weights.config.window)
-        return strangers.Stranger(weights)
+        return numpy_decoders.NumpyDecoder(weights)
 
     testing.assert_split_invariant(make, lambda m, ids: m.forward(ids), testing.weights(), windows=(None, 4))
     assert set(made) == {None, 4}
     with pytest.raises(OracleError, match="window_ignored"):
         testing.assert_split_invariant(
-            lambda w: strangers.Stranger(w.with_window(None)), lambda m, ids: m.forward(ids), testing.weights(),
-            windows=(None, 4),
+            lambda w: numpy_decoders.NumpyDecoder(w.with_window(None)), lambda m, ids: m.forward(ids),
+            testing.weights(), windows=(None, 4),
         )  # fmt: skip
 
 
@@ -107,22 +107,22 @@ def test_windows_makes_weights_for_each():
     {"heads": 1, "kv_heads": 1, "d_head": 2, "window": 1},
 ])  # fmt: skip
 def test_other_sizes(sizes):
-    check(strangers.Stranger, testing.weights(**sizes))
+    check(numpy_decoders.NumpyDecoder, testing.weights(**sizes))
     with pytest.raises(OracleError):
-        check(strangers.PositionsFromZero, testing.weights(**(sizes | {"window": None})))
+        check(numpy_decoders.PositionsFromZero, testing.weights(**(sizes | {"window": None})))
 
 
-def test_where_two_mistakes_are_the_same_both_are_named():
-    """With one key/value head for all, nothing tells tiling from head 0; with as many as heads, tiling is right."""
+def test_tiling_is_correct_with_one_key_value_head():
+    """Repeating one key/value head and tiling it are the same."""
     weights = testing.weights(heads=4, kv_heads=1)
-    check(strangers.Tiles, weights)
+    check(numpy_decoders.Tiles, weights)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_failure_text(language, monkeypatch):
     monkeypatch.setenv("KVSIM_LANG", language)
     with pytest.raises(OracleError) as caught:
-        check(strangers.TopLeft, testing.weights(window=4))
+        check(numpy_decoders.TopLeft, testing.weights(window=4))
     text = str(caught.value)
     for part in ("[mask_top_left]", "[1, 1]", "kvsim explain mask_top_left --heads 4 --kv-heads 2 --window 4"):
         assert part in text
@@ -131,7 +131,7 @@ def test_the_failure_text(language, monkeypatch):
 
 
 def test_a_policy():
-    class Window(strangers.Stranger):
+    class Window(numpy_decoders.NumpyDecoder):
         def mask(self, t, s):
             return super().mask(t, s) & ~np.tril(np.ones((t, s), bool), s - t - 3)
 
@@ -143,7 +143,7 @@ def test_a_policy():
 
 
 def test_close_to():
-    class Rounded(strangers.Stranger):
+    class Rounded(numpy_decoders.NumpyDecoder):
         def remember(self, layer, k, v):
             k, v = super().remember(layer, k, v)
             return np.round(k * 64) / 64, np.round(v * 64) / 64
@@ -154,39 +154,39 @@ def test_close_to():
     with pytest.raises(OracleError, match="away from the reference"):
         testing.assert_close_to(make, step, weights, max_logit_error=1e-4)
     with pytest.raises(OracleError, match="away from the reference"):
-        testing.assert_close_to(lambda: strangers.PositionsFromZero(weights), step, weights, max_logit_error=10,
+        testing.assert_close_to(lambda: numpy_decoders.PositionsFromZero(weights), step, weights, max_logit_error=10,
                                 min_top1=1.0)  # fmt: skip
 
 
 def test_cache_rows():
     weights = testing.weights()
     step = lambda m, ids: m.forward(ids)  # noqa: E731
-    testing.assert_cache_rows(lambda: strangers.Stranger(weights), step, lambda m: m.caches, weights)
+    testing.assert_cache_rows(lambda: numpy_decoders.NumpyDecoder(weights), step, lambda m: m.caches, weights)
     with pytest.raises(OracleError, match="layer 0 differ from the reference's: keys"):
-        testing.assert_cache_rows(lambda: strangers.PositionsFromZero(weights), step, lambda m: m.caches, weights)
+        testing.assert_cache_rows(lambda: numpy_decoders.PositionsFromZero(weights), step, lambda m: m.caches, weights)
     with pytest.raises(OracleError, match="have shape"):
-        testing.assert_cache_rows(lambda: strangers.Stranger(weights), step, lambda m: m.caches, weights,
+        testing.assert_cache_rows(lambda: numpy_decoders.NumpyDecoder(weights), step, lambda m: m.caches, weights,
                                   layout="t h d")  # fmt: skip
 
 
 def test_a_function_that_misbehaves():
     weights = testing.weights()
 
-    def told(step, make=lambda: strangers.Stranger(weights)):
+    def first_line(step, make=lambda: numpy_decoders.NumpyDecoder(weights)):
         with pytest.raises(OracleError) as caught:
             testing.assert_split_invariant(make, step, weights)
         assert caught.value.facts["diagnosis"] in ([], ["unknown"])
         return str(caught.value).splitlines()[0]
 
     right = lambda m, ids: m.forward(ids)  # noqa: E731
-    assert told(lambda m: None).startswith("<lambda> cannot be called with 2 arguments: ")
-    assert "raised RuntimeError: boom (feed [3, 3, 1], step 0)" in told(right, lambda: (_ for _ in ()).throw(
+    assert first_line(lambda m: None).startswith("<lambda> cannot be called with 2 arguments: ")
+    assert "raised RuntimeError: boom (feed [3, 3, 1], step 0)" in first_line(right, lambda: (_ for _ in ()).throw(
         RuntimeError("boom")))  # fmt: skip
-    assert "raised SystemExit" in told(lambda m, ids: sys.exit(3))
-    assert "shape [1, 31], expected [T, V] = [3, 31]" in told(lambda m, ids: m.forward(ids)[-1:])
-    assert "cannot be read as an array" in told(lambda m, ids: object())
-    assert "expected floating point numbers" in told(lambda m, ids: m.forward(ids).astype(complex))
-    assert "changed the list of ids" in told(lambda m, ids: (m.forward(ids), ids.append(3))[0])
+    assert "raised SystemExit" in first_line(lambda m, ids: sys.exit(3))
+    assert "shape [1, 31], expected [T, V] = [3, 31]" in first_line(lambda m, ids: m.forward(ids)[-1:])
+    assert "cannot be read as an array" in first_line(lambda m, ids: object())
+    assert "expected floating point numbers" in first_line(lambda m, ids: m.forward(ids).astype(complex))
+    assert "changed the list of ids" in first_line(lambda m, ids: (m.forward(ids), ids.append(3))[0])
 
     def blank(m, ids):
         logits = m.forward(ids)
@@ -194,4 +194,4 @@ def test_a_function_that_misbehaves():
         return logits
 
     with pytest.raises(OracleError, match=r"holds nan at \[0, 0\]"):
-        testing.assert_split_invariant(lambda: strangers.Stranger(weights), blank, weights)
+        testing.assert_split_invariant(lambda: numpy_decoders.NumpyDecoder(weights), blank, weights)

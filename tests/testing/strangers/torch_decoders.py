@@ -1,15 +1,15 @@
-"""Decoders as other people write them in torch, for counts of what they compute. They share no code with kvsim."""
+"""Independent torch decoders, whose operations `assert_cost` counts. They share no code with kvsim."""
 
 import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (its name everywhere)
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import nn
 
 
 class Plain:
-    """Raw tensors, heads first, attention by hand; keys and values joined by torch.cat."""
+    """Plain tensors, heads first, attention from matrix products; keys and values extended by torch.cat."""
 
     dtype = torch.float64
 
@@ -79,7 +79,7 @@ class Plain:
 
 
 class Fused(Plain):
-    """Attention in one operation."""
+    """Attention by scaled_dot_product_attention."""
 
     def attend(self, q, k, v):
         mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
@@ -103,11 +103,11 @@ class Modules(Plain):
 
 
 class ModulesFused(Modules, Fused):
-    """Both."""
+    """Both nn.Linear and scaled_dot_product_attention."""
 
 
 class Joined(Plain):
-    """Query, key and value by one matrix; a buffer for 64 tokens, written in place."""
+    """Query, key and value projected by one matrix; a buffer for 64 tokens, written in place."""
 
     def remember(self, layer, y):
         at = f"model.layers.{layer}.self_attn."
@@ -133,7 +133,7 @@ class Joined(Plain):
 
 
 class Written(Fused):
-    """Keys and values go straight into one buffer; keys are rotated when they are read."""
+    """Projections write keys and values into one buffer (`out=`); keys are rotated when they are read."""
 
     def remember(self, layer, y):
         stop, width = self.seen + len(y), self.c.kv_heads * self.c.d_head
@@ -146,7 +146,7 @@ class Written(Fused):
 
 
 class Einsum(Plain):
-    """One head at a time in the projections, einsum in attention, torch.inference_mode around all."""
+    """Query projections one head at a time, einsum everywhere, under torch.inference_mode."""
 
     def linear(self, x, name):
         parts = self.w[name].split(self.c.d_head) if "q_proj" in name else [self.w[name]]
@@ -168,19 +168,19 @@ RIGHT = [Plain, Fused, Modules, ModulesFused, Joined, Written, Einsum]
 
 
 def faked(cls):
-    """Keeps hidden states, and projects all keys and values again in every step."""
+    """A subclass that stores normed hidden states and projects all keys and values again in every step."""
 
     class Faked(cls):
         def remember(self, layer, y):
-            held = self.rows[layer]
-            self.rows[layer] = y if held is None else torch.cat([held, y])
+            stored = self.rows[layer]
+            self.rows[layer] = y if stored is None else torch.cat([stored, y])
             return self.project(layer, self.rows[layer], 0)
 
     return Faked
 
 
 def uncached(cls):
-    """Computes everything again."""
+    """A subclass that recomputes everything in every step."""
 
     class Uncached(cls):
         ids = ()
@@ -193,11 +193,11 @@ def uncached(cls):
     return Uncached
 
 
-# What cannot be told.
+# Decoders whose operations cannot be attributed
 
 
 class Scaled(Plain):
-    """1/sqrt(d) is in the weights of queries."""
+    """The scale 1/sqrt(d) is folded into the query weights, so these are no weights of the reference."""
 
     def __init__(self, weights):
         super().__init__(weights)
@@ -206,14 +206,14 @@ class Scaled(Plain):
 
 
 class Convolution(Plain):
-    """A projection by an operation that is no product by name."""
+    """A projection by a convolution."""
 
     def linear(self, x, name):
         return F.conv1d(x.T[None], self.w[name][:, :, None])[0].T if "k_proj" in name else super().linear(x, name)
 
 
 class ByHand(Plain):
-    """Scores number by number."""
+    """Scores by elementwise products and a sum."""
 
     def attend(self, q, k, v):
         shared = self.c.heads // self.c.kv_heads
@@ -222,7 +222,7 @@ class ByHand(Plain):
 
 
 class Distances(Plain):
-    """Scores from distances, in an operation that nobody knows."""
+    """Scores from distances, by an operation that the counter does not support."""
 
     def attend(self, q, k, v):
         shared = self.c.heads // self.c.kv_heads
@@ -230,7 +230,7 @@ class Distances(Plain):
 
 
 class ThroughNumPy(Plain):
-    """Keys and values are kept as NumPy arrays."""
+    """Keys and values pass through NumPy arrays."""
 
     def remember(self, layer, y):
         k, v = super().remember(layer, y)
@@ -238,11 +238,11 @@ class ThroughNumPy(Plain):
 
 
 class FusedThroughNumPy(ThroughNumPy, Fused):
-    """The same, and attention in one operation."""
+    """The same with scaled_dot_product_attention."""
 
 
 class DecodesInNumPy(Plain):
-    """Single tokens attend where nobody looks."""
+    """Single tokens attend in NumPy, which the counter does not observe."""
 
     def attend(self, q, k, v):
         if q.shape[1] > 1:
@@ -254,7 +254,7 @@ class DecodesInNumPy(Plain):
 
 
 class WeighsByHand(Plain):
-    """Rows of values are weighed number by number."""
+    """The weighted sum of values by elementwise products and a sum."""
 
     def attend(self, q, k, v):
         shared = self.c.heads // self.c.kv_heads
@@ -262,12 +262,12 @@ class WeighsByHand(Plain):
         return ((q @ k.mT).softmax(-1)[..., None] * v[:, None]).sum(2)
 
 
-class FromScratch(Plain):
-    """Queries meet the weights of keys, and that meets hidden states: keys are never made."""
+class AbsorbedKeys(Plain):
+    """Queries are multiplied by the key weights, and the result by hidden states: no keys are computed."""
 
     def remember(self, layer, y):
-        held = self.rows[layer]
-        self.rows[layer] = y if held is None else torch.cat([held, y])
+        stored = self.rows[layer]
+        self.rows[layer] = y if stored is None else torch.cat([stored, y])
         return self.rows[layer], self.project(layer, self.rows[layer], 0)[1]
 
     def attend(self, q, y, v):
@@ -278,13 +278,13 @@ class FromScratch(Plain):
 
 
 class WeightsByHand(Plain):
-    """A projection number by number."""
+    """A projection by elementwise products and a sum."""
 
     def linear(self, x, name):
         return (x[:, None] * self.w[name]).sum(-1) if "v_proj" in name else super().linear(x, name)
 
 
-UNTOLD = {
+UNATTRIBUTED = {
     Scaled: "uses no weight of the reference",
     Convolution: "convolution",
     ByHand: "queries and keys were multiplied elementwise",
@@ -293,6 +293,6 @@ UNTOLD = {
     FusedThroughNumPy: "attention was given arrays",
     DecodesInNumPy: "cannot be identified as the output of attention",
     WeighsByHand: "attention weights and values were multiplied",
-    FromScratch: "not a hidden state",
+    AbsorbedKeys: "not a hidden state",
     WeightsByHand: "weights were multiplied",
 }

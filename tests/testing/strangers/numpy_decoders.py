@@ -1,7 +1,7 @@
-"""Decoders as other people write them, right in several styles and wrong in a few ways. A wrong one says what the
-oracle should make of it: `# expect: id`, or `# expect: unknown`.
+"""Independent NumPy decoders: correct ones in several styles, and wrong ones. A comment on a wrong one states the
+expected diagnosis: `# expect: id`, or `# expect: unknown`.
 
-None of them shares code with the package: weights come as a dict under Hugging Face's names.
+None of them shares code with the package: weights are a dict with Hugging Face's names.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
-class Stranger:
-    """Whole arrays, heads first: x [T, D], caches [G, S, K] joined by np.concatenate."""
+class NumpyDecoder:
+    """x [T, D]; keys and values [G, S, K], heads first, extended by np.concatenate."""
 
     first_position = 0
 
@@ -90,10 +90,10 @@ class Stranger:
         return self.linear(self.norm(x, "model.norm.weight"), "lm_head.weight")
 
 
-# Right, in other styles.
+# Correct, in other styles
 
 
-class Preallocated(Stranger):
+class Preallocated(NumpyDecoder):
     """Arrays for 64 tokens, written in place."""
 
     def remember(self, layer, k, v):
@@ -105,8 +105,8 @@ class Preallocated(Stranger):
         return tuple(buffer[:, :stop] for buffer in self.caches[layer])
 
 
-class ListOfRows(Stranger):
-    """A Python list of tokens, newest first, and a mask by position."""
+class ListOfRows(NumpyDecoder):
+    """A Python list of rows, newest first, with a mask in the same order."""
 
     def remember(self, layer, k, v):
         rows = self.caches[layer] or []
@@ -119,8 +119,8 @@ class ListOfRows(Stranger):
         return super().mask(t, s)[:, ::-1]
 
 
-class Einsum(Stranger):
-    """[T, H, K] throughout, grouped queries without repeating."""
+class Einsum(NumpyDecoder):
+    """Attention by einsum over groups of query heads, without repeating keys and values; a finite mask value."""
 
     def attend(self, q, k, v):
         g = self.c.kv_heads
@@ -131,14 +131,14 @@ class Einsum(Stranger):
         return out.reshape(len(out), -1)
 
 
-class OneBased(Stranger):
-    """All positions one further: a shift of all changes nothing."""
+class OneBased(NumpyDecoder):
+    """Positions start at 1: rotary scores depend only on differences."""
 
     first_position = 1
 
 
-class Fused(Stranger):
-    """Query, key and value in one product."""
+class Fused(NumpyDecoder):
+    """Query, key and value projected by one product."""
 
     def layer(self, i, x):
         names = [f"model.layers.{i}.self_attn.{p}_proj.weight" for p in "qkv"]
@@ -155,8 +155,8 @@ class Fused(Stranger):
         return x + self.linear(hidden, at + "mlp.down_proj.weight")
 
 
-class Narrow(Stranger):
-    """Every product back in the dtype of its weights, where the library makes it wider."""
+class Narrow(NumpyDecoder):
+    """Products cast back to the dtype of the weights where NumPy promotes them."""
 
     def linear(self, x, name):
         return super().linear(x, name).astype(self.w[name].dtype)
@@ -165,8 +165,8 @@ class Narrow(Stranger):
         return super().attend(q, k, v).astype(q.dtype)
 
 
-class LetsGo(Stranger):
-    """Keeps W - 1 rows where there is a window."""
+class EvictsOutsideWindow(NumpyDecoder):
+    """Keeps the last W - 1 rows if the model has a window of W."""
 
     def remember(self, layer, k, v):
         k, v = super().remember(layer, k, v)
@@ -177,8 +177,8 @@ class LetsGo(Stranger):
         return k, v
 
 
-class Recomputes(Stranger):
-    """No cache at all: right, and dear."""
+class Recomputes(NumpyDecoder):
+    """No cache: correct, and expensive."""
 
     def __init__(self, weights):
         super().__init__(weights)
@@ -190,9 +190,9 @@ class Recomputes(Stranger):
         return super().forward(self.ids)[-len(ids) :]
 
 
-class Int8(Stranger):
-    """Whole groups before the last `residual` rows in 8 bits, once the step is through. Right under
-    "int8:group=2,residual=1": keys with a scale for each channel, values for each token and group of channels."""
+class Int8(NumpyDecoder):
+    """After each step, quantises whole groups before the last `residual` rows to 8 bits. Correct under
+    "int8:group=2,residual=1": keys with a scale per channel, values with one per token and group of channels."""
 
     group, residual = 2, 1
 
@@ -228,21 +228,21 @@ class Int8(Stranger):
             k[:, rows], v[:, rows] = self.pack_keys(k[:, rows]), self.pack_values(v[:, rows])
 
 
-RIGHT = [Stranger, Preallocated, ListOfRows, Einsum, OneBased, Fused, Narrow, LetsGo, Recomputes]
+RIGHT = [NumpyDecoder, Preallocated, ListOfRows, Einsum, OneBased, Fused, Narrow, EvictsOutsideWindow, Recomputes]
 
 
-# Wrong.
+# Wrong
 
 
-class PositionsFromZero(Stranger):  # expect: rope_pos_restarts_at_0
+class PositionsFromZero(NumpyDecoder):  # expect: rope_pos_restarts_at_0
     def positions(self, layer, n):
         return np.arange(n)
 
 
-class PositionsOfLongerCache(Stranger):  # expect: rope_len_committed_by_layer0
+class PositionsOfLongerCache(NumpyDecoder):  # expect: rope_len_committed_by_layer0
     def positions(self, layer, n):
-        held = self.caches[0]
-        return np.arange(n) + (held[0].shape[1] if held is not None else 0)
+        cached = self.caches[0]
+        return np.arange(n) + (cached[0].shape[1] if cached is not None else 0)
 
 
 class Tiles(Einsum):  # expect: gqa_tile_instead_of_repeat
@@ -254,25 +254,25 @@ class Tiles(Einsum):  # expect: gqa_tile_instead_of_repeat
         return out.reshape(len(out), -1)
 
 
-class TopLeft(Stranger):  # expect: mask_top_left
+class TopLeft(NumpyDecoder):  # expect: mask_top_left
     def mask(self, t, s):
         m = np.tril(np.ones((t, s), bool))
         return m if self.c.window is None else m & ~np.tril(np.ones((t, s), bool), -self.c.window)
 
 
-class MaskOnPrefillOnly(Stranger):  # expect: mask_only_when_square
+class MaskOnPrefillOnly(NumpyDecoder):  # expect: mask_only_when_square
     def mask(self, t, s):
         return super().mask(t, s) if t == s else np.ones((t, s), bool)
 
 
 class Forgetful(Preallocated):  # expect: decode_does_not_append
-    """A decode step computes with its own row and leaves the cache as it was."""
+    """A decode step attends to its own row without storing it."""
 
     def remember(self, layer, k, v):
         if self.seen and k.shape[1] == 1:
-            held = self.caches[layer]
+            buffers = self.caches[layer]
             rows = self.rows[layer]
-            return tuple(np.concatenate([b[:, :rows], x], axis=1) for b, x in zip(held, (k, v), strict=True))
+            return tuple(np.concatenate([b[:, :rows], x], axis=1) for b, x in zip(buffers, (k, v), strict=True))
         self.rows = getattr(self, "rows", [0] * self.c.layers)
         before = self.seen
         self.seen = self.rows[layer]
@@ -288,19 +288,19 @@ class Forgetful(Preallocated):  # expect: decode_does_not_append
         return m if self.c.window is None else m & (key > query - self.c.window)
 
 
-class WindowPlusOne(Stranger):  # expect: window_keeps_one_extra
+class WindowPlusOne(NumpyDecoder):  # expect: window_keeps_one_extra
     def mask(self, t, s):
         window = s if self.c.window is None else self.c.window
         return np.tril(np.ones((t, s), bool), s - t) & np.triu(np.ones((t, s), bool), s - t - window)
 
 
-class NoWindowInDecode(Stranger):  # expect: window_ignored_in_decode
+class NoWindowInDecode(NumpyDecoder):  # expect: window_ignored_in_decode
     def mask(self, t, s):
         return np.ones((1, s), bool) if t == 1 else super().mask(t, s)
 
 
-class LayersTogether(Stranger):  # expect: layers_share_one_cache
-    """One pair of arrays for all layers, by place."""
+class LayersTogether(NumpyDecoder):  # expect: layers_share_one_cache
+    """One pair of arrays, written by position, for all layers."""
 
     def __init__(self, weights):
         super().__init__(weights)
@@ -313,17 +313,17 @@ class LayersTogether(Stranger):  # expect: layers_share_one_cache
         return self.k[:, :stop], self.v[:, :stop]
 
 
-class ScoresOfWidth(Stranger):  # expect: scale_by_d_model
+class ScoresOfWidth(NumpyDecoder):  # expect: scale_by_d_model
     def attend(self, q, k, v):
         return super().attend(q * np.sqrt(self.c.d_head / self.c.d_model), k, v)
 
 
-class JoinsTooSoon(Stranger):  # expect: heads_merged_without_transpose
+class MergesWithoutTranspose(NumpyDecoder):  # expect: heads_merged_without_transpose
     def join(self, x):
         return x.reshape(x.shape[1], -1)
 
 
-class NeighboursTurn(Stranger):  # expect: rope_interleaved_pairs
+class RotatesAdjacentPairs(NumpyDecoder):  # expect: rope_interleaved_pairs
     def rope(self, x, positions):
         half = self.c.d_head // 2
         order = np.arange(self.c.d_head).reshape(half, 2).T.reshape(-1)
@@ -331,7 +331,7 @@ class NeighboursTurn(Stranger):  # expect: rope_interleaved_pairs
         return super().rope(x[..., order], positions)[..., back]
 
 
-class ZeroMask(Stranger):  # expect: mask_zero_instead_of_inf
+class ZeroMask(NumpyDecoder):  # expect: mask_zero_instead_of_inf
     def attend(self, q, k, v):
         k, v = self.repeat(k), self.repeat(v)
         scores = q @ k.transpose(0, 2, 1) / np.sqrt(self.c.d_head)
@@ -341,54 +341,53 @@ class ZeroMask(Stranger):  # expect: mask_zero_instead_of_inf
 GLOBAL = {}
 
 
-class GlobalCache(Stranger):  # expect: cache_not_reset_between_prompts
-    """The cache is the module's, and so is its length."""
+class GlobalCache(NumpyDecoder):  # expect: cache_not_reset_between_prompts
+    """The cache and its length are module globals."""
 
     def __init__(self, weights):
         super().__init__(weights)
-        held = GLOBAL.setdefault(id(weights), {"caches": [None] * self.c.layers, "seen": 0})
-        self.caches, self.held = held["caches"], held
-        self.seen = held["seen"]
+        self.shared = GLOBAL.setdefault(id(weights), {"caches": [None] * self.c.layers, "seen": 0})
+        self.caches, self.seen = self.shared["caches"], self.shared["seen"]
 
     def forward(self, ids):
         out = super().forward(ids)
-        self.held["seen"] = self.seen
+        self.shared["seen"] = self.seen
         return out
 
 
-class TwoAtOnce(PositionsFromZero):  # expect: unknown
+class TwoMistakes(PositionsFromZero):  # expect: unknown
     def repeat(self, x):
         return np.tile(x, (self.c.heads // self.c.kv_heads, 1, 1))
 
 
-class WrongTheta(Stranger):  # expect: unknown
+class WrongTheta(NumpyDecoder):  # expect: unknown
     def rope(self, x, positions):
         return super().rope(x, np.asarray(positions) * 1.1)
 
 
-class TwoOfTheFuture(Stranger):  # expect: unknown
-    """No mask at all in texts of up to three tokens."""
+class SeesTwoFutureTokens(NumpyDecoder):  # expect: unknown
+    """In texts of up to three tokens the same as no mask."""
 
     def mask(self, t, s):
         m = np.tril(np.ones((t, s), bool), s - t + 2)
         return m if self.c.window is None else m & ~np.tril(np.ones((t, s), bool), s - t - self.c.window)
 
 
-class WindowTwiceAsLong(Stranger):  # expect: unknown
-    """No window in texts of up to eight tokens."""
+class WindowTwiceAsLong(NumpyDecoder):  # expect: unknown
+    """In texts of up to eight tokens the same as no window, for a window of 4."""
 
     def mask(self, t, s):
         window = s if self.c.window is None else 2 * self.c.window
         return np.tril(np.ones((t, s), bool), s - t) & ~np.tril(np.ones((t, s), bool), s - t - window)
 
 
-class NoWindowInPrefill(Stranger):  # expect: unknown
+class NoWindowInPrefill(NumpyDecoder):  # expect: unknown
     def mask(self, t, s):
         return np.tril(np.ones((t, s), bool)) if t == s else super().mask(t, s)
 
 
-class PlusNorm(Stranger):  # expect: unknown
-    """Gains as Gemma keeps them."""
+class NormPlusInput(NumpyDecoder):  # expect: unknown
+    """Adds a hundredth of the input to the output of every norm."""
 
     def norm(self, x, name):
         return super().norm(x, name) + x * 0.01
