@@ -115,7 +115,7 @@ def attention(q, k, v):
     ("def attention(q k):\n", 4, "cannot be imported: SyntaxError", "无法导入"),
     ("import nothing_of_that_name\n", 4, "cannot be imported: ModuleNotFoundError", "无法导入"),
     ("def other(q, k, v): pass\n", 2, "has no function or class attention, but other", "没有名为 attention"),
-    ("attention = 3\n", 2, "has no function or class attention, but -", "没有名为 attention"),
+    ("attention = 3\n", 2, "defines no function or class", "没有定义函数或类"),
     ("def attention(q, k, v): pass\nattention.layout = 'x y'", 2, "a layout has the letters t, h and d", "布局"),
     ("class attention:\n    def __init__(self): raise SystemExit(0)\n", 1, "raised SystemExit: 0", "SystemExit: 0"),
     ("def attention(q, k, v): raise RuntimeError('a\\x07b')", 1, "raised RuntimeError", "抛出了 RuntimeError"),
