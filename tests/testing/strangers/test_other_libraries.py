@@ -114,4 +114,4 @@ def test_a_static_cache_that_is_not_reset_is_diagnosed(which, request):
     with pytest.raises(OracleError) as caught:
         testing.assert_split_invariant(lambda: State(cache), stepper(model), reference)
     assert caught.value.facts["diagnosis"] == ["cache_not_reset_between_prompts"]
-    assert "after other texts: the same feed passed when it came first" in str(caught.value)
+    assert "after other texts: the same feed passed when it was the first" in str(caught.value)
