@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvsim.cli.options import Number, common, json_option
-from kvsim.i18n.language import Say, language_of
+from kvsim.i18n.language import Say, language_for_checks, language_of
 
 
 def complete_mistake(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -40,7 +40,6 @@ def command(say: Say) -> click.Command:
     def explain(
         mistake: str | None, queries: int | None, keys: int | None, as_json: bool, **sizes: Any,
     ) -> int:  # fmt: skip
-        import os
 
         from kvsim.schemas import dump
         from kvsim.testing.bank import BANK, find_mistake
@@ -53,12 +52,12 @@ def command(say: Say) -> click.Command:
             known = BANK.values()
             click.echo(dump(explain_dict(known, language)) if as_json else format_bank(known, language))
             return 0
-        os.environ["KVSIM_LANG"] = language
         found = find_mistake(mistake)
         show = None
         if queries is not None or keys is not None:
             show = (min(3, keys or 7) if queries is None else queries, max(7, queries or 3) if keys is None else keys)
-        text = show_mistake(found, ExplainOptions(show=show, **sizes))
+        with language_for_checks(language):
+            text = show_mistake(found, ExplainOptions(show=show, **sizes))
         if as_json:
             click.echo(dump(explain_dict([found], language, text)))
         else:

@@ -1,12 +1,10 @@
 """`kvsim verify FILE.py:NAME`: check an attention function, a cache, a quantiser or a decoder, and name its mistake."""
 
-import os
-
 import click
 
 from kvsim.cli.options import Number, common, json_option, note
 from kvsim.errors import UsageError
-from kvsim.i18n.language import Say, language_of
+from kvsim.i18n.language import Say, language_for_checks, language_of
 from kvsim.i18n.printable import printable
 
 
@@ -35,8 +33,8 @@ def command(say: Say) -> click.Command:
             raise UsageError(
                 "--seed is at least 0 and --seconds above 0, got {seed} and {seconds}", seed=seed, seconds=seconds
             )
-        os.environ["KVSIM_LANG"] = language_of(say)
-        found = check(target, seed, seconds)
+        with language_for_checks(language_of(say)):
+            found = check(target, seed, seconds)
         ended, text = found.ended, "\n".join(printable(line) for line in found.text.split("\n"))
         if found.printed:
             note(say("the code printed: {text}").format(text=printable(found.printed.strip())[:300]))

@@ -1,7 +1,9 @@
 """The language of messages, and their translation (gettext catalogues in kvsim/locale)."""
 
 import gettext
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from kvsim.errors import KvsimError, UsageError, Words
@@ -54,3 +56,18 @@ def _format(value: object, say: Say) -> str:
     """A value in a message: `Words` translated, control characters escaped, at most about 300 characters."""
     text = printable(say(value) if isinstance(value, Words) else str(value))
     return text if len(text) <= 300 else f"{text[:280]} ... {text[-10:]}"
+
+
+@contextmanager
+def language_for_checks(language: str) -> Iterator[None]:
+    """Within this context KVSIM_LANG is `language`: the oracle's checks, and processes that run them, have no other way
+    to be given one. Restored at the end."""
+    before = os.environ.get("KVSIM_LANG")
+    os.environ["KVSIM_LANG"] = language
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KVSIM_LANG"]
+        else:
+            os.environ["KVSIM_LANG"] = before

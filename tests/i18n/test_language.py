@@ -1,6 +1,7 @@
 """The catalogue is complete, compiled, and keeps placeholders; the choice of the language."""
 
 import gettext
+import os
 import string
 from functools import cache
 
@@ -8,6 +9,7 @@ import pytest
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from kvsim.cli import run
 from kvsim.errors import FileError, UsageError, Words
 from kvsim.i18n.language import LANGUAGES, LOCALE, choose_language, explain, words
 from tests.catalogue import find_messages
@@ -87,3 +89,14 @@ def test_both_languages_are_there():
     assert isinstance(gettext.translation("kvsim", LOCALE, ["zh"]), gettext.GNUTranslations)
     assert words("zh")("saved") == "节省"
     assert words("en")("saved") == "saved"
+
+
+@pytest.mark.parametrize("argv", [["verify", "examples/wrong_cache.py:WrongCache"], ["explain", "mask_top_left"]])
+@pytest.mark.parametrize("before", [None, "en"])
+def test_a_command_leaves_the_environment_as_it_was(argv, before, monkeypatch, capsys):
+    monkeypatch.delenv("KVSIM_LANG", raising=False)
+    if before is not None:
+        monkeypatch.setenv("KVSIM_LANG", before)
+    run([*argv, "--lang", "zh"])
+    assert "诊断" in capsys.readouterr().out
+    assert os.environ.get("KVSIM_LANG") == before
