@@ -64,15 +64,17 @@ class Ledger:
     _elsewhere = (0, 0)  # their products, once this ledger is closed
 
     def __init__(self, events: Iterable[MatMul] = (), *, warns: bool = False) -> None:
-        self._made: tuple[int, list[MatMul]] = (
-            0,
-            list(events),
-        )  # the number of log entries converted to events, and the events
+        # The number of log entries converted to events, and the events.
+        self._made: tuple[int, list[MatMul]] = (0, list(events))
         self._warns = warns
 
     def open(self, log: list[Any], others: Others) -> None:
         """Record every product appended to `log` from now on."""
         self._others, self._start, self._stop, self._log = others, len(log), None, log
+
+    @property
+    def is_open(self) -> bool:
+        return self._stop is None
 
     def close(self) -> None:
         """Stop recording. A second call changes nothing."""

@@ -1,8 +1,9 @@
 """Scopes, ledgers, watchers: the state of each thread that runs a model.
 
 Every product appends an entry (site, shapes, admitted pairs) to the log of its thread; a ledger is a slice of that log.
-Only the thread itself writes its record, and nothing takes a lock, so that an exception between any two instructions
-cannot leave one held. A ledger or watcher whose `__exit__` was interrupted is closed when its `with` object is deleted.
+Only the thread itself writes its ledgers and its scope, and nothing takes a lock, so that an exception between any two
+instructions cannot leave one held. A ledger or watcher whose `__exit__` was interrupted is closed when its `with` object
+is deleted.
 """
 
 from contextlib import AbstractContextManager
@@ -56,11 +57,19 @@ class Record:
             owner = self._owner.pop()
         except IndexError:  # another thread is taking it over at this moment
             return False
-        ended = not owner.is_alive() and not self.ledgers
+        ended = not owner.is_alive() and not any(ledger.is_open for ledger in self.ledgers)
         self._owner.append(thread if ended else owner)
         if ended:
+            self.drop_closed_ledgers()
             self._reset(root)
         return ended
+
+    def drop_closed_ledgers(self) -> None:
+        """Forget ledgers that are closed, and stop logging if none is left."""
+        self.ledgers = tuple([ledger for ledger in self.ledgers if ledger.is_open])
+        log, earlier = self.tally
+        if log is not None and not self.ledgers:
+            self.tally = (None, earlier + len(log))
 
     @property
     def counted(self) -> int:
@@ -138,15 +147,24 @@ class Running:
         return self._around.__exit__(*error)
 
 
+def refuse_second_entry(record: object) -> None:
+    """RuntimeError: the context of `count()` or `watch()` was entered before, so `record` is not None."""
+    if record is not None:
+        raise RuntimeError("this context was entered before: call count() or watch() again")
+
+
 class Counting:
-    """The context manager of `ops.count()`. Deleting it closes the ledger if `__exit__` was interrupted."""
+    """The context manager of `ops.count()`, to be entered once. Deleting it closes the ledger if `__exit__` was
+    interrupted."""
 
     _closed = True
+    _record: Record | None = None
 
     def __init__(self, records: Records, warns: bool) -> None:
         self._records, self.ledger = records, Ledger(warns=warns)
 
     def __enter__(self) -> Ledger:
+        refuse_second_entry(self._record)
         record = self._record = self._records.here
         self._closed = False
         log, earlier = record.tally
@@ -158,12 +176,10 @@ class Counting:
         return self.ledger
 
     def __exit__(self, *_: object) -> None:
-        record = self._record
         self.ledger.close()
-        left = record.ledgers = tuple([other for other in record.ledgers if other is not self.ledger])
-        log, earlier = record.tally
-        if log is not None and not left:
-            record.tally = (None, earlier + len(log))
+        here = self._records.here
+        if here is self._record:  # else it was closed in another thread, which must not write this record
+            here.drop_closed_ledgers()
         self._closed = True
 
     def __del__(self) -> None:
@@ -172,20 +188,24 @@ class Counting:
 
 
 class Watching:
-    """The context manager of `ops.watch()`. Deleting it removes the watcher if `__exit__` was interrupted."""
+    """The context manager of `ops.watch()`, to be entered once. Deleting it removes the watcher if `__exit__` was
+    interrupted."""
 
     _closed = True
+    _record: Record | None = None
 
     def __init__(self, records: Records, patterns: tuple[str, ...]) -> None:
         self._records, self.seen = records, Seen(patterns)
 
     def __enter__(self) -> Seen:
-        self._record = self._records.here
+        refuse_second_entry(self._record)
+        record = self._record = self._records.here
         self._closed = False
-        self._record.watchers = (*self._record.watchers, self.seen)
+        record.watchers = (*record.watchers, self.seen)
         return self.seen
 
     def __exit__(self, *_: object) -> None:
+        assert self._record is not None
         self._record.watchers = tuple([other for other in self._record.watchers if other is not self.seen])
         self._closed = True
 

@@ -130,10 +130,14 @@ def test_every_product_is_in_the_models_dtype(name, dtype, backend, monkeypatch)
 # Every family
 
 
-@pytest.mark.parametrize("dtype", ALLOWED)
+# Every model in float64, the first of each family in float32 too.
+FIRST_OF_FAMILY = {config.family: name for name, config in reversed(ZOO.items())}
+IN_DTYPES = [*((name, "float64") for name in ZOO), *((name, "float32") for name in sorted(FIRST_OF_FAMILY.values()))]
+
+
 @pytest.mark.parametrize("backend", ["strict", "exact"])
-@pytest.mark.parametrize("name", ZOO)
-def test_logits_ids_and_ledger_are_numpys(name, backend, dtype):
+@pytest.mark.parametrize(("name", "dtype"), IN_DTYPES)
+def test_logits_ids_and_ledger_are_numpys(name, dtype, backend):
     compared = compare(name, ZOO[name], backend_of(backend), dtype)
     assert compared.agrees, compared
 

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
+from kvsim.caches.base import describe
 from kvsim.caches.dynamic import DynamicLayer
 from kvsim.caches.specs import POLICIES, find_policy, list_examples, parse_spec
 from kvsim.errors import UsageError
-from tests.models import PRIMES, make_model
+from tests.models import PRIMES, demo, make_model
 
 
 @pytest.mark.parametrize("spec", ["none", "dynamic", "static:4096", "static:1"])
@@ -71,3 +72,10 @@ def test_only_the_policies_in_use_are_imported(code, imported):
         [sys.executable, "-X", "utf8", "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
     )
     assert done.stdout.splitlines()[-1].split() == imported
+
+
+def test_a_long_description_is_cut():
+    model = demo()
+    line = describe("Cache", "offload:" * 40, model.config, model.ops, "tokens " * 60)
+    assert len(line) == 200
+    assert line.endswith("...>")

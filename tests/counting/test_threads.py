@@ -1,5 +1,6 @@
 """A ledger, a watcher and a scope belong to the thread that opened them, also when it is interrupted."""
 
+import pickle
 import sys
 import threading
 import warnings
@@ -280,3 +281,54 @@ def test_an_exception_in_the_middle_leaves_the_scope():
             model(IDS)
     assert [event.site for event in ledger][-1] == "layers.1.scores"
     assert count_run(model) == wanted
+
+
+def test_a_context_is_entered_once():
+    model = fresh_model()
+    counting, watching = model.count(), model.watch("final")
+    for context in (counting, watching):
+        with context:
+            model(IDS)
+            with pytest.raises(RuntimeError, match="entered before"):
+                context.__enter__()
+        with pytest.raises(RuntimeError, match="entered before"):
+            context.__enter__()
+    assert len(counting.ledger) == len(model_events(model))
+
+
+def test_a_thread_that_ends_with_an_open_ledger_keeps_its_record():
+    """Otherwise products of a later thread would be counted by the ledger of the ended one."""
+    model = fresh_model()
+    counting = model.count()
+
+    def leave_open():
+        ledger = counting.__enter__()
+        model(IDS)
+        return ledger
+
+    ledger = in_thread(leave_open)
+    before = len(ledger._read())
+    in_thread(lambda: model(IDS))
+    assert len(ledger._read()) == before == len(model_events(model))
+
+
+def test_a_ledger_closed_by_another_thread_leaves_the_record_alone():
+    model = fresh_model()
+    counting = model.count()
+    ledger = counting.__enter__()
+    model(IDS)
+    in_thread(lambda: counting.__exit__(None, None, None))
+    model(IDS)
+    assert len(ledger._read()) == len(model_events(model))  # which also opens and closes another one
+    assert model.ops.here.ledgers == ()
+    assert model.ops.here.tally[0] is None
+
+
+def test_a_copied_ledger_still_warns():
+    model = fresh_model()
+    with model.count() as ledger:
+        in_thread(lambda: model(IDS))
+    copied = pickle.loads(pickle.dumps(ledger))
+    assert copied.left_out == ledger.left_out > 0
+    with pytest.warns(OtherThreadsWarning):
+        len(copied)

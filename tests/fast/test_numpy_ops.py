@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.arrays import get_backend
+from kvsim.arrays.host import usable_processors
 from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.errors import UsageError
 from kvsim.fast import numpy_ops as fast_ops
@@ -243,7 +244,9 @@ if os.fork() == 0:
     os._exit(0 if (model(ids) == first).all() else 1)
 print(os.wait()[1])
 """
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    if usable_processors() < 2:
+        pytest.skip("one processor: no pool of threads")
+    environment = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2")
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment, check=False
     )

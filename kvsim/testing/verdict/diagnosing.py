@@ -33,14 +33,14 @@ class Suspects:
     def __init__(self, config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> None:
         self.config, self.policy = as_window(config, policy)
         self.weights, self.texts = weights, texts
-        self.model = (repr(self.config), fingerprint(weights))  # what its runs are known by
+        self.model = (repr(self.config), fingerprint(weights))  # the key of its runs in KNOWN
 
     def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
         family = self.policy.partition(":")[0]
         return [(m, m.variants) for m in BANK.values() if m.family in ("dynamic", family)]
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
-        """Logits [T, V] of the wanted texts; those that it cannot read are missing. What was run before is known."""
+        """Logits [T, V] of the wanted texts; those that it cannot read are missing. Runs are reused from KNOWN."""
         lossless = self.policy.partition(":")[0] in ("dynamic", "static", "paged")
         policy = "dynamic" if lossless and mistake.family == "dynamic" else self.policy
         if cls.fresh is Decoder.fresh:

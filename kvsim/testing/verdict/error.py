@@ -16,5 +16,8 @@ class OracleError(AssertionError):
         self.failure = failure
         self.facts = to_facts(failure, say)
 
+    def __reduce__(self) -> tuple[type["OracleError"], tuple[Failure]]:
+        return OracleError, (self.failure,)
+
     def __repr__(self) -> str:
         return f"OracleError({self.failure!r})"

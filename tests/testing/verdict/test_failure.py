@@ -1,6 +1,8 @@
 """The record of a failed check: the same numbers as its text and its facts, and no text of its own."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -104,3 +106,11 @@ def test_a_diagnosis_prints_its_ids():
     assert repr(candidates[0]) == f"Candidate({candidates[0].mistake.id}, failing=1, all=1, reading=1)"
     assert repr(Diagnosis(candidates[:1], 1, 3)) == f"Diagnosis({candidates[0].mistake.id}, 1 of 3 feeds fail)"
     assert len(repr(Diagnosis(candidates, 1, 3))) <= 200
+
+
+def test_the_error_can_be_copied_and_pickled():
+    weights = testing.weights(heads=2, kv_heads=1, d_head=4, layers=1)
+    with pytest.raises(testing.OracleError) as raised:
+        testing.assert_split_invariant(lambda: [], lambda state, ids: np.zeros((len(ids), 3)), weights)
+    for other in (copy.deepcopy(raised.value), pickle.loads(pickle.dumps(raised.value))):
+        assert (str(other), other.facts) == (str(raised.value), raised.value.facts)
