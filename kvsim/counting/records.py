@@ -1,9 +1,9 @@
 """Scopes, ledgers, watchers: the state of each thread that runs a model.
 
 Every product appends an entry (site, shapes, admitted pairs) to the log of its thread; a ledger is a slice of that log.
-Only the thread itself writes its ledgers and its scope, and nothing takes a lock, so that an exception between any two
-instructions cannot leave one held. A ledger or watcher whose `__exit__` was interrupted is closed when its `with` object
-is deleted.
+Only the thread itself writes its ledgers and its scope. Nothing takes a lock, so that an exception between any two
+instructions cannot leave one held. A ledger or watcher whose `__exit__` was interrupted is closed when its `with`
+object is deleted.
 """
 
 from contextlib import AbstractContextManager

@@ -91,8 +91,11 @@ def test_both_languages_are_there():
     assert words("en")("saved") == "saved"
 
 
-@pytest.mark.parametrize("argv", [["verify", "examples/wrong_cache.py:WrongCache"], ["explain", "mask_top_left"]])
-@pytest.mark.parametrize("before", [None, "en"])
+@pytest.mark.parametrize(
+    ("argv", "before"),
+    [(["verify", "examples/wrong_cache.py:WrongCache"], None), (["explain", "mask_top_left"], "en")],
+    ids=["verify", "explain"],
+)
 def test_a_command_leaves_the_environment_as_it_was(argv, before, monkeypatch, capsys):
     monkeypatch.delenv("KVSIM_LANG", raising=False)
     if before is not None:

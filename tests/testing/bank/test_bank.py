@@ -46,11 +46,11 @@ def test_two_languages(id):
     assert mistake.sentence("en") == mistake.en
 
 
-# Every implementation in float64 and in the coarsest dtype; in the others a mistake's first one, and those under int8,
-# which have exceptions.
+# Every implementation in float64; in the other dtypes a mistake's first one, and those under int8, which have
+# exceptions.
 IN_DTYPES = [
     (m, cls, dtype) for m, cls in READINGS for dtype in LOST
-    if dtype in ("float64", "bfloat16") or cls is m.variants[0] or m.policy.startswith("int8")
+    if dtype == "float64" or cls is m.variants[0] or m.policy.startswith("int8")
 ]  # fmt: skip
 
 
