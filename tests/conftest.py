@@ -15,9 +15,14 @@ MOST_WORKERS = 8  # importing and collecting everything takes each worker a few 
 
 # The same examples in every run, on slow machines too. To search with others: --hypothesis-profile=random
 settings.register_profile(
-    "kvsim", deadline=None, print_blob=True, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "kvsim",
+    deadline=None,
+    print_blob=True,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("random", settings.get_profile("kvsim"), derandomize=False)
+settings.register_profile("random", settings.get_profile("kvsim"), derandomize=False, max_examples=200)
 settings.load_profile("kvsim")
 
 
