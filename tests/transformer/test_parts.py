@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kvsim.config import Rope
-from kvsim.spans import Span
+from kvsim.spans import Span, View
+from kvsim.transformer.attention import Scoring, attend
 from kvsim.transformer.positions import Positions, causal_mask, rotary_angles
 from tests.models import PRIMES, make_model
 
@@ -85,3 +86,18 @@ def test_activations_at_known_points():
         [0.5 * v * (1 + math.tanh(c * (v + 0.044715 * v**3))) for v in x]
     )
     assert np.isfinite(ops.activate("silu", np.array([-1e4, 1e4]))).all()
+
+
+def test_sinks_take_part_in_the_softmax_and_are_dropped():
+    """gpt-oss: one more score per head in the sum of the softmax, with no value of its own."""
+    ops, rng = make_model(PRIMES).ops, np.random.default_rng(0)
+    q_GRTK, k_GSK, v_GSK = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 5)), rng.normal(size=(2, 6, 5))
+    sinks_H = rng.normal(size=6)
+    view = View(k_GSK, v_GSK, Span(0, 6), Span(2, 6))
+    context = attend(ops, q_GRTK, view, Scoring(0.5, sinks_H=sinks_H))
+    scores = 0.5 * np.einsum("grtk,gsk->grts", q_GRTK, k_GSK)
+    sinks = np.broadcast_to(sinks_H.reshape(2, 3, 1, 1), (2, 3, 4, 1))
+    weights = np.exp(np.concatenate([scores, sinks], axis=-1))
+    probs = (weights / weights.sum(axis=-1, keepdims=True))[..., :-1]
+    expected = np.einsum("grts,gsk->grtk", probs, v_GSK)
+    assert np.abs(context - expected).max() < 1e-14 * np.abs(expected).max()
