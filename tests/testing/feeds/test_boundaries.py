@@ -60,7 +60,7 @@ def on_a_boundary():
     raise AssertionError("no such seed: texts keep from boundaries by chance?")
 
 
-@pytest.mark.parametrize("seeds", [range(first, first + 4) for first in (0, 4, 8)], ids=str)
+@pytest.mark.parametrize("seeds", [range(first, first + 4) for first in (0, 4)], ids=str)
 def test_a_right_decoder_passes_in_float32(seeds):
     for seed in seeds:
         check(Int8, "float32", seed, **SMALL)
