@@ -15,6 +15,7 @@ from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
+from kvsim.text import one_line
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
 
@@ -87,8 +88,8 @@ def describe(kind: str, spec: str, config: Config, ops: Ops, contents: str) -> s
     shape = layer_shape(config)
     sizes = f"{config.n_layers} layers of {shape.n_heads} heads ({shape.d_key} + {shape.d_value})"
     spec = spec if len(spec) <= 60 else f"{spec[:57]}..."
-    line = f"<kvsim.{kind} {spec}: {config.family}, {sizes}, {ops.dtype_name} on {ops.backend.name}; {contents}>"
-    return line if len(line) <= 200 else f"{line[:196]}...>"
+    where = f"{ops.dtype_name} on {ops.backend.name}"
+    return one_line(f"<kvsim.{kind} {spec}: {config.family}, {sizes}, {where}; {contents}>")
 
 
 class LayerCache(ABC):

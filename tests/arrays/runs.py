@@ -20,6 +20,7 @@ from kvsim.doctor.against_numpy import ALLOWED, compare, feed, make, reference
 from kvsim.loading.small_models import read_small_models
 
 ZOO = read_small_models()
+FIRST_OF_FAMILY = sorted({config.family: name for name, config in reversed(ZOO.items())}.values())
 
 
 def open_strict() -> Backend:

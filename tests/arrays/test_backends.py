@@ -16,7 +16,7 @@ from kvsim.errors import BackendError, UsageError
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
-from tests.arrays.runs import ZOO, backend_of, macs_by_site, open_strict
+from tests.arrays.runs import FIRST_OF_FAMILY, ZOO, backend_of, macs_by_site, open_strict
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, make_model
 
 PACKAGE = Path(kvsim.__file__).parent
@@ -131,8 +131,7 @@ def test_every_product_is_in_the_models_dtype(name, dtype, backend, monkeypatch)
 
 
 # Every model in float64, the first of each family in float32 too.
-FIRST_OF_FAMILY = {config.family: name for name, config in reversed(ZOO.items())}
-IN_DTYPES = [*((name, "float64") for name in ZOO), *((name, "float32") for name in sorted(FIRST_OF_FAMILY.values()))]
+IN_DTYPES = [*((name, "float64") for name in ZOO), *((name, "float32") for name in FIRST_OF_FAMILY)]
 
 
 @pytest.mark.parametrize("backend", ["strict", "exact"])

@@ -12,6 +12,7 @@ from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import UsageError
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.text import one_line
 from kvsim.weights import Weights
 
 ROPES = {"half": "halves", "pairs": "adjacent"}
@@ -26,7 +27,6 @@ MODEL_NAMES = {
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
 MINIMUM = {"vocab": 2, "context": 8}  # a check feeds texts of up to 8 tokens even where nothing needs longer ones
-REPR_LIMIT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ class ModelWeights(dict[str, Any]):
         self.config, self.dtype, self.seed = config, dtype, seed
 
     def __repr__(self) -> str:
-        """What the weights are of, in one line of at most REPR_LIMIT characters, and no array."""
+        """What the weights are of, in one line of at most 200 characters, and no array."""
         seed = "" if self.seed is None else f"seed={self.seed}, "
-        text = f"ModelWeights({len(self)} arrays, {self.dtype}, {seed}{self.config!r})"
-        return text if len(text) <= REPR_LIMIT else f"{text[: REPR_LIMIT - 4]}...)"
+        return one_line(f"ModelWeights({len(self)} arrays, {self.dtype}, {seed}{self.config!r})")
 
     def with_window(self, window: int | None) -> "ModelWeights":
         """The same arrays, for a model with that sliding window (None: full attention)."""
