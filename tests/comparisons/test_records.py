@@ -112,3 +112,11 @@ def test_copies_are_equal(records, copied):
     assert talk.cache.ops is talk.model.ops
     with pytest.raises(dataclasses.FrozenInstanceError):
         talk.turns[0].number = 3
+
+
+def test_the_repr_of_a_trace_is_cut():
+    """A model's name is that of its folder, which may be long."""
+    trace = kvsim.trace("中华", model=demo(), max_new_tokens=1)
+    long = dataclasses.replace(trace, model={**trace.model, "name": "m" * 255})
+    assert len(repr(long)) == 200
+    assert repr(long).endswith("...>")
