@@ -7,7 +7,7 @@ vectors`) defines each question and its answer. The output is deterministic, byt
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from kvsim.config import Config
@@ -193,9 +193,9 @@ ANSWERS = {
 }
 
 
-def list_vectors() -> Iterator[dict[str, Any]]:
-    """Every vector, as a record: schema, id, config, question, answer."""
-    for subject in list_subjects():
+def list_vectors(subjects: Iterable[Subject] | None = None) -> Iterator[dict[str, Any]]:
+    """Every vector of some subjects, or of all, as a record: schema, id, config, question, answer."""
+    for subject in list_subjects() if subjects is None else subjects:
         for question in list_questions(subject):
             answer = ANSWERS[question["ask"]](subject.config(question.get("latent")), question)
             values = "/".join(str(value) for value in question.values() if value is not None)
