@@ -2,10 +2,21 @@
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from kvsim.errors import FileError
 
 _TEXT = 64 * 2**20  # bytes: more than any context holds
+_PIECE = 2**20  # bytes
+
+
+def _read_pieces(file: BinaryIO, most: int) -> bytes:
+    """Everything there is, or its first `most` bytes. `file.read(most)` would allocate `most` bytes before it reads."""
+    pieces, left = [], most
+    while left and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -14,7 +25,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         if not path.is_file():  # a pipe or a device might never end
             raise FileError("cannot read {path}: there is no such file", path=path)
         with path.open("rb") as file:
-            raw = file.read(limit + 1)
+            raw = _read_pieces(file, limit + 1)
     except OSError as error:
         raise FileError("cannot read {path}: {reason}", path=path, reason=error.strerror or error) from error
     return _checked(raw, path, limit)
@@ -34,7 +45,7 @@ def read_text(name: str) -> str:
     elif sys.stdin is None:
         raise FileError("cannot read {path}: there is no such file", path="stdin")
     else:
-        raw = _checked(sys.stdin.buffer.read(_TEXT + 1), "stdin", _TEXT)
+        raw = _checked(_read_pieces(sys.stdin.buffer, _TEXT + 1), "stdin", _TEXT)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
