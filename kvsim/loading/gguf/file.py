@@ -100,6 +100,10 @@ class GGUF:
         found = self._header.read(key)
         return default if found is None else found
 
+    def length(self, key: str) -> int:
+        """The number of entries of a list of the metadata; 0 if the field is none."""
+        return self._header.length(key)
+
     def forget_lists(self) -> None:
         """Free the vocabulary and every other list before the weights are read."""
         self._header.forget_lists()

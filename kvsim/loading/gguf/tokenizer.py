@@ -62,10 +62,10 @@ def _wrong(file: GGUF, key: str, value: object, expected: str) -> FileError:
 
 def _read_tokens(file: GGUF, vocab_size: int) -> list[str]:
     """The token of each id. FileError: more tokens than the model has rows of embeddings."""
-    tokens = _read_list(file, "tokens", str, Words("a list of texts"))
-    if len(tokens) > vocab_size:
-        raise _wrong(file, "tokens", tokens, Words("at most one text a row of the embedding"))
-    return tokens
+    length = file.length("tokenizer.ggml.tokens")
+    if length > vocab_size:
+        raise _wrong(file, "tokens.length", length, f"0 .. {vocab_size}")
+    return _read_list(file, "tokens", str, Words("a list of texts"))
 
 
 def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[tuple[str, str]]:
