@@ -171,12 +171,12 @@ def test_a_folder_that_cannot_be_flushed_is_no_failure(target, monkeypatch):
 
 
 def test_a_full_disk(target, tmp_path):
-    with pytest.raises(FileError, match="^cannot write /dev/full: No space left on device$"):
+    with pytest.raises(FileError, match=r"^cannot write /dev/full: No space left on device$"):
         write_beside(Path("/dev/full"), NEW)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
     try:
-        with pytest.raises(FileError, match="File too large$"):
+        with pytest.raises(FileError, match=r"File too large$"):
             write_beside(target, NEW)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -178,7 +178,7 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
         (["--peer", "abacus"], 2, "unknown peer 'abacus'"),
         (["--backend", "meta"], 2, "there is nothing to time"),
         (["--dtype", "int8"], 2, "unknown dtype"),
-        (["--svg", "/nowhere/at/all.svg"], 2, "there is no folder /nowhere/at"),
+        (["--svg", "/nowhere/at/all.svg"], 4, "there is no folder /nowhere/at"),
     ],
 )
 def test_bad_input(argv, code, message, capsys):
