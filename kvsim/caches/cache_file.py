@@ -10,7 +10,7 @@ from typing import Any
 from kvsim.caches.base import State
 from kvsim.caches.cache import Cache
 from kvsim.errors import FileError, UsageError
-from kvsim.files import write_beside
+from kvsim.files.writing import write_beside
 from kvsim.schemas import dump
 
 FORMAT = "kvsim.cache/1"  # of the file's metadata; no JSON document, so not in kvsim.schemas.VERSIONS

@@ -10,7 +10,7 @@ import click
 
 from kvsim.checks import check_whole
 from kvsim.cli.options import Bar, Decorated, Number, combine, common, complete_file, json_option, known, loading
-from kvsim.files import check_writable, write_beside
+from kvsim.files.writing import check_writable, write_beside
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:

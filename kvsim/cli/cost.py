@@ -90,7 +90,7 @@ def run_cost(options: Options, say: Say) -> int:
     from kvsim.costs.work.by_context import measure_by_context
     from kvsim.costs.work.conventions import CONVENTIONS
     from kvsim.costs.work.cost import cost
-    from kvsim.files import check_writable
+    from kvsim.files.writing import check_writable
 
     if options.verbose:
         note_assumed(say, options.model)
@@ -119,7 +119,7 @@ def _print_cost(
 ) -> None:  # fmt: skip
     """Write JSON, or tables and bars, to stdout, and the plot to its file."""
     from kvsim.costs.work.roofline import Limits
-    from kvsim.files import write_beside
+    from kvsim.files.writing import write_beside
 
     limits = None if device is None else Limits(device.peak(options.dtype), device.bandwidth, overhead)
     if options.as_json:

@@ -144,7 +144,7 @@ def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], K
 
 def run_grid(options: Options, say: Say) -> int:
     """Print a sweep, or write it to a file. If it ends early, keep the rows so far and report that they are partial."""
-    from kvsim.files import check_writable
+    from kvsim.files.writing import check_writable
 
     grid = find_grid(options)
     if options.csv is not None:
@@ -162,7 +162,7 @@ def run_grid(options: Options, say: Say) -> int:
 
 def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) -> None:
     """Write the rows as CSV to the file of --csv, or as JSON or a table to stdout."""
-    from kvsim.files import is_special, write_beside
+    from kvsim.files.writing import is_special, write_beside
     from kvsim.views.terminal.sweep import format_sweep, to_csv
 
     if options.csv is not None:

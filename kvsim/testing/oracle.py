@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kvsim.errors import FileError
-from kvsim.files import write_beside
+from kvsim.files.writing import write_beside
 from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost

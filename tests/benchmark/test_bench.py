@@ -134,7 +134,7 @@ def test_sums_of_an_interrupted_run_end_at_its_last_point():
 
 
 def test_writing_a_plot_through_a_link_and_a_pipe(tmp_path):
-    from kvsim.files import write_beside
+    from kvsim.files.writing import write_beside
 
     (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
     write_beside(tmp_path / "link.svg", b"drawn")

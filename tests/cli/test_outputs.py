@@ -9,7 +9,7 @@ from kvsim.cli import run
 from kvsim.costs.plans import sweep
 from kvsim.costs.work import by_context
 from kvsim.errors import BackendError
-from tests.test_files import names_that_cannot_be
+from tests.files.test_writing import names_that_cannot_be
 
 COMMANDS = {
     "plan": (sweep, "run_sweep", ["plan", "gpt2", "--sweep", "--device", "a10", "--context", "5", "--csv"]),

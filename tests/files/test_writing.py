@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import kvsim.files
+import kvsim.files.writing
 from kvsim.errors import FileError
-from kvsim.files import check_writable, is_special, write_beside, write_with
+from kvsim.files.writing import check_writable, is_special, write_beside, write_with
 
 OLD, NEW = b"old" * 1000, b"new" * 3000
 
@@ -126,11 +126,11 @@ def test_whatever_fails_the_target_is_whole_and_nothing_is_left(step, error, tar
 
 
 def interrupt_at(number):
-    """A trace function that raises KeyboardInterrupt once, at the line of kvsim/files.py that runs as that `number`."""
+    """A trace function that raises KeyboardInterrupt once, at the line of writing.py that runs as that `number`."""
     left = [number]
 
     def trace(frame, event, _):
-        if frame.f_code.co_filename != kvsim.files.__file__:
+        if frame.f_code.co_filename != kvsim.files.writing.__file__:
             return None
         left[0] -= event == "line"
         if left[0] == 0:
