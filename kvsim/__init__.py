@@ -68,6 +68,7 @@ _ROOMS = (
     "generation",
     "i18n",
     "loading",
+    "processes",
     "schemas",
     "testing",
     "transformer",

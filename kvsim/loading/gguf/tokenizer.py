@@ -1,10 +1,11 @@
-"""The tokenizer in a GGUF file's metadata, built with Hugging Face's `tokenizers` (extra hf)."""
+"""The tokenizer in a GGUF file's metadata, as the tokenizer.json of Hugging Face's `tokenizers` (extra hf)."""
 
+import json
 from importlib.util import find_spec
 from typing import Any
 
+from kvsim.errors import FileError
 from kvsim.loading.gguf.file import GGUF
-from kvsim.loading.tokenizers import LibraryTokenizer
 from kvsim.text import Tokenizer
 
 # Pre-tokenizers by tokenizer.ggml.pre; each pattern is from the model's own tokenizer.json.
@@ -18,42 +19,85 @@ _PLAIN = ("gpt-2", "default")
 _CONTROL = 3  # token_type of special tokens
 
 
-def _cutter(pre: str) -> Any:
-    """The pre-tokenizer called `pre`, or None."""
-    from tokenizers import Regex, pre_tokenizers
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
+
+def _cutter(pre: str) -> dict[str, Any] | None:
+    """The pre-tokenizer called `pre`, or None."""
     if pre in _PLAIN:
-        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return _byte_level(use_regex=True)
     if pre in _DIGITS:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    if pre in _PATTERNS:
-        split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    return None
+        parts = [{"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)]
+    elif pre in _PATTERNS:
+        split = {"type": "Split", "pattern": {"Regex": _PATTERNS[pre]}, "behavior": "Isolated", "invert": False}
+        parts = [split, _byte_level(use_regex=False)]
+    else:
+        return None
+    return {"type": "Sequence", "pretokenizers": parts}
+
+
+def _special(content: str, id: int) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id, "content": content, "special": True, **flags}
+
+
+def _start_with(content: str, id: int) -> dict[str, Any]:
+    """A post-processor that puts this token in front of every text."""
+    start = {"SpecialToken": {"id": content, "type_id": 0}}
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    known = {content: {"id": content, "ids": [id], "tokens": [content]}}
+    return {"type": "TemplateProcessing", "single": [start, one], "pair": [start, one, two], "special_tokens": known}
+
+
+def _read_list(file: GGUF, key: str, kind: type[Any]) -> list[Any]:
+    """A list in the metadata; empty if there is none. FileError: anything else, or a value of another kind in it."""
+    found = file.read(f"tokenizer.ggml.{key}", [])
+    if not isinstance(found, list) or not all(type(one) is kind for one in found):
+        raise FileError("{path}: tokenizer.ggml.{key} must be a list of {kind}", path=file.path, key=key,
+                        kind=kind.__name__)  # fmt: skip
+    return found
+
+
+def _read_model(file: GGUF, tokens: list[str]) -> dict[str, Any]:
+    """The vocabulary and its merges. FileError: a merge that is no pair."""
+    merges = [merge.split(" ", 1) for merge in _read_list(file, "merges", str)]
+    if any(len(pair) != 2 for pair in merges):
+        raise FileError("{path}: a merge of its tokenizer is not two tokens and a blank between them", path=file.path)
+    return {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
+
+
+def _read_start(file: GGUF, tokens: list[str]) -> dict[str, Any] | None:
+    """The post-processor that the metadata ask for. FileError: its token is not in the vocabulary."""
+    first = file.read("tokenizer.ggml.bos_token_id")
+    if file.read("tokenizer.ggml.add_bos_token", False) is not True or first is None:
+        return None
+    if type(first) is not int or not 0 <= first < len(tokens):
+        raise FileError("{path}: tokenizer.ggml.bos_token_id is {got}, and its vocabulary has {count} tokens",
+                        path=file.path, got=first, count=len(tokens))  # fmt: skip
+    return _start_with(tokens[first], first)
 
 
 def read_gguf_tokenizer(file: GGUF) -> Tokenizer | None:
     """The byte-pair tokenizer in the metadata. None (ids still work): the file has none, its kind is unsupported, or
-    the extra hf is missing."""
-    tokens, types = file.read("tokenizer.ggml.tokens"), file.read("tokenizer.ggml.token_type", [])
-    if file.read("tokenizer.ggml.model") != "gpt2" or not tokens or find_spec("tokenizers") is None:
+    the extra hf is missing. FileError: metadata of the wrong type, or that contradict one another."""
+    if file.read("tokenizer.ggml.model") != "gpt2" or find_spec("tokenizers") is None:
         return None
-    from tokenizers import AddedToken, decoders, models, processors
-    from tokenizers import Tokenizer as Library
-
     cutter = _cutter(str(file.read("tokenizer.ggml.pre", "default")))
-    if cutter is None:
+    tokens = _read_list(file, "tokens", str)
+    if cutter is None or not tokens:
         return None
-    vocab = {token: i for i, token in enumerate(tokens)}
-    library = Library(models.BPE(vocab, [tuple(m.split(" ", 1)) for m in file.read("tokenizer.ggml.merges", [])]))
-    library.pre_tokenizer = cutter
-    library.decoder = decoders.ByteLevel()
-    special = [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]
-    library.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    first = file.read("tokenizer.ggml.bos_token_id")
-    if file.read("tokenizer.ggml.add_bos_token", False) and first is not None:
-        library.post_processor = processors.TemplateProcessing(
-            single=f"{tokens[first]} $A", special_tokens=[(tokens[first], first)]
-        )
-    return LibraryTokenizer(library)
+    types = _read_list(file, "token_type", int)
+    definition = {
+        "version": "1.0",
+        "added_tokens": [
+            _special(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL
+        ],
+        "pre_tokenizer": cutter,
+        "post_processor": _read_start(file, tokens),
+        "decoder": _byte_level(use_regex=True),
+        "model": _read_model(file, tokens),
+    }
+    from kvsim.loading.tokenizers.process import ProcessTokenizer
+
+    return ProcessTokenizer(json.dumps(definition).encode(), file.path, len(tokens))
