@@ -4,12 +4,15 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from kvsim.loading.checkpoint import Checkpoint
 from tests.fuzz.targets.gguf import FIELDS, U32, pack
+from tests.fuzz.tiny import pack as safetensors_file
 from tests.loading.folders import change_config, copy_demo
 
 SCRIPT = """
@@ -84,6 +87,21 @@ def test_peak_memory_is_that_of_the_weights(stored, dtype, tmp_path):
         tensors = {key: rng.standard_normal(shape).astype(stored) for key, shape in shapes.items()}
         save_file(tensors, folder / "model.safetensors")
     assert 0.95 < peak(folder, dtype) < 1.15
+
+
+@pytest.mark.parametrize("stored", ["F16", "BF16", "F64"])
+def test_a_conversion_needs_no_second_copy(stored, tmp_path):
+    """Of a tensor of 4 MB in float32, whatever it is stored as."""
+    size = {"F16": 2, "BF16": 2, "F64": 8}[stored] * 2**20
+    header = {"x": {"dtype": stored, "shape": [2**20], "data_offsets": [0, size]}}
+    (tmp_path / "model.safetensors").write_bytes(safetensors_file(header, bytes(size)))
+    checkpoint, array_N = Checkpoint(tmp_path, ""), np.ones(2**20, np.float32)
+    tracemalloc.start()
+    checkpoint.fill("x", 0, array_N)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not array_N.any()
+    assert peak < 2**20
 
 
 @pytest.mark.dev
