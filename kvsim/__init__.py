@@ -69,6 +69,7 @@ _ROOMS = (
     "generation",
     "i18n",
     "loading",
+    "processes",
     "schemas",
     "testing",
     "transformer",

@@ -15,7 +15,7 @@ from kvsim.loading.gguf.file import GGUF
 from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
 from kvsim.loading.places import BUNDLED, find_model
 from kvsim.loading.sources import Source
-from kvsim.loading.tokenizers import read_tokenizer
+from kvsim.loading.tokenizers.reading import read_tokenizer
 from kvsim.model import Model
 from kvsim.text import Tokenizer
 from kvsim.weights import Weights

@@ -4,6 +4,8 @@ The same cases in every run; `--fuzz-minutes M` tries others for M minutes a tar
 """
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -14,6 +16,9 @@ CASES = 100  # of each target: half a second to a second
 
 @pytest.mark.parametrize("name", list_targets())
 def test_answered_or_refused(name, request):
+    for library in getattr(import_module(f"tests.fuzz.targets.{name}"), "NEEDS", ()):
+        if find_spec(library) is None:
+            pytest.skip(f"needs {library}")
     minutes = request.config.getoption("--fuzz-minutes")
     found = run(name, CASES, minutes)
     assert found.others == []

@@ -156,7 +156,7 @@ def test_without_the_extra(tmp_path, monkeypatch):
 
 def byte_pairs(writer, pre="smollm"):
     """Metadata of a byte-level BPE tokenizer with single bytes and a few merges."""
-    from kvsim.loading.tokenizers import _byte_alphabet
+    from kvsim.loading.tokenizers.library import _byte_alphabet
 
     tokens = [*_byte_alphabet(), "he", "ll", "hell", "Ġw", "<|end|>"]
     writer.add_tokenizer_model("gpt2")

@@ -1,11 +1,11 @@
-"""The tokenizer in a GGUF file's metadata, built with Hugging Face's `tokenizers` (extra hf)."""
+"""The tokenizer in a GGUF file's metadata, as the tokenizer.json of Hugging Face's `tokenizers` (extra hf)."""
 
+import json
 from importlib.util import find_spec
 from typing import Any
 
 from kvsim.errors import FileError, Words, shortened
 from kvsim.loading.gguf.file import GGUF
-from kvsim.loading.tokenizers import LibraryTokenizer
 from kvsim.text import Tokenizer
 
 # Pre-tokenizers by tokenizer.ggml.pre; each pattern is from the model's own tokenizer.json.
@@ -19,19 +19,35 @@ _PLAIN = ("gpt-2", "default")
 _CONTROL = 3  # token_type of special tokens
 
 
-def _cutter(pre: str) -> Any:
-    """The pre-tokenizer called `pre`, or None."""
-    from tokenizers import Regex, pre_tokenizers
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
+
+def _cutter(pre: str) -> dict[str, Any] | None:
+    """The pre-tokenizer called `pre`, or None."""
     if pre in _PLAIN:
-        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return _byte_level(use_regex=True)
     if pre in _DIGITS:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    if pre in _PATTERNS:
-        split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    return None
+        parts = [{"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)]
+    elif pre in _PATTERNS:
+        split = {"type": "Split", "pattern": {"Regex": _PATTERNS[pre]}, "behavior": "Isolated", "invert": False}
+        parts = [split, _byte_level(use_regex=False)]
+    else:
+        return None
+    return {"type": "Sequence", "pretokenizers": parts}
+
+
+def _special(content: str, id: int) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id, "content": content, "special": True, **flags}
+
+
+def _start_with(content: str, id: int) -> dict[str, Any]:
+    """A post-processor that puts this token in front of every text."""
+    start = {"SpecialToken": {"id": content, "type_id": 0}}
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    known = {content: {"id": content, "ids": [id], "tokens": [content]}}
+    return {"type": "TemplateProcessing", "single": [start, one], "pair": [start, one, two], "special_tokens": known}
 
 
 def _read(file: GGUF, key: str, default: Any, kind: type, expected: str) -> Any:
@@ -45,7 +61,7 @@ def _read(file: GGUF, key: str, default: Any, kind: type, expected: str) -> Any:
 def _read_list(file: GGUF, key: str, kind: type, expected: str) -> list[Any]:
     """A list of the metadata whose entries are of type `kind`; empty if it is left out."""
     found: list[Any] = _read(file, key, [], list, expected)
-    if found and type(found[0]) is not kind:  # all entries of a list are of one type
+    if not all(type(one) is kind for one in found):
         raise _wrong(file, key, found, expected)
     return found
 
@@ -68,14 +84,14 @@ def _read_tokens(file: GGUF, vocab_size: int) -> list[str]:
     return _read_list(file, "tokens", str, Words("a list of texts"))
 
 
-def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[tuple[str, str]]:
+def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[list[str]]:
     """The pairs of tokens that are merged, in order. FileError: not two tokens that together are one."""
     pairs = []
     for merge in _read_list(file, "merges", str, Words("a list of texts")):
         left, _, right = merge.partition(" ")
         if not {left, right, left + right} <= vocab.keys():
             raise _wrong(file, "merges", merge, Words("two tokens whose joint text is a token, too"))
-        pairs.append((left, right))
+        pairs.append([left, right])
     return pairs
 
 
@@ -90,35 +106,27 @@ def _first(file: GGUF, tokens: list[str]) -> int | None:
     return int(first)
 
 
-def _build(file: GGUF, tokens: list[str], cutter: Any) -> Any:
-    """The library's tokenizer. FileError: as for the fields that it reads."""
-    from tokenizers import AddedToken, decoders, models, processors
-    from tokenizers import Tokenizer as Library
-
-    vocab = {token: i for i, token in enumerate(tokens)}
-    merges, first = _read_merges(file, vocab), _first(file, tokens)
-    types = _read_list(file, "token_type", int, Words("a list of numbers"))
-    special = [token for token, kind in zip(tokens, types, strict=False) if kind == _CONTROL]
-    try:
-        library = Library(models.BPE(vocab, merges))
-        library.pre_tokenizer = cutter
-        library.decoder = decoders.ByteLevel()
-        library.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-        if first is not None:
-            begin = {"id": "BEGIN", "ids": [first], "tokens": [tokens[first]]}  # its own text might not parse
-            library.post_processor = processors.TemplateProcessing(single="BEGIN $A", special_tokens=[begin])
-    except Exception as error:  # the library raises plain Exception
-        raise FileError("cannot read {path} as a tokenizer: {reason}", path=file.path, reason=error) from error
-    return library
-
-
 def read_gguf_tokenizer(file: GGUF, vocab_size: int) -> Tokenizer | None:
     """The byte-pair tokenizer in the metadata. None (ids still work): the file has none, its kind is unsupported, or
-    the extra hf is missing. FileError: a field of another type, ids outside the vocabulary."""
+    the extra hf is missing. FileError: metadata of the wrong type, or that contradict one another."""
     if file.read("tokenizer.ggml.model") != "gpt2" or find_spec("tokenizers") is None:
         return None
     tokens = _read_tokens(file, vocab_size)
     cutter = _cutter(_read(file, "pre", "default", str, Words("a text")))
-    if not tokens or cutter is None:
+    if cutter is None or not tokens:
         return None
-    return LibraryTokenizer(_build(file, tokens, cutter))
+    vocab, first = {token: i for i, token in enumerate(tokens)}, _first(file, tokens)
+    types = _read_list(file, "token_type", int, Words("a list of numbers"))
+    definition = {
+        "version": "1.0",
+        "added_tokens": [
+            _special(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL
+        ],
+        "pre_tokenizer": cutter,
+        "post_processor": None if first is None else _start_with(tokens[first], first),
+        "decoder": _byte_level(use_regex=True),
+        "model": {"type": "BPE", "vocab": vocab, "merges": _read_merges(file, vocab)},
+    }
+    from kvsim.loading.tokenizers.process import ProcessTokenizer
+
+    return ProcessTokenizer(json.dumps(definition).encode(), file.path, len(tokens))
