@@ -21,6 +21,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kvsim.benchmark import decoding
 from kvsim.cli import run
 from kvsim.testing.oracle import Oracle
 from kvsim.testing.verdict.error import OracleError
@@ -151,6 +152,7 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=200)
     asked = parser.parse_args()
     torn = 0
+    decoding.measure_limits = lambda *_: (1e10, 1e10)  # which take a second, whatever is written afterwards
     for name in asked.writers or WRITERS:
         with TemporaryDirectory() as folder:
             found = kill(name, asked.moments, Path(folder))
