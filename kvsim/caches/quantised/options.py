@@ -50,8 +50,8 @@ class Options(NamedTuple):
 
 
 def fitting_groups(d_value: int) -> list[int]:
-    """The group sizes that divide values of `d_value` channels."""
-    fitting = [size for size in range(1, d_value + 1) if d_value % size == 0]
+    """The group sizes that divide values of `d_value` channels; of those of large values the smaller ones."""
+    fitting = [size for size in range(1, min(d_value, 1_024) + 1) if d_value % size == 0]
     return fitting + ([GROUP] if d_value < GROUP else [])
 
 
