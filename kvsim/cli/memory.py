@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kvsim.checks import parse_whole
 from kvsim.cli.options import (
     Decorated,
     Number,
@@ -17,7 +18,6 @@ from kvsim.cli.options import (
     known,
     note,
     note_assumed,
-    read_whole,
     shown,
     use_color,
 )
@@ -52,7 +52,7 @@ def read_contexts(texts: tuple[str, ...]) -> list[int]:
             raise UsageError(
                 "--context takes whole numbers, as in 4096,32768, got {value}", value=shortened(",".join(texts))
             )
-    return [read_whole("--context", word) for word in words]
+    return [parse_whole("--context", word) for word in words]
 
 
 def default_contexts(longest: int) -> list[int]:

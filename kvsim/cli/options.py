@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvsim.checks import LARGEST
+from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import LANGUAGES, Say
 from kvsim.i18n.printable import printable
@@ -155,24 +155,8 @@ def json_option(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
 ORIGINAL_ENCODINGS: dict[str, str] = {}
 
 
-def read_whole(name: str, text: str) -> int:
-    """The number in `text`, ASCII digits after a sign or none. UsageError: beyond LARGEST, on either side of 0."""
-    sign, digits = text[:1] == "-", text.lstrip("+-").lstrip("0")
-    number = int(digits or "0") if len(digits) <= len(str(LARGEST)) else 10 * LARGEST  # int() refuses 4,301 digits
-    if number <= LARGEST:
-        return -number if sign else number
-    if sign:
-        raise UsageError(
-            "{name} must be a whole number of at least {least}, got {got}",
-            name=name,
-            least=-LARGEST,
-            got=shortened(text),
-        )
-    raise UsageError("{name} must be at most {most}, got {got}", name=name, most=LARGEST, got=shortened(text))
-
-
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer from -LARGEST to LARGEST, or a float; ASCII digits only, with kvsim's own translated errors."""
+    """An integer (see `parse_whole`), or a float; ASCII digits only, with kvsim's own translated errors."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self.kind = kind
@@ -185,7 +169,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]
         if self.kind is int:
             if not re.fullmatch(r"[+-]?[0-9]+", value):
                 raise UsageError("{option} takes a whole number, got {value}", option=option, value=shortened(value))
-            return read_whole(option, value)
+            return parse_whole(option, value)
         try:
             return float(value if value.isascii() and "_" not in value else "?")
         except ValueError as error:

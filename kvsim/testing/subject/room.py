@@ -9,10 +9,10 @@ CASES = 10_000  # more feeds at random: each is a run of its own
 
 
 def check_room(*sizes: int) -> None:
-    """UsageError: an array of these sizes has more than NUMBERS numbers."""
+    """UsageError: the product of these sizes is more than NUMBERS."""
     if prod(sizes) > NUMBERS:
         raise UsageError(
-            "these sizes need {numbers} numbers in one array: a check computes with up to {most}",
+            "these sizes need {numbers} numbers at once: a check computes with up to {most}",
             numbers=prod(sizes),
             most=NUMBERS,
         )

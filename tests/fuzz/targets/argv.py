@@ -46,10 +46,10 @@ SLOW = ("bench", "doctor", "claims", "vectors", "verify")  # run only with an ar
 
 def draw_word(random, command, option):
     """A value for an option: one of its own, a number, or text."""
-    if option in VALUES and random.random() < 0.7 and (command, option) != ("tolerance", "--context"):
+    if option in VALUES and random.random() < 0.85 and (command, option) != ("tolerance", "--context"):
         return random.choice(VALUES[option])
-    if random.random() < 0.8:
-        return str(random.choice((-1, 0, 1, 2, 3, *HUGE)))
+    if random.random() < 0.9:
+        return str(random.choice((1, 2, 3) if random.random() < 0.6 else (-1, 0, *HUGE)))
     return random.choice([text for text in TEXTS if "/dev" not in text and "\x00" not in text])
 
 

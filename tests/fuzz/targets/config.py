@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 from kvsim.costs.bytes.memory import measure_memory
 from kvsim.costs.bytes.policies import list_policies
@@ -10,7 +11,10 @@ from kvsim.costs.public.models import find_assumed, find_config, read_catalogue
 from kvsim.costs.work.cost import cost
 from kvsim.costs.work.counter import count
 from kvsim.errors import shortened
+from kvsim.generation.generate import generate
 from kvsim.i18n.language import words
+from kvsim.loading.loader import load
+from kvsim.loading.places import BUNDLED
 from kvsim.loading.small_models import FILE
 from kvsim.views.terminal.cost import format_cost
 from kvsim.views.terminal.memory import format_memory
@@ -33,6 +37,7 @@ def write(folder, fields):
 
 
 def valid(folder):
+    shutil.copytree(BUNDLED["demo"], folder / "demo")
     return write(folder, read_configs()[0]), 0, (1, 1, 1), "dynamic"
 
 
@@ -46,6 +51,9 @@ def inflate(random, fields):
 
 def make(random, folder):
     fields = random.choice(read_configs())
+    if random.random() < 0.1:  # the demo's weights and tokenizer, with another config
+        fields = mutate_json(random, json.loads((BUNDLED["demo"] / "config.json").read_text()))
+        return write(folder / "demo", fields), 5, (1, 1, 1), random.choice(CACHES)
     kind = random.randrange(5)
     fields = inflate(random, fields) if kind < 3 else mutate_json(random, fields, 1 if kind == 3 else 3)
     return write(folder, fields), random.randrange(5), random.choices(SIZES, k=3), random.choice(CACHES)
@@ -53,6 +61,9 @@ def make(random, folder):
 
 def use(given):
     path, what, (prompt, new, source), cache = given
+    if what == 5:
+        generate(load(path.parent), "中华", max_new_tokens=2, cache=cache)
+        return
     config = find_config(path)[1]
     source = source if config.encoder is not None else None
     say = words("en")

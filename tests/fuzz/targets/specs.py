@@ -9,6 +9,8 @@ from kvsim.loading.loader import load
 from tests.fuzz.mutations import NUMBERS, TEXTS, draw_value
 
 WORDS = ("group", "residual", "zero", "budget", "recent", "window", "static", "e5m2", "e4m3", "blocks", "pool")
+GRAMMAR = ("static:{0}", "window:{0}", "sinks:{0}+{1}", "paged:{0}", "h2o:{0}", "snapkv:{0}", "knorm:{0}",
+           "int8:group={0},residual={1}", "int4:zero,group={0}", "fp8:head,residual={0}")  # fmt: skip
 PARTS = (":", "+", ",", "=", "")
 
 
@@ -21,6 +23,10 @@ def draw_spec(random):
         return random.choice(TEXTS)
     if kind == 2:
         return "offload:" * random.choice((1, 2, 1_000)) + random.choice(tuple(POLICIES))
+    number = [random.choice((1, 2, 3, 4, 8, 64, 2**20, 2**31, 2**60, 10**18, 10**19, 10**30)) for _ in range(2)]
+    if kind < 5:
+        text = random.choice(GRAMMAR).format(*number)
+        return f"offload:{text}" if random.random() < 0.2 else text
     text = random.choice(tuple(POLICIES))
     for _ in range(random.randrange(4)):
         text += random.choice(PARTS) + str(random.choice((*NUMBERS, *WORDS, 4, 8, 16, 32, 64, "0004", "٣", "1_0")))
