@@ -19,6 +19,10 @@ class Kinds:
     members: Members
     encoder_members: Members = ()
 
+    def layers_of(self, kind: LayerKind) -> tuple[int, ...]:
+        """The numbers of the model's layers of one kind of `config.layers`."""
+        return self.members[self.config.layers.index(kind)]
+
     def names(self, site: str) -> list[str]:
         """The sites or arrays of the full model that `site` of the reduced model stands for."""
         head, _, rest = site.partition("layers.")

@@ -5,7 +5,6 @@ from fractions import Fraction
 from typing import Any
 
 from kvsim.config import LayerKind
-from kvsim.costs.bytes.kinds import without_scales
 from kvsim.costs.public.devices import Device
 from kvsim.costs.work.by_context import Point
 from kvsim.costs.work.conventions import Convention
@@ -21,7 +20,7 @@ def _float(value: Fraction | None) -> float | None:
 def _layer_kind(found: Cost, kind: LayerKind, flops: int) -> dict[str, Any]:
     e = kind.experts
     return {
-        "layers": [i for i, other in enumerate(without_scales(found.config.layers)) if other == kind],
+        "layers": list(found.count.forms.kinds.layers_of(kind)),
         "window": kind.window,
         "experts": None if e is None else e.count,
         "chosen": None if e is None else e.chosen,

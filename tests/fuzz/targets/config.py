@@ -16,6 +16,7 @@ from kvsim.i18n.language import words
 from kvsim.loading.loader import load
 from kvsim.loading.places import BUNDLED
 from kvsim.loading.small_models import FILE
+from kvsim.views.json.cost import to_dict
 from kvsim.views.terminal.cost import format_cost
 from kvsim.views.terminal.memory import format_memory
 from kvsim.views.terminal.plan import format_plan
@@ -78,6 +79,7 @@ def use(given):
     elif what == 2:
         found = cost(path, prompt=prompt, new=new, cache=cache, source=source)
         assert math.isfinite(float(found.ratio("causal")))
+        to_dict(found, ["square", "causal", "last"], None, None, None)
         format_cost(found, ["square", "causal", "last"], None, None, say, False, False)
     elif what == 3:
         format_plan(plan(path, "a10", prompt, dtype="int8", cache_dtype="int8", source=source), [], say, False, False)

@@ -16,7 +16,7 @@ PARTS = (":", "+", ",", "=", "")
 
 def draw_spec(random):
     """A spec that is likely to be read as one."""
-    kind = random.randrange(8)
+    kind = random.randrange(12)
     if kind == 0:
         return draw_value(random)
     if kind == 1:
@@ -24,7 +24,7 @@ def draw_spec(random):
     if kind == 2:
         return "offload:" * random.choice((1, 2, 1_000)) + random.choice(tuple(POLICIES))
     number = [random.choice((1, 2, 3, 4, 8, 64, 2**20, 2**31, 2**60, 10**18, 10**19, 10**30)) for _ in range(2)]
-    if kind < 5:
+    if kind < 9:
         text = random.choice(GRAMMAR).format(*number)
         return f"offload:{text}" if random.random() < 0.2 else text
     text = random.choice(tuple(POLICIES))
