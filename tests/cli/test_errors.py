@@ -225,7 +225,7 @@ def no_json(folder):
         (not_a_number, "holds NaN or infinite numbers"),
         (no_config, "cannot read"),
         (no_json, "is not valid JSON"),
-        (hostile_name, "such as \\x1b[2Jhi↵foo↵bar"),
+        (hostile_name, "such as '\\x1b[2Jhi\\nfoo\\nbar'"),
     ],
 )
 def test_bad_files(damage, said, tmp_path, capsys):
