@@ -13,6 +13,7 @@ import pytest
 import kvsim
 from kvsim.cli import run
 from kvsim.errors import UsageError
+from kvsim.processes.channel import FrameError
 from kvsim.testing.bank import BANK
 from kvsim.testing.subject import wire
 from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError
@@ -178,11 +179,11 @@ def it(q, k, v):
 def test_the_folder_of_the_code_takes_no_modules_place(tmp_path):
     """Neither in the process of the code nor in that of the command, which is run in this folder; the code's own
     modules are found beside it, and it may itself be called like one of Python's."""
-    for name in ("json", "numpy", "tempfile", "click", "socket", "signal"):
+    for name in ("json", "numpy", "tempfile", "click", "socket", "signal", "colorsys"):
         write(tmp_path, "raise SystemExit('shadowed')", f"{name}.py")
     write(tmp_path, "HALF = 0.5\n", "my_helper.py")
-    write(tmp_path, "import my_helper\n" + RIGHT.replace("np.sqrt(q.shape[-1])", "q.shape[-1] ** my_helper.HALF"),
-          "random.py")  # fmt: skip
+    text = RIGHT.replace("np.sqrt(q.shape[-1])", "q.shape[-1] ** my_helper.HALF")
+    write(tmp_path, "import colorsys, my_helper\n" + text, "random.py")
     environment = os.environ | {"PYTHONPATH": str(Path(kvsim.__file__).parent.parent), "KVSIM_LANG": "en"}
     done = subprocess.run([sys.executable, "-m", "kvsim", "verify", "random.py:it"], cwd=tmp_path, check=False,
                           env=environment, capture_output=True, text=True)  # fmt: skip
@@ -270,6 +271,21 @@ def reply(array="", **facts):
 def test_answers_that_are_none(answers):
     with pytest.raises(NoAnswerError):
         judge_answers(answers)
+
+
+def test_no_array_is_waited_for_that_is_too_large():
+    class Frames:
+        def __init__(self, *frames):
+            self.frames, self.limits = list(frames), []
+
+        def receive(self, limit):
+            self.limits.append(limit)
+            return self.frames.pop(0)
+
+    frames = Frames(reply('[[1048577], "float64"]'), bytes(8 * 1048577))
+    with pytest.raises(FrameError):
+        wire.receive(frames)
+    assert frames.limits == [wire.HEAD]
 
 
 @pytest.mark.parametrize("answers", [[], [ATTENTION], [b'{"facts": {"ended": "fine", "text": "right"}, "arrays": []}'],
