@@ -65,6 +65,7 @@ _ROOMS = (
     "counting",
     "doctor",
     "fast",
+    "files",
     "generation",
     "i18n",
     "loading",

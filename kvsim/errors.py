@@ -17,6 +17,11 @@ def shortened(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 
+def plain(name: str) -> str:
+    """A name from a file: as it is, or as `shortened` if it is long, empty, or would not print on one line."""
+    return name if 0 < len(name) <= 80 and name.isprintable() else shortened(name)
+
+
 class KvsimError(Exception):
     """The base of all errors of kvsim. The message says what was expected, what came, and what to do."""
 

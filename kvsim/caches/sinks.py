@@ -11,7 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, check_numbers
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -188,3 +188,8 @@ class SinksLayer(LayerCache):
         self._keys, self._values = (
             self.ops.xp.astype(state.arrays[name], self.ops.dtype) for name in ("keys", "values")
         )
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        start = self._first(seen)
+        check_numbers(numbers, {"start": start, "stop": seen})
+        return self._shapes(min(self.ends.first, seen) + max(seen - start, 0))

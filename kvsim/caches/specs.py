@@ -19,7 +19,7 @@ POLICIES: dict[str, str | type[LayerCache]] = {
     "sinks": "sinks:SinksLayer",
     "int8": "quantised.layer:Int8Layer",
     "int4": "quantised.layer:Int4Layer",
-    "fp8": "quantised.layer:Fp8Layer",
+    "fp8": "quantised.fp8:Fp8Layer",
     "h2o": "evicting.h2o:HeavyHittersLayer",
     "snapkv": "evicting.snapkv:SnapLayer",
     "knorm": "evicting.knorm:ShortKeysLayer",

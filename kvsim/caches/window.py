@@ -8,7 +8,7 @@ however the tokens are split into steps.
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, check_numbers, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
@@ -113,3 +113,8 @@ class WindowLayer(LayerCache):
         self._keys, self._values = self._allocate(self.pos.size + self.kept)
         self._keys[:, : self.pos.size, :] = state.arrays["keys"]
         self._values[:, : self.pos.size, :] = state.arrays["values"]
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        start = max(seen - self.kept, 0)
+        check_numbers(numbers, {"start": start, "stop": seen})
+        return self._shapes(seen - start)

@@ -19,9 +19,9 @@ def read_value(path: Path, limit: int | None = None) -> Any:
         raise FileError("{path} is not valid JSON: {reason}", path=path, reason=error) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. FileError: absent, too large, not UTF-8, not JSON, no object."""
-    found = read_value(path)
+def read_json(path: Path, limit: int | None = None) -> dict[str, Any]:
+    """The object in a JSON file. FileError: absent, more than `limit` bytes, not UTF-8, not JSON, no object."""
+    found = read_value(path, limit)
     if not isinstance(found, dict):
         raise FileError("{path} must hold a JSON object, got {got}", path=path, got=type(found).__name__)
     return found

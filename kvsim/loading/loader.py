@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from kvsim.arrays import Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.config import Config
-from kvsim.errors import FileError
-from kvsim.loading.checkpoint import Checkpoint, finite
+from kvsim.errors import FileError, plain
+from kvsim.loading.checkpoint import Checkpoint, Stored, check_shape, finite
 from kvsim.loading.config_file import choose_latent, make_config, read_config_facts, read_start
 from kvsim.loading.families import get_family
 from kvsim.loading.gguf.file import GGUF
@@ -21,19 +21,11 @@ from kvsim.text import Tokenizer
 from kvsim.weights import Weights
 
 
-def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> Weights:
-    """Every array of the model. FileError: the checkpoint lacks one, or holds weights that the config does not ask
-    for."""
+def check_weights(config: Config, checkpoint: Stored) -> None:
+    """FileError: the checkpoint lacks an array of the model, holds one in another shape, or holds weights that the
+    config does not ask for. Nothing is allocated."""
     family = get_family(config.family)
-    made: dict[Source, Any] = {}
-
-    def make(name: str, shape: tuple[int, ...]) -> Any:
-        source = family.tensor(name, config)
-        if source not in made:  # an encoder may share the decoder's embeddings
-            made[source] = finite(checkpoint, source, shape, dtype)
-        return made[source]
-
-    weights = build_weights(config, make)
+    build_weights(config, lambda name, shape: check_shape(checkpoint, family.tensor(name, config), shape))
     ignored = list(family.IGNORED)
     if config.tied_head:
         head = family.tensor("head.weight", config).key
@@ -44,9 +36,24 @@ def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> W
             "{path} holds {count} tensors that its config.json does not ask for, such as {key}",
             path=checkpoint.path,
             count=len(left),
-            key=left[0],
+            key=plain(left[0]),
         )
-    return weights
+
+
+def read_weights(config: Config, checkpoint: Stored, dtype: str) -> Weights:
+    """Every array of the model. FileError: as `check_weights`, before anything is allocated; a number that is NaN or
+    infinite; a file that changes meanwhile."""
+    check_weights(config, checkpoint)
+    family = get_family(config.family)
+    made: dict[Source, Any] = {}
+
+    def make(name: str, shape: tuple[int, ...]) -> Any:
+        source = family.tensor(name, config)
+        if source not in made:  # an encoder may share the decoder's embeddings
+            made[source] = finite(checkpoint, source, shape, dtype)
+        return made[source]
+
+    return build_weights(config, make)
 
 
 def empty_weights(library: Backend, config: Config, dtype: str) -> Weights:
@@ -66,7 +73,7 @@ def read_gguf(path: Path, library: Backend, dtype: str, latent: str | None) -> P
     """The model in a GGUF file, dequantised."""
     checkpoint = GGUF(path)
     config = choose_latent(make_config(checkpoint.facts()), latent)
-    tokenizer = read_gguf_tokenizer(checkpoint)
+    tokenizer = read_gguf_tokenizer(checkpoint, config.vocab_size)
     checkpoint.forget_lists()
     if library.holds_data:
         weights = read_weights(config, checkpoint, host_dtype(dtype))

@@ -5,6 +5,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from kvsim.errors import FileError
+from kvsim.files.writing import write_beside
 from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost
@@ -87,8 +89,8 @@ class Oracle:
         record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **facts}
         try:
             self.report.mkdir(parents=True, exist_ok=True)
-            (self.report / file_name(self.name)).write_text(dump(record) + "\n", encoding="utf-8")
-        except OSError as failure:
+            write_beside(self.report / file_name(self.name), f"{dump(record)}\n".encode())
+        except (OSError, FileError) as failure:
             error.add_note(f"--kv-report: {failure}")
 
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import FileError
-from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
 from kvsim.loading.tokenizers.characters import CharacterTokenizer
 from kvsim.loading.tokenizers.library import LibraryTokenizer, _byte_alphabet
 from kvsim.loading.tokenizers.process import ProcessTokenizer
@@ -208,44 +207,6 @@ def test_a_text_on_which_the_library_fails(name, text, said, capfd):
     if name != "template":
         assert tokenizer.encode("") == []  # its process is started again
     assert capfd.readouterr() == ("", "")
-
-
-class Metadata:
-    """Metadata of a GGUF file with a byte-pair tokenizer of three tokens."""
-
-    path = Path("m.gguf")
-
-    def __init__(self, **changes):
-        self.known = {"model": "gpt2", "pre": "gpt-2", "tokens": ["a", "b", "ab"], "token_type": [1, 1, 1],
-                      "merges": ["a b"], "bos_token_id": 0, "add_bos_token": True} | changes  # fmt: skip
-
-    def read(self, key, default=None):
-        found = self.known[key.removeprefix("tokenizer.ggml.")]
-        return default if found is None else found
-
-
-@pytest.mark.dev
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"tokens": 3}, "tokenizer.ggml.tokens must be a list of str"),
-    ({"tokens": ["a", 3, "ab"]}, "tokenizer.ggml.tokens must be a list of str"),
-    ({"token_type": "11"}, "tokenizer.ggml.token_type must be a list of int"),
-    ({"merges": 5}, "tokenizer.ggml.merges must be a list of str"),
-    ({"merges": ["ab"]}, "a merge of its tokenizer is not two tokens"),
-    ({"merges": ["a c"]}, "cannot read m.gguf as a tokenizer: "),
-    ({"bos_token_id": 3}, "tokenizer.ggml.bos_token_id is 3, and its vocabulary has 3 tokens"),
-    ({"bos_token_id": "a"}, "tokenizer.ggml.bos_token_id is a"),
-    ({"token_type": [3, 3, 3], "tokens": ["\ud800", "b", "ab"]}, "cannot read m.gguf as a tokenizer: "),
-])  # fmt: skip
-def test_metadata_that_contradict_one_another(changes, said):
-    with pytest.raises(FileError) as caught:
-        read_gguf_tokenizer(Metadata(**changes))
-    assert said in str(caught.value)
-
-
-@pytest.mark.dev
-def test_metadata_that_are_right_or_unknown():
-    assert read_gguf_tokenizer(Metadata()).encode("abb") == [0, 2, 1]
-    assert read_gguf_tokenizer(Metadata(pre=["gpt-2"])) is None
 
 
 @pytest.mark.dev

@@ -4,7 +4,7 @@ import json
 from importlib.util import find_spec
 from typing import Any
 
-from kvsim.errors import FileError
+from kvsim.errors import FileError, Words, shortened
 from kvsim.loading.gguf.file import GGUF
 from kvsim.text import Tokenizer
 
@@ -50,54 +50,87 @@ def _start_with(content: str, id: int) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": [start, one], "pair": [start, one, two], "special_tokens": known}
 
 
-def _read_list(file: GGUF, key: str, kind: type[Any]) -> list[Any]:
-    """A list in the metadata; empty if there is none. FileError: anything else, or a value of another kind in it."""
-    found = file.read(f"tokenizer.ggml.{key}", [])
-    if not isinstance(found, list) or not all(type(one) is kind for one in found):
-        raise FileError("{path}: tokenizer.ggml.{key} must be a list of {kind}", path=file.path, key=key,
-                        kind=kind.__name__)  # fmt: skip
+def _read(file: GGUF, key: str, default: Any, kind: type, expected: str) -> Any:
+    """A field of the metadata, of type `kind`. FileError: of another one."""
+    found = file.read(f"tokenizer.ggml.{key}", default)
+    if found is not None and type(found) is not kind:
+        raise _wrong(file, key, found, expected)
     return found
 
 
-def _read_model(file: GGUF, tokens: list[str]) -> dict[str, Any]:
-    """The vocabulary and its merges. FileError: a merge that is no pair."""
-    merges = [merge.split(" ", 1) for merge in _read_list(file, "merges", str)]
-    if any(len(pair) != 2 for pair in merges):
-        raise FileError("{path}: a merge of its tokenizer is not two tokens and a blank between them", path=file.path)
-    return {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
+def _read_list(file: GGUF, key: str, kind: type, expected: str) -> list[Any]:
+    """A list of the metadata whose entries are of type `kind`; empty if it is left out."""
+    found: list[Any] = _read(file, key, [], list, expected)
+    if found and type(found[0]) is not kind:  # all entries of a list are of one type
+        raise _wrong(file, key, found, expected)
+    return found
 
 
-def _read_start(file: GGUF, tokens: list[str]) -> dict[str, Any] | None:
-    """The post-processor that the metadata ask for. FileError: its token is not in the vocabulary."""
-    first = file.read("tokenizer.ggml.bos_token_id")
-    if file.read("tokenizer.ggml.add_bos_token", False) is not True or first is None:
+def _wrong(file: GGUF, key: str, value: object, expected: str) -> FileError:
+    return FileError(
+        "{path}: {key} is {value}, expected {expected}",
+        path=file.path,
+        key=f"tokenizer.ggml.{key}",
+        value=shortened(value[:20] if isinstance(value, list) else value),
+        expected=expected,
+    )
+
+
+def _read_tokens(file: GGUF, vocab_size: int) -> list[str]:
+    """The token of each id. FileError: more tokens than the model has rows of embeddings."""
+    length = file.length("tokenizer.ggml.tokens")
+    if length > vocab_size:
+        raise _wrong(file, "tokens.length", length, f"0 .. {vocab_size}")
+    return _read_list(file, "tokens", str, Words("a list of texts"))
+
+
+def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[tuple[str, str]]:
+    """The pairs of tokens that are merged, in order. FileError: not two tokens that together are one."""
+    pairs = []
+    for merge in _read_list(file, "merges", str, Words("a list of texts")):
+        left, _, right = merge.partition(" ")
+        if not {left, right, left + right} <= vocab.keys():
+            raise _wrong(file, "merges", merge, Words("two tokens whose joint text is a token, too"))
+        pairs.append((left, right))
+    return pairs
+
+
+def _first(file: GGUF, tokens: list[str]) -> int | None:
+    """The id that begins every text, or None. FileError: outside the vocabulary."""
+    add = _read(file, "add_bos_token", False, bool, Words("true or false"))
+    first = _read(file, "bos_token_id", None, int, Words("a token id"))
+    if not add or first is None:
         return None
-    if type(first) is not int or not 0 <= first < len(tokens):
-        raise FileError("{path}: tokenizer.ggml.bos_token_id is {got}, and its vocabulary has {count} tokens",
-                        path=file.path, got=first, count=len(tokens))  # fmt: skip
-    return _start_with(tokens[first], first)
+    if not 0 <= first < len(tokens):
+        raise _wrong(file, "bos_token_id", first, f"0 .. {len(tokens) - 1}")
+    return int(first)
 
 
-def read_gguf_tokenizer(file: GGUF) -> Tokenizer | None:
+def _define(file: GGUF, tokens: list[str], cutter: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer.json. FileError: as for the fields that it reads."""
+    vocab = {token: i for i, token in enumerate(tokens)}
+    merges, first = _read_merges(file, vocab), _first(file, tokens)
+    types = _read_list(file, "token_type", int, Words("a list of numbers"))
+    special = [(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL]
+    return {
+        "version": "1.0",
+        "added_tokens": [_special(token, i) for token, i in special],
+        "pre_tokenizer": cutter,
+        "post_processor": None if first is None else _start_with(tokens[first], first),
+        "decoder": _byte_level(use_regex=True),
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }
+
+
+def read_gguf_tokenizer(file: GGUF, vocab_size: int) -> Tokenizer | None:
     """The byte-pair tokenizer in the metadata. None (ids still work): the file has none, its kind is unsupported, or
-    the extra hf is missing. FileError: metadata of the wrong type, or that contradict one another."""
+    the extra hf is missing. FileError: a field of another type, ids outside the vocabulary."""
     if file.read("tokenizer.ggml.model") != "gpt2" or find_spec("tokenizers") is None:
         return None
-    cutter = _cutter(str(file.read("tokenizer.ggml.pre", "default")))
-    tokens = _read_list(file, "tokens", str)
-    if cutter is None or not tokens:
+    tokens = _read_tokens(file, vocab_size)
+    cutter = _cutter(_read(file, "pre", "default", str, Words("a text")))
+    if not tokens or cutter is None:
         return None
-    types = _read_list(file, "token_type", int)
-    definition = {
-        "version": "1.0",
-        "added_tokens": [
-            _special(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL
-        ],
-        "pre_tokenizer": cutter,
-        "post_processor": _read_start(file, tokens),
-        "decoder": _byte_level(use_regex=True),
-        "model": _read_model(file, tokens),
-    }
     from kvsim.loading.tokenizers.process import ProcessTokenizer
 
-    return ProcessTokenizer(json.dumps(definition).encode(), file.path, len(tokens))
+    return ProcessTokenizer(json.dumps(_define(file, tokens, cutter)).encode(), file.path, vocab_size)
