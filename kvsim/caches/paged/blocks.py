@@ -3,12 +3,15 @@
 
 A block with no references is free. If it is full and ends a known prefix, it stays cached and can be reused until it is
 allocated again. Cached free blocks are allocated after all others, in the order in which they were freed (LRU).
+
+What the block tables hold is the truth: after a change that was interrupted, references are counted again from them.
 """
 
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from kvsim.errors import UsageError
 
@@ -23,6 +26,32 @@ def prefix_key(parent: bytes, ids: Sequence[int]) -> bytes:
     return sha256(parent + array("q", ids).tobytes()).digest()
 
 
+class HasBlocks(Protocol):
+    """A block table."""
+
+    blocks: list[int]
+
+    def repaired(self) -> None:
+        """Called when the pool has counted its references again."""
+
+
+class Changing:
+    """The context of `BlockPool.change`."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: "BlockPool") -> None:
+        self._pool = pool
+
+    def __enter__(self) -> None:
+        self._pool.repair()
+        self._pool.changing = True
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._pool.changing = False
+
+
 class BlockPool:
     """`blocks` blocks (None: unlimited) of `size` tokens each, numbered from 0. Every operation takes constant time for
     each block that it is given."""
@@ -34,16 +63,57 @@ class BlockPool:
         self._free: list[int] = []  # free and not cached; the last one freed is allocated first
         self._cached: OrderedDict[int, None] = OrderedDict()  # free and cached, in the order in which they were freed
         self._block_of: dict[bytes, int] = {}
+        self.tables: WeakSet[HasBlocks] = WeakSet()
+        self.changing = False  # within `change`, and after one that was interrupted
+        self._missed = False  # was a table garbage-collected within `change`?
 
     def __getstate__(self) -> dict[str, Any]:
         """The pool with all blocks free: in a copy, each table that is copied with it claims its blocks again."""
+        self.repair()
         held = [block for block, count in enumerate(self._references) if count]
         kept = [*self._cached, *(block for block in held if self._keys[block] is not None)]
         return self.__dict__ | {
             "_references": [0] * self.made,
             "_free": [block for block in held if self._keys[block] is None] + self._free,
             "_cached": OrderedDict.fromkeys(kept),
+            "tables": None,
         }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.tables = WeakSet()
+
+    # Changes that may be interrupted
+
+    def change(self) -> Changing:
+        """A context for every change of references and tables. If an exception ends it, `repair` will be needed."""
+        return Changing(self)
+
+    def repair(self) -> None:
+        """Counts all references again, from the tables of all sequences, if a change was interrupted. Not to be called
+        within `change`."""
+        if not (self.changing or self._missed):
+            return
+        self.changing, self._missed = True, False
+        tables, made = list(self.tables), self.made
+        counts = Counter(block for table in tables for block in table.blocks)
+        self._references = [counts[block] for block in range(made)]
+        self._keys += [None] * (made - len(self._keys))
+        free = [block for block in dict.fromkeys([*self._cached, *self._free, *range(made)]) if not counts[block]]
+        self._free = [block for block in free if self._keys[block] is None]
+        self._cached = OrderedDict.fromkeys(block for block in free if self._keys[block] is not None)
+        self._block_of = {key: block for block, key in enumerate(self._keys) if key is not None}
+        for table in tables:
+            table.repaired()
+        self.changing = False
+
+    def drop(self, blocks: Sequence[int]) -> None:
+        """`release` for a table that was garbage-collected, which may happen within any change."""
+        if self.changing:
+            self._missed = True
+        else:
+            with self.change():
+                self.release(blocks)
 
     def claim(self, blocks: Sequence[int]) -> None:
         """Adds a reference to each block of a copied pool, for a table that was copied with it."""
@@ -61,6 +131,11 @@ class BlockPool:
     @property
     def held(self) -> int:
         """Number of blocks that some sequence references."""
+        self.repair()
+        return self._held
+
+    @property
+    def _held(self) -> int:
         return len(self._references) - len(self._free) - len(self._cached)
 
     @property
@@ -71,6 +146,7 @@ class BlockPool:
     @property
     def kept(self) -> int:
         """Number of free blocks that are still cached."""
+        self.repair()
         return len(self._cached)
 
     def references(self, block: int) -> int:
@@ -79,15 +155,15 @@ class BlockPool:
 
     def check(self, count: int) -> None:
         """UsageError: fewer than `count` blocks are free."""
-        if self.blocks is not None and count > self.blocks - self.held:
+        if self.blocks is not None and count > (free := self.blocks - self._held):
             raise UsageError(
                 "asked for {asked} more blocks of {size} tokens: of {blocks} in the pool {held} are in use and {free}"
                 " free; clear a cache, or make a larger pool",
                 asked=count,
                 size=self.size,
                 blocks=self.blocks,
-                held=self.held,
-                free=self.free,
+                held=self._held,
+                free=free,
             )
 
     def allocate(self, count: int = 1) -> list[int]:
@@ -149,6 +225,10 @@ class BlockPool:
         if key not in self._block_of and self._keys[block] is None:
             self._block_of[key] = block
             self._keys[block] = key
+
+    def is_known(self, block: int) -> bool:
+        """Is `block` cached as the end of a prefix?"""
+        return self._keys[block] is not None
 
     def find(self, key: bytes) -> int | None:
         """The cached block that ends the prefix `key`, referenced or free. None: not cached."""
