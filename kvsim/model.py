@@ -171,17 +171,14 @@ class Model:
         that is missing, differs from the first one, or is given to a model without an encoder.
         """
         held = self._own(cache)
-        with self.ops.running():
-            states = self._source(held, encoder_ids, encoder_features, encoder_states)
+        states = self._source(held, encoder_ids, encoder_features, encoder_states)
         return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, concatenated without padding, of any lengths. Sequences of an
         encoder-decoder need caches that have read their source."""
         held = [(ids, self._own(cache)) for ids, cache in sequences]
-        with self.ops.running():
-            read = [(ids, cache, self._source(cache, None, None, None)) for ids, cache in held]
-        return self._run(read, logits)
+        return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
 
     def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
         """The encoder's output [S, D] for a source of ids, or of features [mels, frames]."""
@@ -220,8 +217,9 @@ class Model:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
         source = tuple(ids) if ids is not None else None if not given else given[0]
         if cache.source is not None:
-            if source is not None and not same_source(self.ops, source, cache.source):
-                raise UsageError("this cache has read another source: use a new one")
+            with self.ops.running():
+                if source is not None and not same_source(self.ops, source, cache.source):
+                    raise UsageError("this cache has read another source: use a new one")
             return None
         if source is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)

@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
     use."""
 
     own: dict[str, Any]  # the attributes of the cache
-    counts: list[int]  # the lengths of its lists that a step extends
+    n_ids: int  # the length of `ids`, which a step extends in place
     layers: list[dict[str, Any]]
     cross: list[Any]
 
@@ -95,8 +95,7 @@ class Cache:
         own = self.__dict__.copy()
         own.pop("_before", None)
         layers = [layer.snapshot() for layer in self.layers]
-        before = Snapshot(own, [len(x) for x in self._lists()], layers, [cross.held for cross in self.cross])
-        self._before = before
+        self._before = before = Snapshot(own, len(self.ids), layers, [cross.held for cross in self.cross])
         return before
 
     def end_change(self) -> None:
@@ -107,8 +106,7 @@ class Cache:
         """Undoes a change. May be repeated after an interruption."""
         self._before = before
         self.__dict__.update(before.own)  # `seen` among them: until the end the change is known to be incomplete
-        for held, count in zip(self._lists(), before.counts, strict=True):
-            del held[count:]
+        del self.ids[before.n_ids :]
         for layer, saved in zip(self.layers, before.layers, strict=True):
             layer.roll_back(saved)
         for cross, rows in zip(self.cross, before.cross, strict=True):
@@ -121,10 +119,6 @@ class Cache:
         before = self._before
         if before is not None and self.seen == before.own["seen"]:
             self.roll_back(before)
-
-    def _lists(self) -> list[list[Any]]:
-        """The lists that a step extends in place."""
-        return [self.ids]
 
     # Operations
 

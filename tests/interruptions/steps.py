@@ -141,11 +141,67 @@ def pool_case(size: int, blocks: int | None, together: bool) -> Case:
         again = pool.new_cache()
         seen = pool.reuse(again, IDS[:9])
         found += [seen, model(IDS[seen:9], again)]
+        branch = again.fork()
+        found += [model(IDS[9:12], branch), pool.held]
+        del branch
+        found.append(pool.held)
         for one in (*caches, again):
             one.clear()
         return [*found, pool.held, pool.free]
 
     return Case(f"three pool of {blocks} blocks of {size} {'batch' if together else 'one'}", model, start, step, later)
+
+
+OPERATIONS: dict[str, Callable[[Cache], list[Any]]] = {
+    "crop": lambda held: [held.crop(8)],
+    "clear": lambda held: [held.clear()],
+    "fork": lambda held: contents([held.fork()]),
+}
+
+
+def operation_case(spec: str, name: str) -> Case:
+    """An operation on a cache of nine tokens."""
+    model = make_model()
+
+    def start() -> list[Cache]:
+        held = model.new_cache(spec)
+        model(IDS[:9], held)
+        return [held]
+
+    def step(caches: list[Cache]) -> list[Any]:
+        return OPERATIONS[name](caches[0])
+
+    def later(caches: list[Cache]) -> list[Any]:
+        return one_by_one(model, caches, IDS[caches[0].seen : 12])
+
+    return Case(f"three {spec} {name}", model, start, step, later)
+
+
+def reuse_case() -> Case:
+    """A sequence that takes over the blocks of another one's prefix."""
+    model = make_model()
+
+    def start() -> list[Cache]:
+        pool = model.new_pool("paged:2", blocks=20)
+        caches = [pool.new_cache(), pool.new_cache()]
+        model(IDS[:9], caches[0])
+        return caches
+
+    def step(caches: list[Cache]) -> list[Any]:
+        return [caches[1].pool.reuse(caches[1], IDS[:9])]
+
+    def later(caches: list[Cache]) -> list[Any]:
+        return [*one_by_one(model, caches, IDS[9:12]), caches[0].pool.held, caches[0].pool.kept]
+
+    return Case("three reuse", model, start, step, later)
+
+
+def list_operations() -> Iterator[Case]:
+    """Operations between steps: crop, clear, fork, reuse."""
+    for spec in ("dynamic", "paged:4", "window:5", "sinks:2+3", "int8:residual=2,group=2", "offload:dynamic"):
+        for name in OPERATIONS:
+            yield operation_case(spec, name)
+    yield reuse_case()
 
 
 def list_cases() -> Iterator[Case]:

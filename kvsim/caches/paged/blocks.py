@@ -11,7 +11,7 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from kvsim.errors import UsageError
 
@@ -63,25 +63,28 @@ class BlockPool:
         self._free: list[int] = []  # free and not cached; the last one freed is allocated first
         self._cached: OrderedDict[int, None] = OrderedDict()  # free and cached, in the order in which they were freed
         self._block_of: dict[bytes, int] = {}
-        self.tables: WeakSet[HasBlocks] = WeakSet()
         self.changing = False  # within `change`, and after one that was interrupted
-        self._missed = False  # was a table garbage-collected within `change`?
+        self._forget_tables()
+
+    def _forget_tables(self) -> None:
+        self._tables: dict[ref[HasBlocks], list[int]] = {}  # every block table, and its blocks
+        self._dropped: list[ref[HasBlocks]] = []  # those that were garbage-collected and not yet released
 
     def __getstate__(self) -> dict[str, Any]:
         """The pool with all blocks free: in a copy, each table that is copied with it claims its blocks again."""
         self.repair()
+        own = {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_dropped")}
         held = [block for block, count in enumerate(self._references) if count]
         kept = [*self._cached, *(block for block in held if self._keys[block] is not None)]
-        return self.__dict__ | {
+        return own | {
             "_references": [0] * self.made,
             "_free": [block for block in held if self._keys[block] is None] + self._free,
             "_cached": OrderedDict.fromkeys(kept),
-            "tables": None,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.tables = WeakSet()
+        self._forget_tables()
 
     # Changes that may be interrupted
 
@@ -90,12 +93,23 @@ class BlockPool:
         return Changing(self)
 
     def repair(self) -> None:
-        """Counts all references again, from the tables of all sequences, if a change was interrupted. Not to be called
-        within `change`."""
-        if not (self.changing or self._missed):
+        """Releases the blocks of tables that were garbage-collected; after an interrupted change, counts all references
+        again from the tables that are left. Not to be called within `change`."""
+        if not (self.changing or self._dropped):
             return
-        self.changing, self._missed = True, False
-        tables, made = list(self.tables), self.made
+        interrupted, self.changing = self.changing, True
+        if interrupted:
+            self._count_again()
+        while self._dropped:
+            self.release(self._tables.pop(self._dropped.pop(0)))
+        self.changing = False
+
+    def _count_again(self) -> None:
+        tables = [table for known in list(self._tables) if (table := known()) is not None]
+        for gone in self._dropped:
+            self._tables.pop(gone, None)
+        self._dropped.clear()
+        made = self.made
         counts = Counter(block for table in tables for block in table.blocks)
         self._references = [counts[block] for block in range(made)]
         self._keys += [None] * (made - len(self._keys))
@@ -105,15 +119,11 @@ class BlockPool:
         self._block_of = {key: block for block, key in enumerate(self._keys) if key is not None}
         for table in tables:
             table.repaired()
-        self.changing = False
 
-    def drop(self, blocks: Sequence[int]) -> None:
-        """`release` for a table that was garbage-collected, which may happen within any change."""
-        if self.changing:
-            self._missed = True
-        else:
-            with self.change():
-                self.release(blocks)
+    def add_table(self, table: HasBlocks) -> None:
+        """Registers a table, always with the same list of blocks, which are released after it is garbage-collected."""
+        # The callback is a function in C, which no interruption can split.
+        self._tables[ref(table, self._dropped.append)] = table.blocks
 
     def claim(self, blocks: Sequence[int]) -> None:
         """Adds a reference to each block of a copied pool, for a table that was copied with it."""

@@ -58,9 +58,6 @@ class PagedCache(Cache):
                 self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
                 self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
 
-    def _lists(self) -> list[list[Any]]:
-        return [self.ids, self.prefixes]
-
     def roll_back(self, before: Snapshot) -> None:
         super().roll_back(before)
         self._trim()

@@ -4,7 +4,6 @@ A run of consecutive blocks is one slice of an array and is read without a copy;
 a sequence that is alone in its pool are one run.
 """
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -104,11 +103,10 @@ class Table:
 
     def __init__(self, pool: BlockPool, layers: list[Rows]) -> None:
         self.pool, self.layers = pool, layers
-        self.blocks: list[int] = []  # always this list object: the finaliser releases what is in it
+        self.blocks: list[int] = []  # always this list object: the pool releases what is in it
         self._run = 0  # index from which on the blocks are consecutive
         self._indices: dict[tuple[int, int], Any] = {}
-        pool.tables.add(self)
-        weakref.finalize(self, pool.drop, self.blocks).atexit = False
+        pool.add_table(self)
 
     def __reduce__(self) -> Any:
         return Table, (self.pool, self.layers), self.blocks
