@@ -46,7 +46,7 @@ def lines_from(case, function):
     return range(places.index(function) - 1, len(places))
 
 
-@pytest.mark.parametrize("case", [steps.plain_case("int8:residual=2,group=2", "token"), steps.pool_case(2, 30, False)],
+@pytest.mark.parametrize("case", [steps.plain_case("int8:residual=2,group=2", "chunk"), steps.pool_case(2, 30, False)],
                          ids=lambda case: case.name.replace(" ", "-"))  # fmt: skip
 def test_lines_of_a_commit(case):
     caches = case.start()
