@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from kvsim.errors import FileError, Words
+from kvsim.errors import FileError, UsageError, Words
 from kvsim.processes.channel import FrameError
 from kvsim.processes.child import Child, end_child, start_child
 from kvsim.text import Piece
@@ -17,6 +17,13 @@ from kvsim.text import Piece
 _ANSWER = 2**26  # bytes, and for each byte of a request:
 _ANSWER_A_BYTE = 256
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}  # a backtrace takes 0.1 s
+
+
+def _check(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not valid UTF-8") from error
 
 
 class _FailedError(Exception):
@@ -42,6 +49,8 @@ class ProcessTokenizer:
             self._running()
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a text. UsageError: it holds half of a character of two, as bytes that are not UTF-8 leave it."""
+        _check(text)
         return self._known(list(self._ask("encode", text)))
 
     def decode(self, ids: list[int]) -> str:
@@ -49,7 +58,8 @@ class ProcessTokenizer:
 
     def split(self, text: str) -> list[Piece]:
         """Each token with its part of the text; with its own text where that part is empty or shared with a
-        neighbour."""
+        neighbour. UsageError: as of `encode`."""
+        _check(text)
         pieces = [Piece(*piece) for piece in self._ask("split", text)]
         self._known([piece.id for piece in pieces])
         return pieces
