@@ -134,9 +134,9 @@ def check_index(size: Any, key: int) -> None:
 
 
 def _length(size: int, key: slice) -> int:
-    """The size of a dimension of `size` after a slice. `len` of a range has no answer from 2^63 on."""
+    """The size of a dimension of `size` after a slice: `len` of a range, which has no answer from 2^63 on."""
     start, stop, step = key.indices(size)
-    return int(max((stop - start + step - (1 if step > 0 else -1)) // step, 0))
+    return int(max(-(-(stop - start) // step), 0))
 
 
 def sliced(size: Any, key: slice) -> Any:
