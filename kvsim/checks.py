@@ -31,6 +31,25 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     return number
 
 
+def parse_whole(name: str, text: str) -> int:
+    """The number in `text`, of ASCII digits after a sign or none. UsageError, naming `name`: beyond LARGEST, on either
+    side of 0."""
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    # int() raises a ValueError from 4,301 digits on.
+    number = int(digits) if len(digits) <= len(str(LARGEST)) else LARGEST + 1
+    negative = text.startswith("-")
+    if number > LARGEST and not negative:
+        raise UsageError("{name} must be at most {most}, got {got}", name=name, most=LARGEST, got=shortened(text))
+    if number > LARGEST:
+        raise UsageError(
+            "{name} must be a whole number of at least {least}, got {got}",
+            name=name,
+            least=-LARGEST,
+            got=shortened(text),
+        )
+    return -number if negative else number
+
+
 def check_ids(ids: Iterable[int], vocab_size: int, model: str) -> list[int]:
     """Token ids as Python ints, all inside the vocabulary of `model`. UsageError: no ids, or an id outside.
 

@@ -12,8 +12,11 @@ class Words(str):
 
 
 def shortened(value: object) -> str:
-    """`repr(value)`, cut to 78 characters if it is longer than 80."""
-    text = repr(value)
+    """`repr(value)`, cut to 78 characters if it is longer than 80; its type if it is nested too deeply for one."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"<{type(value).__name__}: nested too deeply>"
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 

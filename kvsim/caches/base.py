@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
+from kvsim.checks import parse_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -68,14 +69,15 @@ def check_numbers(numbers: dict[str, int], expected: dict[str, int]) -> None:
 
 def read_whole(text: str, name: str, example: str) -> int:
     """`text`, the options of the policy `name`, as a whole number of at least 1. UsageError: anything else."""
-    if not (re.fullmatch("[0-9]{1,18}", text) and int(text) > 0):
+    size = parse_whole(name, text) if re.fullmatch("[0-9]+", text) else 0
+    if size < 1:
         raise UsageError(
             "the cache {name} needs its size in tokens, at least 1, as in {example}, not {spec}",
             name=name,
             example=example,
             spec=shortened(f"{name}:{text}" if text else name),
         )
-    return int(text)
+    return size
 
 
 def layer_shape(config: Config) -> Shape:

@@ -5,7 +5,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError
 from kvsim.files.writing import write_beside
 from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
@@ -87,10 +86,11 @@ class Oracle:
             return
         facts = {name: _finite(value) for name, value in error.facts.items()}
         record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **facts}
+        data = f"{dump(record)}\n".encode()
         try:
             self.report.mkdir(parents=True, exist_ok=True)
-            write_beside(self.report / file_name(self.name), f"{dump(record)}\n".encode())
-        except (OSError, FileError) as failure:
+            write_beside(self.report / file_name(self.name), data)
+        except (OSError, ValueError) as failure:  # ValueError: FileError, or NUL in the name of the folder
             error.add_note(f"--kv-report: {failure}")
 
 

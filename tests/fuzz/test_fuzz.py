@@ -4,6 +4,8 @@ The same cases in every run; `--fuzz-minutes M` tries others for M minutes a tar
 """
 
 import os
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -15,6 +17,9 @@ FEWER = {"tokenizer": 15}  # each starts a process
 
 @pytest.mark.parametrize("name", list_targets())
 def test_answered_or_refused(name, request):
+    for library in getattr(import_module(f"tests.fuzz.targets.{name}"), "NEEDS", ()):
+        if find_spec(library) is None:
+            pytest.skip(f"needs {library}")
     minutes = request.config.getoption("--fuzz-minutes")
     cases = FEWER.get(name, CASES)
     found = run(name, cases, minutes)

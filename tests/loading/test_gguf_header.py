@@ -14,7 +14,6 @@ from tests.fuzz.targets.gguf import (
     DATA,
     F32,
     FIELDS,
-    I32,
     NAMES,
     PLACES,
     STRING,
@@ -102,7 +101,13 @@ def listed(kind, length):
         (counted(len(PLACES), 2**64 - 1), "it counts more fields of metadata than it can hold"),
         (counted(len(PLACES) + 1, len(FIELDS)), "as GGUF"),
         (counted(len(PLACES), len(FIELDS) + 1), "as GGUF"),
-        *((listed(kind, 2**60), "it lists more entries than it can hold") for kind in (U8, F32, STRING)),
+        (counted(60_000, len(FIELDS)), "it counts more tensors than it can hold"),
+        (counted(len(PLACES), 60_000), "it counts more fields of metadata than it can hold"),
+        *(
+            (listed(kind, n), "it lists more entries than it can hold")
+            for kind in (U8, F32, STRING)
+            for n in (9, 2**60)
+        ),
         (listed(STRING, 2) + struct.pack("<Q", 2**62) + bytes(50), "it ends within its header"),
         (listed(ARRAY, 1), "a list in its metadata is of an unknown type"),
         (listed(13, 1), "a list in its metadata is of an unknown type"),
@@ -217,4 +222,3 @@ def test_names_are_those_of_the_reader():
 
     for layer in ("self_attn.q_proj", "mlp.down_proj", "input_layernorm"):
         assert gguf_name(f"model.layers.3.{layer}.weight") == f"blk.3.{NAMES[layer]}.weight"
-    assert I32 == 5

@@ -26,13 +26,6 @@ def gather(ops: Ops, x: Array, columns: Array) -> Array:
     return xp.reshape(taken, (g, columns.shape[1], *rest))
 
 
-def best_columns(ops: Ops, scores: Array, count: int) -> Array:
-    """The columns of the `count` largest of each head's scores [G, S], in ascending order: [G, count]. Ties go to the
-    older row."""
-    order = ops.xp.argsort(-scores, axis=-1, stable=True)
-    return ops.xp.sort(order[:, :count], axis=-1)
-
-
 def followed_by(ops: Ops, columns: Array, start: int, stop: int) -> Array:
     """Each head's columns [G, N], then start .. stop - 1: [G, N + stop - start]."""
     last = ops.xp.broadcast_to(ops.arange(start, stop)[None, :], (columns.shape[0], stop - start))

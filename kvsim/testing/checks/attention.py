@@ -14,6 +14,7 @@ from kvsim.testing.subject.attention import Setting
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
+from kvsim.testing.subject.room import CASES, check_room
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
 
@@ -38,7 +39,7 @@ def assert_attention(
     kv_heads = heads if kv_heads is None else kv_heads
     _check_sizes({"heads": heads, "kv_heads": kv_heads, "d_head": d_head, "batch": batch, "window": window})
     check_whole("seed", seed, 0)
-    check_whole("cases", cases, 0)
+    check_whole("cases", cases, 0, CASES)
     if show is not None and not 1 <= show[0] <= show[1]:
         raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
                          queries=show[0], keys=show[1])  # fmt: skip
@@ -68,11 +69,15 @@ def _check_sizes(sizes: dict[str, int | None]) -> None:
 
 
 def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
-    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`."""
+    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`.
+
+    UsageError: arrays too large to compute with."""
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
     sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    for queries, keys in sizes if show is None else [*sizes, show]:
+        check_room(s.batch, s.heads, keys, max(queries, s.d_head))
     return sizes if show is None or show in sizes else [*sizes, show]
 
 

@@ -12,6 +12,7 @@ from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import UsageError
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.room import check_room
 from kvsim.text import one_line
 from kvsim.weights import Weights
 
@@ -26,6 +27,7 @@ MODEL_NAMES = {
     "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
+ARRAYS_SIZE = 2_000  # numbers of 8 bytes: what the nine arrays of a layer take even if they are empty
 MINIMUM = {"vocab": 2, "context": 8}  # a check feeds texts of up to 8 tokens even where nothing needs longer ones
 
 
@@ -65,6 +67,16 @@ class Sizes:
                 layers=self.layers,
                 window=self.window,
             )
+
+        check_room(self.numbers)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in all weights; a layer counts as ARRAYS_SIZE at least, since its arrays take memory of their own."""
+        attention = 2 * (self.heads + self.kv_heads) * self.d_head
+        layer = self.d_model * (attention + 3 * self.d_ff + 2)
+        tables = 2 * self.vocab + (self.context if self.rope == "learned" else 0)
+        return self.layers * max(layer, ARRAYS_SIZE) + self.d_model * tables
 
     def to_config(self) -> Config:
         """The same model as a kvsim config."""

@@ -2,7 +2,6 @@
 
 import math
 import struct
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -19,7 +18,7 @@ NAMES = {
     "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
-HAS_LIBRARY = find_spec("gguf") is not None
+NEEDS = ("gguf", "tokenizers")
 
 
 def gguf_name(name):

@@ -8,6 +8,7 @@ from kvsim.loading.tokenizers.reading import read_tokenizer
 from tests.fuzz.mutations import mutate_bytes, mutate_json
 from tests.models import demo
 
+NEEDS = ("tokenizers",)
 TEXTS = ("Hello  world 12\n", "中华人民", "aab\ufffd<s>", "x" * 60, "")
 HOSTILE = Path(__file__).parent.parent.parent / "loading" / "hostile_tokenizers"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
