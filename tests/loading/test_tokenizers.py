@@ -214,7 +214,7 @@ def test_a_tokenizer_on_which_the_library_panics_or_aborts(name, said, capfd):
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("unk", "zz", "Missing [UNK] token"),
     ("regex", 40 * "x", "retry-limit-in-match over"),
-    ("regex", 900 * (19 * "x" + " "), "it takes more processor time than a tokenizer needs"),
+    ("regex", 20 * (23 * "x" + " "), "it takes more processor time than a tokenizer needs"),
     ("template", "a", "no entry found for key"),
     ("growing", 9 * "a", "its process ended, probably for lack of memory"),
 ])  # fmt: skip
