@@ -12,8 +12,11 @@ class Words(str):
 
 
 def shortened(value: object) -> str:
-    """`repr(value)`, cut to 78 characters if it is longer than 80."""
-    text = repr(value)
+    """`repr(value)` on one line, cut to 78 characters if it is longer than 80; the type's name where there is none."""
+    try:
+        text = " ".join(line.strip() for line in repr(value).splitlines())
+    except (ValueError, RecursionError):  # an int of more digits than Python prints; nesting
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 

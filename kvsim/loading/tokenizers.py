@@ -11,11 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kvsim.checks import check_list, check_text, check_whole
 from kvsim.errors import FileError
 from kvsim.loading.json_file import read_json
 from kvsim.text import Piece, Tokenizer
 
+LAST = 2**32 - 1  # the largest id of the library
 _ANY_CHARACTER = r"[\s\S]"
+
+
+def _check_ids(ids: Any) -> list[int]:
+    """Ids of tokens as ints, those outside the vocabulary included. UsageError: anything but a list of them."""
+    return [i if type(i) is int and 0 <= i <= LAST else check_whole("id", i, 0, LAST) for i in check_list("ids", ids)]
 
 
 class CharacterTokenizer:
@@ -37,16 +44,18 @@ class CharacterTokenizer:
         return parts
 
     def split(self, text: str) -> list[Piece]:
-        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in self._parts(text)]
+        parts = self._parts(check_text("text", text))
+        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in parts]
 
     def encode(self, text: str) -> list[int]:
         return [piece.id for piece in self.split(text)]
 
     def piece(self, id: int) -> str:
-        return self._pieces.get(id, f"[{id}]")  # a row of the embedding that no token uses
+        return self.decode([id])
 
     def decode(self, ids: list[int]) -> str:
-        return "".join(map(self.piece, ids))
+        # [ID]: a row of the embedding that no token uses
+        return "".join([self._pieces.get(i, f"[{i}]") for i in _check_ids(ids)])
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -77,15 +86,15 @@ class LibraryTokenizer:
             raise FileError("cannot read {path} as a tokenizer: {reason}", path=path, reason=error) from error
 
     def encode(self, text: str) -> list[int]:
-        return list(self._library.encode(text).ids)
+        return list(self._library.encode(check_text("text", text)).ids)
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._library.decode(ids, skip_special_tokens=False))
+        return str(self._library.decode(_check_ids(ids), skip_special_tokens=False))
 
     def split(self, text: str) -> list[Piece]:
         """Each token with its part of the text; with its own text where that part is empty or shared with a
         neighbour."""
-        encoding = self._library.encode(text)
+        encoding = self._library.encode(check_text("text", text))
         ranges = list(encoding.offsets)
         pieces = []
         for n, (i, (start, stop)) in enumerate(zip(encoding.ids, ranges, strict=True)):
@@ -97,7 +106,7 @@ class LibraryTokenizer:
 
     def piece(self, id: int) -> str:
         """The text of one id; bytes that are no whole character as <0xE4>."""
-        token = self._library.id_to_token(id)
+        token = self._library.id_to_token(_check_ids([id])[0])
         if token is None:
             return f"[{id}]"  # a row of the embedding that no token uses
         if id in self._special or re.fullmatch("<0x[0-9A-F]{2}>", token):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.checks import check_progress, check_whole
 from kvsim.testing.feeds.chunking import equal_chunks, split_chunks
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
@@ -41,7 +42,8 @@ def measure_tolerance(
 
     `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go together.
     """
-    name = format_name(dtype)
+    name, seed = format_name(dtype), check_whole("seed", seed, 0)
+    check_progress(progress)
     weights = make_weights(seed=seed, dtype=name, context=context, **sizes)
     reference = Reference(weights)
     ids = [int(i) for i in np.random.default_rng(seed).integers(0, weights.config.vocab, context)]

@@ -9,6 +9,7 @@ from kvsim.errors import UsageError
 from kvsim.testing.independent.decoder import read_policy
 
 LONGEST = 64  # tokens of one feed
+MOST_CASES = 10**6
 LONG = 34  # tokens of a random feed, at most
 Feed = tuple[int, ...]  # the sizes of the chunks
 
