@@ -138,8 +138,9 @@ def holds_several(ids: Any) -> bool:
     return isinstance(ids, str | bytes | list | tuple | range) or getattr(ids, "ndim", 0) > 0
 
 
-def check_ids(ids: Iterable[int], vocab_size: int, model: str) -> list[int]:
-    """Token ids as Python ints, all inside the vocabulary of `model`. UsageError: no ids, or an id outside.
+def check_ids(ids: Iterable[int], vocab_size: int, model: str, least: int = 1) -> list[int]:
+    """Token ids as Python ints, all inside the vocabulary of `model`. UsageError: fewer than `least` (0 or 1) of them, or
+    an id outside.
 
     Checked on the host, because a look-up on a device wraps or clamps without an error.
     """
@@ -147,7 +148,7 @@ def check_ids(ids: Iterable[int], vocab_size: int, model: str) -> list[int]:
     for i in checked:
         if type(i) is not int or not 0 <= i < vocab_size:
             return [_check_id(i, vocab_size, model) for i in checked]
-    if not checked:
+    if len(checked) < least:
         raise UsageError("no token ids: give at least one")
     return checked
 

@@ -136,8 +136,8 @@ class Pool:
         """Starts an empty cache with the longest prefix of `ids` whose blocks are cached; returns its number of tokens.
         At least the last token remains to be fed: `model(ids[cache.seen:], cache)`.
 
-        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids; no
-        ids, or an id outside the vocabulary.
+        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids; an
+        id outside the vocabulary.
         """
         if not isinstance(cache, PagedCache) or cache.pool is not self:
             raise UsageError("the cache belongs to another pool: use one made by this pool's new_cache")
@@ -149,7 +149,7 @@ class Pool:
             raise UsageError(
                 "this model cannot reuse prefixes: its position encoding depends on the length of the text"
             )
-        ids = check_ids(ids, self.config.vocab_size, self.config.family)
+        ids = check_ids(ids, self.config.vocab_size, self.config.family, least=0)
         blocks: list[int] = []
         prefixes: list[bytes] = []
         for stop in range(self.size, len(ids), self.size):

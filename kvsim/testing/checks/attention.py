@@ -47,7 +47,7 @@ def assert_attention(
     _check_room(batch * heads, d_head, max(13, 2 * (window or 0) + 3, show[1] if show else 0))
     shape = read_layout(layout)
     s = Setting(
-        limited("function", function, seconds), shape, shape if out is None else read_layout(out), heads, kv_heads,
+        limited(function, seconds, "function"), shape, shape if out is None else read_layout(out), heads, kv_heads,
         d_head, window, batch if shape.batched else 1, format_name(dtype), array, seed,
         check_flag("rotated", rotated), cases,
     )  # fmt: skip

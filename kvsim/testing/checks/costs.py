@@ -104,7 +104,7 @@ def assert_cost(
     in, `feed` no sizes of chunks, or an expected count is no whole number.
     """
     __tracebackhide__ = True
-    make, step = limited("make", make, seconds), limited("step", step, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
     feed = read_feed(feed)
     if not isinstance(reference, ModelWeights) and report is None:
         raise UsageError("costs are counted in weights made by kvsim.testing.weights: give them as reference=")
@@ -116,7 +116,7 @@ def assert_cost(
         if report is None:
             counted = count_cost(make, step, text, reference)
         else:
-            counted = ask_report(make, step, text, limited("report", report, seconds))
+            counted = ask_report(make, step, text, limited(report, seconds, "report"))
     except UnreadableError as error:
         raise OracleError(Failure(headlines=(error.problem,), compared=False)) from error
     refuse_unknown(counted, list(expected))

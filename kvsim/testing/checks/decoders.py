@@ -40,8 +40,8 @@ def assert_policy(
     that no feed would check.
     """
     __tracebackhide__ = True
-    make, step = limited("make", make, seconds), limited("step", step, seconds)
-    shown = None if layers is None else limited("layers", layers, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    shown = None if layers is None else limited(layers, seconds, "layers")
     check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype, shown)
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise OracleError(describe_failure(check))
@@ -97,7 +97,7 @@ def assert_close_to(
     max_logit_error = check_finite("max_logit_error", max_logit_error, 0.0)
     if not 0 <= check_number("min_top1", min_top1) <= 1:
         raise UsageError("min_top1 is a part of the rows, from 0 to 1, got {got}", got=shortened(min_top1))
-    make, step = limited("make", make, seconds), limited("step", step, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
     exact = Reference(reference)
     chosen = choose_feeds(exact.config, policy, cases, seed)
     texts = [make_text(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]

@@ -119,7 +119,7 @@ def assert_quantiser(
     bits, group = check_whole("bits", bits, 2, MOST_BITS), check_whole("group", group, 1, LARGEST_GROUP)
     seed, symmetric = check_whole("seed", seed, 0), check_flag("symmetric", symmetric)
     quantiser = Quantiser(
-        limited("quantise", quantise, seconds), limited("dequantise", dequantise, seconds),
+        limited(quantise, seconds, "quantise"), limited(dequantise, seconds, "dequantise"),
         None if array is None else check_function("array", array),
     )  # fmt: skip
     scheme = Scheme(bits, axis, group, symmetric, FORMATS[format_name(scale_dtype)].eps)

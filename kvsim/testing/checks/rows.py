@@ -46,8 +46,8 @@ def assert_cache_rows(
     `seconds`. OracleError: other rows, or none that can be read. UsageError: as `assert_policy`.
     """
     __tracebackhide__ = True
-    make, step = limited("make", make, seconds), limited("step", step, seconds)
-    rows = limited("rows", rows, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    rows = limited(rows, seconds, "rows")
     seed, allowed = check_whole("seed", seed, 0), check_allowed(allowed)
     exact, shape = Reference(reference, policy), read_layout(layout)
     for number, feed in enumerate(choose_feeds(exact.config, policy, 0, seed)[:3]):

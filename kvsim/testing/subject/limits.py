@@ -28,7 +28,7 @@ class TimeLimitError(BaseException):
         self.seconds = seconds
 
 
-def limited(name: str, function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+def limited(function: Callable[..., Any], seconds: float, name: str = "function") -> Callable[..., Any]:
     """`function`, the argument `name` of a check, every call of which raises TimeLimitError after `seconds`.
 
     UsageError: `seconds` is not above 0, or `function` cannot be called."""

@@ -71,7 +71,6 @@ class Sizes:
                 layers=self.layers,
                 window=self.window,
             )
-        check_whole(Words("the number of the weights' numbers"), self.count, 1, MOST_NUMBERS)
 
     @property
     def count(self) -> int:
@@ -153,6 +152,7 @@ def make_weights(
     seed = check_whole("seed", seed, 0)
     check_function("array", array)
     config, name = Sizes(**sizes), format_name(dtype)
+    check_whole(Words("the number of the weights' numbers"), config.count, 1, MOST_NUMBERS)
     keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
