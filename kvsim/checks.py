@@ -12,6 +12,7 @@ from typing import Any
 
 from kvsim.errors import UsageError, Words, shortened
 
+LAST = 2**32 - 1  # the largest id of a tokenizer
 LARGEST = 10**18  # tokens: the largest count that `costs` accepts
 
 
@@ -35,6 +36,25 @@ def check_whole(name: str, value: Any, least: int, most: int | None = None) -> i
     if most is not None and number > most:
         raise UsageError("{name} must be at most {most}, got {got}", name=name, most=most, got=shortened(value))
     return number
+
+
+def parse_whole(name: str, text: str) -> int:
+    """The number in `text`, of ASCII digits after a sign or none. UsageError, naming `name`: beyond LARGEST, on either
+    side of 0."""
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    # int() raises a ValueError from 4,301 digits on.
+    number = int(digits) if len(digits) <= len(str(LARGEST)) else LARGEST + 1
+    negative = text.startswith("-")
+    if number > LARGEST and not negative:
+        raise UsageError("{name} must be at most {most}, got {got}", name=name, most=LARGEST, got=shortened(text))
+    if number > LARGEST:
+        raise UsageError(
+            "{name} must be a whole number of at least {least}, got {got}",
+            name=name,
+            least=-LARGEST,
+            got=shortened(text),
+        )
+    return -number if negative else number
 
 
 def check_number(name: str, value: Any) -> float:
@@ -139,8 +159,8 @@ def holds_several(ids: Any) -> bool:
 
 
 def check_ids(ids: Iterable[int], vocab_size: int, model: str, least: int = 1) -> list[int]:
-    """Token ids as Python ints, all inside the vocabulary of `model`. UsageError: fewer than `least` (0 or 1) of them, or
-    an id outside.
+    """Token ids as Python ints, all inside the vocabulary of `model`. UsageError: fewer than `least` (0 or 1), or an id
+    outside.
 
     Checked on the host, because a look-up on a device wraps or clamps without an error.
     """
@@ -151,6 +171,11 @@ def check_ids(ids: Iterable[int], vocab_size: int, model: str, least: int = 1) -
     if len(checked) < least:
         raise UsageError("no token ids: give at least one")
     return checked
+
+
+def check_token_ids(ids: Any) -> list[int]:
+    """Ids as a tokenizer decodes them, as ints, also such as no token has. UsageError: anything but a list of them."""
+    return [i if type(i) is int and 0 <= i <= LAST else check_whole("id", i, 0, LAST) for i in check_list("ids", ids)]
 
 
 def _list_ids(ids: Any) -> list[Any]:

@@ -331,8 +331,8 @@ def test_what_has_no_short_repr_is_named():
     nest = []
     for _ in range(100_000):
         nest = [nest]
-    assert shortened(nest) == "<list>"
-    assert shortened(10**5000) == "<int>"
+    assert shortened(nest) == "<list: nested too deeply>"
+    assert shortened(10**5000) == "<int: too long>"
     assert "\n" not in shortened(np.ones((3, 4)))
     while nest:  # taken apart level by level
         nest = nest[0]

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvsim.caches.cache import Cache
-from kvsim.checks import check_whole
+from kvsim.checks import check_whole, parse_whole
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.model import Model
+
+MOST_NEW = 10**6  # tokens of one run: each is a step, and the steps are planned before the first
 
 
 def parse_feed(feed: Any) -> int | None:
@@ -17,9 +19,10 @@ def parse_feed(feed: Any) -> int | None:
         return 1
     if text == "prefill":
         return None
-    chunk = re.fullmatch("chunk:([0-9]{1,18})", text)
-    if chunk and int(chunk[1]) > 0:
-        return int(chunk[1])
+    chunk = re.fullmatch("chunk:([0-9]+)", text)
+    size = parse_whole("chunk", chunk[1]) if chunk else 0
+    if size > 0:
+        return size
     raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=shortened(feed))
 
 
@@ -30,8 +33,8 @@ def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
 
 
 def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> int:
-    """`max_new_tokens` as an int. UsageError: no whole number of at least 1, or `n_prompt` tokens and so many more do
-    not fit into the model's context and into every cache."""
+    """`max_new_tokens` as an int. UsageError: no whole number from 1 to MOST_NEW, or `n_prompt` tokens and so many more
+    do not fit into the model's context and into every cache."""
     max_new_tokens = check_whole(Words("the number of new tokens"), max_new_tokens, 1)
     fed = n_prompt + max_new_tokens - 1
     if fed > model.config.max_context:
@@ -44,6 +47,7 @@ def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tok
             prompt=n_prompt,
             new=max_new_tokens,
         )
+    check_whole(Words("the number of new tokens"), max_new_tokens, 1, MOST_NEW)
     for cache in caches:
         cache.admit(fed - cache.seen)
     return max_new_tokens

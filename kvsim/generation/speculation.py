@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
+from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 from kvsim.generation.options import GenerationOptions, count_if
 from kvsim.generation.plan import check_room, plan_stops
@@ -64,8 +65,8 @@ class DraftModel:
 
 def make_drafter(model: Model, draft: Any, sampler: Sampler) -> Drafter:
     """The drafter for "ngram:N" or a model. UsageError: anything else, or a model with another vocabulary."""
-    if isinstance(draft, str) and (found := re.fullmatch("ngram:([0-9]{1,9})", draft)) and int(found[1]) > 0:
-        return Lookup(int(found[1]))
+    if isinstance(draft, str) and (found := re.fullmatch("ngram:([0-9]+)", draft)) and set(found[1]) != {"0"}:
+        return Lookup(parse_whole("ngram", found[1]))
     if not isinstance(draft, Model):
         raise UsageError("draft must be a model or ngram:N with N at least 1, got {got}", got=shortened(draft))
     if draft.config.vocab_size != model.config.vocab_size or draft.config.encoder is not None:

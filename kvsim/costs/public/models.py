@@ -15,7 +15,7 @@ from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.loading.config_file import make_config
 from kvsim.loading.facts import Facts
-from kvsim.loading.json_file import read_json
+from kvsim.loading.json_file import SMALL, read_json
 from kvsim.loading.places import BUNDLED
 
 FILE = Path(__file__).resolve().parent / "models.json"
@@ -67,9 +67,9 @@ def find_facts(name: str) -> tuple[str, Facts]:
     except (OSError, ValueError):  # too long, a NUL byte
         found = False
     if found and path.is_dir():
-        return path.resolve().name, Facts(path / "config.json", read_json(path / "config.json"))
+        return path.resolve().name, Facts(path / "config.json", read_json(path / "config.json", SMALL))
     if found and path.suffix == ".json":
-        return path.resolve().parent.name, Facts(path, read_json(path))
+        return path.resolve().parent.name, Facts(path, read_json(path, SMALL))
     near = difflib.get_close_matches(name.lower(), [*read_catalogue(), *BUNDLED], n=3, cutoff=0.6)
     if not near:
         raise UsageError(

@@ -63,7 +63,7 @@ class Phase:
         return found
 
     def flops_by_layer_kind(self, convention: Convention) -> dict[LayerKind, int]:
-        """FLOPs of the decoder's layers, per kind of layer."""
+        """FLOPs of the decoder's layers, per kind of layer, without its `scale`, which changes no cost."""
         sums = self._under(convention)
         layers = sums.forms.kinds.config.layers
         found = dict.fromkeys(layers, 0)

@@ -69,6 +69,10 @@ class Sums:
         part = _PARTS[key]
         found: dict[str, Totals] = {}
         for reduced, totals in self.sites.items():
+            if key == "kind":  # the same in all layers
+                name, times = kind_of(reduced), self.forms.kinds.times(reduced)
+                found[name] = add(found.get(name), Totals(*(number * times for number in totals)))
+                continue
             for site in self.forms.kinds.names(reduced):
                 name = part(site)
                 found[name] = add(found.get(name), totals)

@@ -6,19 +6,17 @@ from typing import Any
 import numpy as np
 
 from kvsim.checks import check_flag, check_function, check_list, check_whole
-from kvsim.errors import UsageError, Words, shortened
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.feeds.attention import SIZES, Comparison, compare_all, own_error
-from kvsim.testing.feeds.chunking import MOST_CASES
 from kvsim.testing.feeds.references import Allowed, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import exact, format_name
 from kvsim.testing.subject.attention import Setting
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
+from kvsim.testing.subject.room import CASES, NUMBERS, check_room
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
-
-MOST = 2**26  # numbers in an array
 
 
 def assert_attention(
@@ -40,11 +38,10 @@ def assert_attention(
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
     heads, kv_heads, d_head, batch = _check_sizes(heads, kv_heads, d_head, batch)
-    window = None if window is None else check_whole("window", window, 1, MOST)
-    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, MOST_CASES)
+    window = None if window is None else check_whole("window", window, 1, NUMBERS)
+    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
     show, allowed = _read_show(show), check_allowed(allowed)
     check_function("array", array)
-    _check_room(batch * heads, d_head, max(13, 2 * (window or 0) + 3, show[1] if show else 0))
     shape = read_layout(layout)
     s = Setting(
         limited(function, seconds, "function"), shape, shape if out is None else read_layout(out), heads, kv_heads,
@@ -64,7 +61,7 @@ def _read_show(show: Any) -> tuple[int, int] | None:
     pair = check_list("show", show)
     if len(pair) != 2:
         raise UsageError("show takes (queries, keys), got {got}", got=shortened(show))
-    queries, keys = (check_whole("show", size, 1, MOST) for size in pair)
+    queries, keys = (check_whole("show", size, 1, NUMBERS) for size in pair)
     if queries > keys:
         raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
                          queries=queries, keys=keys)  # fmt: skip
@@ -72,9 +69,9 @@ def _read_show(show: Any) -> tuple[int, int] | None:
 
 
 def _check_sizes(heads: Any, kv_heads: Any, d_head: Any, batch: Any) -> tuple[int, int, int, int]:
-    """The sizes as ints. UsageError: one from 1 to `MOST` it is not, or heads that are not a multiple of kv_heads."""
-    heads, kv_heads = check_whole("heads", heads, 1, MOST), check_whole("kv_heads", kv_heads, 1, MOST)
-    d_head, batch = check_whole("d_head", d_head, 1, MOST), check_whole("batch", batch, 1, MOST)
+    """The sizes as ints. UsageError: not from 1 to `NUMBERS`, or heads that are not a multiple of kv_heads."""
+    heads, kv_heads = check_whole("heads", heads, 1, NUMBERS), check_whole("kv_heads", kv_heads, 1, NUMBERS)
+    d_head, batch = check_whole("d_head", d_head, 1, NUMBERS), check_whole("batch", batch, 1, NUMBERS)
     if heads % kv_heads:
         raise UsageError(
             "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",
@@ -84,17 +81,16 @@ def _check_sizes(heads: Any, kv_heads: Any, d_head: Any, batch: Any) -> tuple[in
     return heads, kv_heads, d_head, batch
 
 
-def _check_room(heads: int, d_head: int, keys: int) -> None:
-    """UsageError: the largest array of a call, of this many heads in all, would have more than `MOST` numbers."""
-    check_whole(Words("the number of numbers in an array of these sizes"), heads * keys * max(keys, d_head), 1, MOST)
-
-
 def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
-    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`."""
+    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`.
+
+    UsageError: arrays too large to compute with."""
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
     sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    for queries, keys in sizes if show is None else [*sizes, show]:
+        check_room(s.batch, s.heads, keys, max(queries, s.d_head))
     return sizes if show is None or show in sizes else [*sizes, show]
 
 

@@ -12,11 +12,11 @@ from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.subject.numpy_products import count_numpy_products
 from kvsim.testing.subject.products import CELLS, ROWS, Tally
+from kvsim.testing.subject.room import NUMBERS
 from kvsim.testing.subject.weights import ModelWeights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.failure import Failure
 
-LONGEST_FEED = 10**6  # tokens
 Make = Callable[[], Any]
 Step = Callable[[Any, list[int]], Any]
 Report = Callable[[Any], dict[str, int]]
@@ -126,9 +126,9 @@ def assert_cost(
 
 
 def read_feed(feed: Any) -> list[int]:
-    """The sizes of chunks. UsageError: none, or anything but whole numbers from 1 to `LONGEST_FEED` together."""
+    """The sizes of chunks. UsageError: none, or anything but whole numbers from 1 to `NUMBERS` together."""
     sizes = [check_whole("feed", size, 1) for size in check_list("feed", feed)]
-    check_whole(Words("the number of tokens in feed"), sum(sizes), 1, LONGEST_FEED)
+    check_whole(Words("the number of tokens in feed"), sum(sizes), 1, NUMBERS)
     return sizes
 
 

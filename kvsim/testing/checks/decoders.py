@@ -8,11 +8,12 @@ import numpy as np
 from kvsim.caches.specs import parse_spec
 from kvsim.checks import check_finite, check_list, check_number, check_whole
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.feeds.chunking import MOST_CASES, choose_feeds, make_text
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.feeding import Make, Step, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.subject.calls import Problem
 from kvsim.testing.subject.limits import SECONDS, limited
+from kvsim.testing.subject.room import CASES
 from kvsim.testing.subject.weights import ModelWeights
 from kvsim.testing.verdict.decoders import describe_failure
 from kvsim.testing.verdict.error import OracleError
@@ -93,7 +94,7 @@ def assert_close_to(
     """
     __tracebackhide__ = True
     parse_spec(policy)  # UsageError: unknown
-    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, MOST_CASES)
+    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
     max_logit_error = check_finite("max_logit_error", max_logit_error, 0.0)
     if not 0 <= check_number("min_top1", min_top1) <= 1:
         raise UsageError("min_top1 is a part of the rows, from 0 to 1, got {got}", got=shortened(min_top1))

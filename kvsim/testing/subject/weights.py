@@ -13,6 +13,7 @@ from kvsim.config import Config, LayerKind, Rope
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.room import check_room
 from kvsim.text import one_line
 from kvsim.weights import Weights
 
@@ -27,7 +28,7 @@ MODEL_NAMES = {
     "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
-MOST_NUMBERS = 2**30  # 8 GiB in float64
+ARRAYS_SIZE = 2_000  # numbers of 8 bytes: what the nine arrays of a layer take even if they are empty
 MINIMUM = {"vocab": 2, "context": 8}  # a check feeds texts of up to 8 tokens even where nothing needs longer ones
 
 
@@ -72,13 +73,15 @@ class Sizes:
                 window=self.window,
             )
 
+        check_room(self.numbers)
+
     @property
-    def count(self) -> int:
-        """The numbers of all arrays together."""
-        attention = 2 * self.d_model * self.d_head * (self.heads + self.kv_heads)
-        layer = attention + 3 * self.d_model * self.d_ff + 2 * self.d_model
-        positions = self.context * self.d_model if self.rope == "learned" else 0
-        return self.layers * layer + (2 * self.vocab + 1) * self.d_model + positions
+    def numbers(self) -> int:
+        """Numbers in all weights; a layer counts as ARRAYS_SIZE at least, since its arrays take memory of their own."""
+        attention = 2 * (self.heads + self.kv_heads) * self.d_head
+        layer = self.d_model * (attention + 3 * self.d_ff + 2)
+        tables = 2 * self.vocab + (self.context if self.rope == "learned" else 0)
+        return self.layers * max(layer, ARRAYS_SIZE) + self.d_model * tables
 
     def to_config(self) -> Config:
         """The same model as a kvsim config."""
@@ -152,7 +155,6 @@ def make_weights(
     seed = check_whole("seed", seed, 0)
     check_function("array", array)
     config, name = Sizes(**sizes), format_name(dtype)
-    check_whole(Words("the number of the weights' numbers"), config.count, 1, MOST_NUMBERS)
     keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
