@@ -139,12 +139,15 @@ def check_pair(sequence: Any) -> tuple[Any, Any]:
 
 
 def check_array(name: str, value: Any) -> Any:
-    """`value` itself, an array of any library. UsageError: a list, or an array of anything but real numbers."""
+    """`value` itself, an array of any library. UsageError: a list, an empty array, or one of anything but real
+    numbers."""
     kind = getattr(getattr(value, "dtype", None), "kind", "f")  # NumPy's letter; other libraries have none
     if not hasattr(value, "shape") or kind not in "fiuV":  # V: bfloat16 and fp8 of ml_dtypes
         raise UsageError(
             "{name} must be an array of numbers, got {got}: use numpy.asarray", name=name, got=shortened(value)
         )
+    if any(type(size) is int and size == 0 for size in value.shape):
+        raise UsageError("{name} is empty, of shape {shape}", name=name, shape=list(value.shape))
     return value
 
 

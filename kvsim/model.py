@@ -229,8 +229,8 @@ class Model:
                 shape=list(states.shape),
             )
         if states is None:
-            states = self.encode(None if ids is None else source, features=features)
-        return Source(source, states)
+            return Source(source, self.encode(None if ids is None else source, features=features))
+        return Source(source, self.ops.to_device(states))
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
         """One step of all sequences. Caches are committed after the last layer."""

@@ -28,6 +28,7 @@ PROMPT = (None, 3, 1.5, [[]], [1, [2]], [1.5], [None], [True], [-1], [10**30], {
           np.array(3), BITS, object())  # fmt: skip
 IDS = ("text", *PROMPT, [[1]], ["a"], np.array([[1]]), [TWO])
 SOURCE = ("text", 3, 1.5, [[1]], [1.5], [True], [-1], {1, 2}, BITS, object())
+STATES = (3, "text", [[1.5]], TWO, np.ones((0, 64)), object())
 WHOLE = ("3", "", 1.5, float("nan"), True, [], [1], -1, np.float32(2), np.bool_(True), *THINGS)
 NUMBER = ("1", True, [], [1.5], 10**400, np.bool_(True), np.array([1.5, 2.5]), *THINGS)
 FLAG = (None, 0, 1, "no", [], 1.5, *THINGS)
@@ -212,9 +213,9 @@ TABLE = [
     pytest.param(lambda value: small("t5").encode(value), IDS, id="encode-ids"),
     pytest.param(lambda value: small("whisper").encode(features=value), (3, "text", [], [[1.5]], TWO, BITS,
                  np.array([["a"]]), np.array([[1j]]), object()), id="encode-features"),
-    pytest.param(lambda value: small("whisper")([1], encoder_features=value), (3, "text", [[1.5]], TWO, object()),
+    pytest.param(lambda value: small("whisper")([1], encoder_features=value), STATES,
                  id="source-features"),
-    pytest.param(lambda value: small("t5")([1], encoder_states=value), (3, "text", [[1.5]], TWO, object()),
+    pytest.param(lambda value: small("t5")([1], encoder_states=value), STATES,
                  id="source-states"),
     pytest.param(lambda value: demo().tokenizer.encode(value), (None, 3, [], ["a"], *THINGS), id="tokenizer-encode"),
     pytest.param(lambda value: demo().tokenizer.split(value), (None, 3, [], ["a"], *THINGS), id="tokenizer-split"),
@@ -325,6 +326,15 @@ def test_ids_come_back_as_ints():
     small("t5")([1], cache, encoder_ids=np.array([1, 2, 3]))
     assert cache.source == (1, 2, 3)
     small("t5")([1], cache, encoder_ids=[np.int64(1), 2, 3])  # the same source again
+
+
+def test_states_of_another_dtype_are_converted():
+    """A source in float64 does not make a model of float32 compute, and answer, in float64."""
+    states = small("t5").encode([1, 2, 3])
+    wanted = small("t5")([1], encoder_states=states)
+    given = small("t5")([1], encoder_states=states.astype("float64"))
+    assert given.dtype == wanted.dtype == np.float32
+    assert np.array_equal(given, wanted)
 
 
 def test_what_has_no_short_repr_is_named():

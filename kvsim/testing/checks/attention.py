@@ -14,7 +14,7 @@ from kvsim.testing.subject.attention import Setting
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.subject.room import CASES, NUMBERS, check_room
+from kvsim.testing.subject.room import CASES, check_room
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
 
@@ -38,7 +38,7 @@ def assert_attention(
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
     heads, kv_heads, d_head, batch = _check_sizes(heads, kv_heads, d_head, batch)
-    window = None if window is None else check_whole("window", window, 1, NUMBERS)
+    window = None if window is None else check_whole("window", window, 1)
     seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
     show, allowed = _read_show(show), check_allowed(allowed)
     check_function("array", array)
@@ -61,7 +61,7 @@ def _read_show(show: Any) -> tuple[int, int] | None:
     pair = check_list("show", show)
     if len(pair) != 2:
         raise UsageError("show takes (queries, keys), got {got}", got=shortened(show))
-    queries, keys = (check_whole("show", size, 1, NUMBERS) for size in pair)
+    queries, keys = (check_whole("show", size, 1) for size in pair)
     if queries > keys:
         raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
                          queries=queries, keys=keys)  # fmt: skip
@@ -69,9 +69,9 @@ def _read_show(show: Any) -> tuple[int, int] | None:
 
 
 def _check_sizes(heads: Any, kv_heads: Any, d_head: Any, batch: Any) -> tuple[int, int, int, int]:
-    """The sizes as ints. UsageError: not from 1 to `NUMBERS`, or heads that are not a multiple of kv_heads."""
-    heads, kv_heads = check_whole("heads", heads, 1, NUMBERS), check_whole("kv_heads", kv_heads, 1, NUMBERS)
-    d_head, batch = check_whole("d_head", d_head, 1, NUMBERS), check_whole("batch", batch, 1, NUMBERS)
+    """The sizes as ints. UsageError: not whole numbers from 1 on, or heads that are not a multiple of kv_heads."""
+    heads, kv_heads = check_whole("heads", heads, 1), check_whole("kv_heads", kv_heads, 1)
+    d_head, batch = check_whole("d_head", d_head, 1), check_whole("batch", batch, 1)
     if heads % kv_heads:
         raise UsageError(
             "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",
