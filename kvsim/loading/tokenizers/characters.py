@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kvsim.checks import check_text, check_token_ids
 from kvsim.errors import FileError
 from kvsim.text import Piece
 
@@ -30,16 +31,18 @@ class CharacterTokenizer:
         return parts
 
     def split(self, text: str) -> list[Piece]:
-        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in self._parts(text)]
+        parts = self._parts(check_text("text", text))
+        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in parts]
 
     def encode(self, text: str) -> list[int]:
         return [piece.id for piece in self.split(text)]
 
     def piece(self, id: int) -> str:
-        return self._pieces.get(id, f"[{id}]")  # a row of the embedding that no token uses
+        return self.decode([id])
 
     def decode(self, ids: list[int]) -> str:
-        return "".join(map(self.piece, ids))
+        # [ID]: a row of the embedding that no token uses
+        return "".join([self._pieces.get(i, f"[{i}]") for i in check_token_ids(ids)])
 
 
 def is_character_level(facts: dict[str, Any]) -> bool:
