@@ -36,11 +36,12 @@ def config(facts: Facts) -> Config:
     windows = {"full_attention": None, "sliding_attention": window}
     d_head = head_size(facts, facts.size("hidden_size"), facts.size("num_attention_heads"))
     rope = read_rope(facts, d_head)
+    kinds = {t: LayerKind(rope=rope, window=width, experts=experts) for t, width in windows.items()}
     bias = facts.flag("attention_bias")
     return base(
         facts,
         activation="clipped_swiglu",
-        layers=tuple(LayerKind(rope=rope, window=windows[t], experts=experts) for t in types),
+        layers=tuple(kinds[t] for t in types),
         sinks=True,
         qkv_bias=bias,
         out_bias=bias,
