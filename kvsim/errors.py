@@ -12,11 +12,14 @@ class Words(str):
 
 
 def shortened(value: object) -> str:
-    """`repr(value)`, cut to 78 characters if it is longer than 80; its type if it is nested too deeply for one."""
+    """`repr(value)` on one line, cut to 78 characters if it is longer than 80; its type if it is nested too deeply for
+    one, or a number of thousands of digits."""
     try:
-        text = repr(value)
+        text = " ".join(line.strip() for line in repr(value).splitlines())
     except RecursionError:
         return f"<{type(value).__name__}: nested too deeply>"
+    except ValueError:
+        return f"<{type(value).__name__}: too long>"
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
 
 

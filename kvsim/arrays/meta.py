@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from kvsim.arrays import Backend
 from kvsim.counting.symbolic import Poly
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 
 Shape = tuple[Any, ...]
 ALL = slice(None)
@@ -295,6 +295,6 @@ NAMESPACE = SimpleNamespace(
 
 def open_backend(device: str | None) -> Backend:
     if device is not None:
-        raise UsageError("the backend meta runs on no device: leave out {device}", device=device)
+        raise UsageError("the backend meta runs on no device: leave out {device}", device=shortened(device))
     dtypes = ("float32", "float64", "float16", "bfloat16")
     return Backend("meta", NAMESPACE, None, dtypes, refuse_value, holds_data=False)

@@ -67,9 +67,8 @@ def parse_spec(spec: str) -> Spec:
     options = policy.read_options(name, text or colon)
     if policy.wraps:
         contained = options.partition(":")[0]
-        if (
-            contained in POLICIES and find_policy(contained).wraps
-        ):  # before it is parsed: it may hold itself a thousand times
+        # Refused before it is parsed: a thousand of them may be nested.
+        if contained in POLICIES and find_policy(contained).wraps:
             raise UsageError(
                 "the cache {spec} is of a policy that contains another one, and cannot be contained itself",
                 spec=shortened(options),

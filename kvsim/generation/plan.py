@@ -14,11 +14,12 @@ MOST_NEW = 10**6  # tokens of one run: each is a step, and the steps are planned
 
 def parse_feed(feed: Any) -> int | None:
     """Prompt tokens per step: 1 for "token", K for "chunk:K", None (all of them) for "prefill". UsageError: others."""
-    if feed == "token":
+    text = feed if isinstance(feed, str) else ""
+    if text == "token":
         return 1
-    if feed == "prefill":
+    if text == "prefill":
         return None
-    chunk = re.fullmatch("chunk:([0-9]+)", feed) if isinstance(feed, str) else None
+    chunk = re.fullmatch("chunk:([0-9]+)", text)
     size = parse_whole("chunk", chunk[1]) if chunk else 0
     if size > 0:
         return size
@@ -31,12 +32,10 @@ def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
     return [*range(size, n_prompt, size), *range(n_prompt, n_prompt + max_new_tokens)]
 
 
-def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
-    """Check that `n_prompt` tokens and `max_new_tokens` more fit into the model's context and into every cache.
-
-    UsageError: they do not, or `max_new_tokens` is no whole number from 1 to MOST_NEW.
-    """
-    check_whole(Words("the number of new tokens"), max_new_tokens, 1)
+def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> int:
+    """`max_new_tokens` as an int. UsageError: no whole number from 1 to MOST_NEW, or `n_prompt` tokens and so many more
+    do not fit into the model's context and into every cache."""
+    max_new_tokens = check_whole(Words("the number of new tokens"), max_new_tokens, 1)
     fed = n_prompt + max_new_tokens - 1
     if fed > model.config.max_context:
         raise UsageError(
@@ -51,3 +50,4 @@ def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tok
     check_whole(Words("the number of new tokens"), max_new_tokens, 1, MOST_NEW)
     for cache in caches:
         cache.admit(fed - cache.seen)
+    return max_new_tokens

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from kvsim.checks import is_name
 from kvsim.config import Config
 from kvsim.errors import FileError, UsageError, shortened
 from kvsim.loading.defaults import read_defaults
@@ -19,7 +20,7 @@ def choose_latent(config: Config, form: str | None) -> Config:
     """The config with its latent attention computed in `form`. UsageError: unknown form, or no latent attention."""
     if form is None:
         return config
-    if form not in LATENT_FORMS:
+    if not is_name(form, LATENT_FORMS):
         raise UsageError(
             "unknown latent {form}: use one of {known}", form=shortened(form), known=", ".join(LATENT_FORMS)
         )

@@ -1,13 +1,15 @@
 """Loads a `Model` from files: config, weights, tokenizer."""
 
 from fnmatch import fnmatchcase
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Backend, get_backend
 from kvsim.blueprint import build_weights
+from kvsim.checks import check_kind
 from kvsim.config import Config
-from kvsim.errors import FileError, plain
+from kvsim.errors import FileError, Words, plain
 from kvsim.loading.checkpoint import Checkpoint, Stored, check_shape, finite
 from kvsim.loading.config_file import choose_latent, make_config, read_config_facts, read_start
 from kvsim.loading.families import get_family
@@ -18,6 +20,7 @@ from kvsim.loading.sources import Source
 from kvsim.loading.tokenizers.reading import read_tokenizer
 from kvsim.model import Model
 from kvsim.text import Tokenizer
+from kvsim.transformer.attention import check_attention
 from kvsim.weights import Weights
 
 
@@ -123,7 +126,9 @@ def load(
     UsageError: no such model, unknown backend, dtype or form. BackendError: the backend is not installed or does not
     work. FileError: a malformed file, tensors that contradict the config, NaN.
     """
+    check_kind("model", isinstance(model, str | PathLike), model, Words("the name or the path of a model"))
     path = find_model(str(model))
+    check_attention(attention)
     library = get_backend(backend, device)
     library.dtype(dtype)  # an unknown dtype is refused before anything is read
     read = read_gguf if path.is_file() else read_folder

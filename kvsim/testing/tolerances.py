@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.checks import check_whole
+from kvsim.checks import check_progress, check_whole
 from kvsim.testing.feeds.chunking import equal_chunks, split_chunks
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
@@ -44,6 +44,8 @@ def measure_tolerance(
     `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go
     together or are too large.
     """
+    check_progress(progress)
+    seed = check_whole("seed", seed, 0)
     name, context = format_name(dtype), check_whole("context", context, 1)
     check_room(context, min(CHUNK, context), check_whole("heads", sizes.get("heads", Sizes.heads), 1))
     if name == "float64":  # compared with a run of the whole text at once

@@ -52,7 +52,7 @@ def check(argv, code, said, capsys):
         (["trace", "中", "--model", "setup.cfg"], 2, "is no model: that is a folder"),
         (["trace", "中", "--backend", "jax"], 2, "unknown backend 'jax'"),
         (["trace", "中", "--backend", "meta"], 2, "the backend meta has shapes and no values"),
-        (["trace", "中", "--backend", "exact", "--device", "cuda"], 2, "exact runs on the device cpu, not on cuda"),
+        (["trace", "中", "--backend", "exact", "--device", "cuda"], 2, "exact runs on the device cpu, not on 'cuda'"),
         (["memory"], 2, "MODEL is missing: see kvsim memory --help"),
         (["memory", "llama-2-7b"], 2, "near names are llama-2-7b-hf"),
         (["memory", "gpt2", "--context", "-1"], 2, "--context takes whole numbers, as in 4096,32768, got '-1'"),
@@ -84,7 +84,7 @@ def check(argv, code, said, capsys):
         (["plan", "--sweep", "no.json"], 4, "no.json"),
         (["doctor", "--device", "cuda"], 2, "--device goes with --gpu"),
         (["doctor", "--gpu", "--json"], 2, "--gpu prints text only: leave out --json"),
-        (["trace", "中", "--device", "cuda:1"], 2, "on the device cpu, not on cuda:1"),
+        (["trace", "中", "--device", "cuda:1"], 2, "on the device cpu, not on 'cuda:1'"),
         (["trace", "中", "--dtype", "int4"], 2, "unknown dtype 'int4'"),
         (["trace", "中", "--lang", "fr"], 2, "unknown language 'fr': use zh, en or auto"),
         (["trace", "中", "--temperature", "hot"], 2, "--temperature takes a number, got 'hot'"),
@@ -225,7 +225,7 @@ def no_json(folder):
         (not_a_number, "holds NaN or infinite numbers"),
         (no_config, "cannot read"),
         (no_json, "is not valid JSON"),
-        (hostile_name, "such as \\x1b[2Jhi↵foo↵bar"),
+        (hostile_name, "such as '\\x1b[2Jhi\\nfoo\\nbar'"),
     ],
 )
 def test_bad_files(damage, said, tmp_path, capsys):

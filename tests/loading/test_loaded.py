@@ -86,10 +86,9 @@ def test_files_that_change_while_they_are_read(place, change, number, monkeypatc
 
 
 def test_nothing_is_mapped():
-    """No reader of files names a mapped array, or a reader of another library that maps files."""
+    """The package names no mapped array, and no reader of another library that maps files."""
     names = {"memmap", "mmap", "safe_open", "load_file", "GGUFReader"}
-    package = Path(kvsim.__file__).parent
-    for file in (*package.glob("files/*.py"), *package.glob("loading/**/*.py")):
+    for file in Path(kvsim.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             used = {getattr(node, "id", None), getattr(node, "attr", None)}
             used |= {alias.name for alias in getattr(node, "names", ()) if isinstance(alias, ast.alias)}
@@ -119,6 +118,14 @@ def test_shapes_are_compared_before_anything_is_allocated(fields, message, tmp_p
 def test_a_tensor_in_two_files(tmp_path):
     folder = index.write(tmp_path, index.VALID, dict(zip(index.FILES, [*index.PARTS.values()][:1] * 2, strict=True)))
     with pytest.raises(FileError, match="another file of the folder holds it, too"):
+        kvsim.load(folder)
+
+
+def test_an_index_of_empty_lists(tmp_path, monkeypatch):
+    """It is not parsed: they would take 20 times their bytes."""
+    monkeypatch.setattr("kvsim.loading.checkpoint.read_json", lambda *given: pytest.fail("it was parsed"))
+    folder = index.write(tmp_path, b'{"weight_map": [' + b"[]," * 2000 + b"[]]}", index.PARTS)
+    with pytest.raises(FileError, match="has no weight_map from tensors to files"):
         kvsim.load(folder)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kvsim.checks import check_text, check_token_ids
 from kvsim.errors import FileError
 from kvsim.text import Piece
 
@@ -15,29 +16,33 @@ class CharacterTokenizer:
     def __init__(self, vocab: dict[str, int], unknown: str, special: list[str]) -> None:
         self.vocab = vocab
         self.unknown = vocab[unknown]
-        self.special = sorted(special, key=len, reverse=True)
+        self.special = set(special)
+        self._lengths = sorted({len(token) for token in special}, reverse=True)
         self._pieces = {i: piece for piece, i in vocab.items()}
 
     def _parts(self, text: str) -> list[str]:
         """Splits a text into special tokens and single characters."""
         parts, at = [], 0
         while at < len(text):
-            whole = next((s for s in self.special if text.startswith(s, at)), text[at])
+            found = (text[at : at + length] for length in self._lengths)
+            whole = next((part for part in found if part in self.special), text[at])
             parts.append(whole)
             at += len(whole)
         return parts
 
     def split(self, text: str) -> list[Piece]:
-        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in self._parts(text)]
+        parts = self._parts(check_text("text", text))
+        return [Piece(self.vocab.get(p, self.unknown), p, p in self.vocab) for p in parts]
 
     def encode(self, text: str) -> list[int]:
         return [piece.id for piece in self.split(text)]
 
     def piece(self, id: int) -> str:
-        return self._pieces.get(id, f"[{id}]")  # a row of the embedding that no token uses
+        return self.decode([id])
 
     def decode(self, ids: list[int]) -> str:
-        return "".join(map(self.piece, ids))
+        # [ID]: a row of the embedding that no token uses
+        return "".join([self._pieces.get(i, f"[{i}]") for i in check_token_ids(ids)])
 
 
 def is_character_level(facts: dict[str, Any]) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from kvsim.errors import FileError, Words
+from kvsim.checks import check_text, check_token_ids
+from kvsim.errors import FileError, UsageError, Words
 from kvsim.processes.channel import FrameError
 from kvsim.processes.child import Child, end_child, start_child
 from kvsim.text import Piece
@@ -17,6 +18,15 @@ from kvsim.text import Piece
 _ANSWER = 2**26  # bytes, and for each byte of a request:
 _ANSWER_A_BYTE = 256
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}  # a backtrace takes 0.1 s
+
+
+def _check(text: str) -> str:
+    """The text itself. UsageError: no text, or half a character in it."""
+    try:
+        check_text("text", text).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not valid UTF-8") from error
+    return text
 
 
 class _FailedError(Exception):
@@ -42,21 +52,22 @@ class ProcessTokenizer:
             self._running()
 
     def encode(self, text: str) -> list[int]:
-        return self._known(list(self._ask("encode", text)))
+        """The ids of a text. UsageError: it holds half of a character of two, as bytes that are not UTF-8 leave it."""
+        return self._known(list(self._ask("encode", _check(text))))
 
     def decode(self, ids: list[int]) -> str:
-        return str(self._ask("decode", [int(i) for i in ids]))
+        return str(self._ask("decode", check_token_ids(ids)))
 
     def split(self, text: str) -> list[Piece]:
         """Each token with its part of the text; with its own text where that part is empty or shared with a
-        neighbour."""
-        pieces = [Piece(*piece) for piece in self._ask("split", text)]
+        neighbour. UsageError: as of `encode`."""
+        pieces = [Piece(*piece) for piece in self._ask("split", _check(text))]
         self._known([piece.id for piece in pieces])
         return pieces
 
     def piece(self, id: int) -> str:
         """The text of one id; bytes that are no whole character as <0xE4>."""
-        return str(self._ask("piece", int(id)))
+        return str(self._ask("piece", check_token_ids([id])[0]))
 
     def __reduce__(self) -> Any:
         return type(self), (self._definition, self._path, self._vocab_size)
