@@ -73,8 +73,6 @@ class Sizes:
                 window=self.window,
             )
 
-        check_room(self.numbers)
-
     @property
     def numbers(self) -> int:
         """Numbers in all weights; a layer counts as ARRAYS_SIZE at least, since its arrays take memory of their own."""
@@ -84,7 +82,8 @@ class Sizes:
         return self.layers * max(layer, ARRAYS_SIZE) + self.d_model * tables
 
     def to_config(self) -> Config:
-        """The same model as a kvsim config."""
+        """The same model as a kvsim config. UsageError: more weights than a check computes with."""
+        check_room(self.numbers)
         pairs: Any = ROPES.get(self.rope or "")
         rope = Rope(self.rope_theta, self.d_head, pairs) if pairs else None
         return Config(
