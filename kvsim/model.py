@@ -10,27 +10,25 @@ from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
 from kvsim.caches.cache import Cache, change_caches, check_room
 from kvsim.caches.cross import same_source
-from kvsim.checks import check_ids
+from kvsim.checks import check_array, check_ids, check_kind, check_list, check_pair, check_path, check_text, is_name
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.counting.seen import Seen
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span
 from kvsim.text import Tokenizer
+from kvsim.transformer.attention import ATTENTION, check_attention
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
+from kvsim.transformer.places import check_patterns
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
 
 if TYPE_CHECKING:
     from kvsim.caches.paged.pool import Pool
 
 Logits = Literal["all", "last"]
-# The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
-# diagonal; latent attention, and layers whose score matrices are watched, compute full squares all the same. The ledger
-# shows what ran.
-ATTENTION = {"square": None, "blocked": 128}
 
 
 def make_ops(backend: Backend, dtype: str) -> Ops:
@@ -70,14 +68,15 @@ class Model:
         dtype: str = "float32",
         attention: str = "square",
     ) -> None:
+        check_kind("config", isinstance(config, Config), config, Words("a Config, as kvsim.load reads one"))
+        check_kind(
+            "tokenizer", tokenizer is None or hasattr(tokenizer, "piece"), tokenizer, Words("a tokenizer or None")
+        )
         self.config = config
         self.tokenizer = tokenizer
-        self.name = name
-        self.path = path
-        if attention not in ATTENTION:
-            raise UsageError(
-                "unknown attention {got}: use one of {known}", got=shortened(attention), known=", ".join(ATTENTION)
-            )
+        self.name = check_text("name", name)
+        self.path = None if path is None else check_path("path", path)
+        check_attention(attention)
         self.ops = make_ops(get_backend(backend, device), dtype)
         self.attention = attention if config.latent is None else "square"  # latent attention is not computed in blocks
         self.ops.query_block = ATTENTION[self.attention]
@@ -124,15 +123,15 @@ class Model:
         that keeps nothing. FileError: it cannot be written."""
         from kvsim.caches.cache_file import save_cache
 
-        save_cache(self._own(cache), self.fingerprint(), Path(path))
+        save_cache(self._own(cache), self.fingerprint(), check_path("path", path))
 
     def load_cache(self, path: str | Path, spec: str = "dynamic") -> Cache:
         """The cache of the policy `spec` that `save_cache` wrote, ready for the next token. FileError: no such file, no
         cache, or a cache of another model, dtype or policy."""
         from kvsim.caches.cache_file import load_cache
 
-        cache = self.new_cache(spec)
-        load_cache(cache, self.fingerprint(), Path(path))
+        cache, file = self.new_cache(spec), check_path("path", path)
+        load_cache(cache, self.fingerprint(), file)
         return cache
 
     def count(self) -> AbstractContextManager[Ledger]:
@@ -147,8 +146,9 @@ class Model:
         cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], the input of the head; those of an
         encoder begin with "encoder.". Watching changes what runs in one case, which the ledger shows:
         `attention="blocked"` computes full squares in layers whose scores, capped, masked or probs of self-attention
-        are watched.
+        are watched. UsageError: a pattern that no place of this model matches.
         """
+        check_patterns(self.config, self.name, patterns)
         return self.ops.watch(*patterns)
 
     def __call__(
@@ -177,7 +177,7 @@ class Model:
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, concatenated without padding, of any lengths. Sequences of an
         encoder-decoder need caches that have read their source."""
-        held = [(ids, self._own(cache)) for ids, cache in sequences]
+        held = [(ids, self._own(cache)) for ids, cache in map(check_pair, check_list("sequences", sequences))]
         return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
 
     def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
@@ -192,7 +192,7 @@ class Model:
             source = self.ops.ids(self.check_ids(() if ids is None else ids))
             rows = source.shape[0]
         else:
-            source = self.ops.xp.asarray(features, dtype=self.ops.dtype, device=self.ops.device)
+            source = self.ops.to_device(check_array("features", features))
             if source.ndim != 2 or source.shape[0] != config.audio.n_mels:
                 raise UsageError(
                     "expected features of shape [{mels}, frames], got {shape}",
@@ -215,7 +215,8 @@ class Model:
             return None
         if len(given) > 1:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
-        source = tuple(ids) if ids is not None else None if not given else given[0]
+        name = "encoder_features" if states is None else "encoder_states"
+        source = tuple(self.check_ids(ids)) if ids is not None else check_array(name, given[0]) if given else None
         if cache.source is not None:
             with self.ops.running():
                 if source is not None and not same_source(self.ops, source, cache.source):
@@ -230,13 +231,13 @@ class Model:
                 shape=list(states.shape),
             )
         if states is None:
-            states = self.encode(None if ids is None else source, features=features)
-        return Source(source, states)
+            return Source(source, self.encode(None if ids is None else source, features=features))
+        return Source(source, self.ops.to_device(states))
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
         """One step of all sequences: every cache takes it, or none if an exception ends it."""
-        if logits not in ("all", "last"):
-            raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
+        if not is_name(logits, ("all", "last")):
+            raise UsageError("unknown logits {got}: use all or last", got=shortened(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         ids: list[int] = []

@@ -28,6 +28,12 @@ settings.register_profile("random", settings.get_profile("kvsim"), derandomize=F
 settings.load_profile("kvsim")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-minutes", type=float, default=0, metavar="M", help="fuzz each target of tests/fuzz for M minutes"
+    )
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
     """The number of workers for `-n auto`: the processors that this process may use, or None if the environment

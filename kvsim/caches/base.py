@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
+from kvsim.checks import parse_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -60,16 +61,23 @@ def array_bytes(ops: Ops, *arrays: Array) -> int:
     return count * ops.item_bytes
 
 
+def check_numbers(numbers: dict[str, int], expected: dict[str, int]) -> None:
+    """ValueError: `numbers`, of a state from a file, are not those `expected`."""
+    if numbers != expected:
+        raise ValueError(f"{numbers} instead of {expected}")
+
+
 def read_whole(text: str, name: str, example: str) -> int:
     """`text`, the options of the policy `name`, as a whole number of at least 1. UsageError: anything else."""
-    if not (re.fullmatch("[0-9]{1,18}", text) and int(text) > 0):
+    size = parse_whole(name, text) if re.fullmatch("[0-9]+", text) else 0
+    if size < 1:
         raise UsageError(
             "the cache {name} needs its size in tokens, at least 1, as in {example}, not {spec}",
             name=name,
             example=example,
             spec=shortened(f"{name}:{text}" if text else name),
         )
-    return int(text)
+    return size
 
 
 def layer_shape(config: Config) -> Shape:
@@ -244,3 +252,19 @@ class LayerCache(ABC):
     @abstractmethod
     def restore(self, state: State) -> None:
         """Replaces the contents by a copy of `state`, taken from a layer of the same policy, options and shape."""
+
+    # States from files
+
+    def _shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of arrays "keys" and "values" of that many rows."""
+        g, k, v = self.shape
+        return {"keys": (g, rows, k), "values": (g, rows, v)}
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """The shapes, by name, of the arrays of a state after `seen` tokens that has these numbers. ValueError: no
+        state has them then, or the policy does not say, and its caches are not saved."""
+        raise ValueError(f"{type(self).__name__} does not define expect")
+
+    def check_arrays(self, state: State) -> None:
+        """`state` has host arrays (NumPy) of the dtypes and shapes expected, and all floats are finite. ValueError: no
+        layer of this policy can hold these positions, scales or codes."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from kvsim.caches.base import LayerCache, Shape, Waste, describe
 from kvsim.caches.cross import CrossLayer
-from kvsim.checks import check_whole
+from kvsim.checks import check_kind, check_list, check_whole
 from kvsim.config import Config
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
 from kvsim.spans import Span
 
@@ -235,7 +235,11 @@ def select(caches: Sequence[Cache], order: Sequence[int]) -> list[Cache]:
 
     A repeated index gives a fork; caches whose index is missing are cleared. UsageError: an index out of range.
     """
-    if wrong := [i for i in order if not 0 <= i < len(caches)]:
+    caches = check_list("caches", caches)
+    for cache in caches:
+        check_kind("caches", isinstance(cache, Cache), cache, Words("caches made by new_cache"))
+    order = [check_whole("order", i, 0) for i in check_list("order", order)]
+    if wrong := [i for i in order if i >= len(caches)]:
         raise UsageError("there is no cache {place}: there are {count}", place=wrong[0], count=len(caches))
     taken: set[int] = set()
     chosen = []

@@ -170,3 +170,9 @@ class OffloadLayer(LayerCache):
 
     def restore(self, state: State) -> None:
         self.layer.restore(state)
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        return self.layer.expect(seen, numbers)
+
+    def check_arrays(self, state: State) -> None:
+        self.layer.check_arrays(state)

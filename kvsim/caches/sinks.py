@@ -11,7 +11,8 @@ import re
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, check_numbers
+from kvsim.checks import parse_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -52,8 +53,8 @@ class SinksLayer(LayerCache):
 
     @classmethod
     def read_options(cls, name: str, text: str) -> Ends:
-        found = re.fullmatch(r"([0-9]{1,18})\+([0-9]{1,18})", text)
-        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        found = re.fullmatch(r"([0-9]+)\+([0-9]+)", text)
+        first, last = (parse_whole(name, number) for number in found.groups()) if found else (0, 0)
         if first == 0 and last > 0:
             raise UsageError(
                 "the cache {spec} has no sinks: use window:{window}", spec=shortened(f"{name}:{text}"), window=last
@@ -182,3 +183,8 @@ class SinksLayer(LayerCache):
         self._keys, self._values = (
             self.ops.xp.astype(state.arrays[name], self.ops.dtype) for name in ("keys", "values")
         )
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        start = self._first(seen)
+        check_numbers(numbers, {"start": start, "stop": seen})
+        return self._shapes(min(self.ends.first, seen) + max(seen - start, 0))

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, check_numbers, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -24,13 +24,6 @@ def gather(ops: Ops, x: Array, columns: Array) -> Array:
     places = columns + ops.arange(0, g)[:, None] * s  # indices into the rows of all heads, for `take`
     taken = xp.take(xp.reshape(x, (g * s, *rest)), xp.reshape(places, (-1,)), axis=0)
     return xp.reshape(taken, (g, columns.shape[1], *rest))
-
-
-def best_columns(ops: Ops, scores: Array, count: int) -> Array:
-    """The columns of the `count` largest of each head's scores [G, S], in ascending order: [G, count]. Ties go to the
-    older row."""
-    order = ops.xp.argsort(-scores, axis=-1, stable=True)
-    return ops.xp.sort(order[:, :count], axis=-1)
 
 
 def followed_by(ops: Ops, columns: Array, start: int, stop: int) -> Array:
@@ -197,6 +190,24 @@ class EvictingLayer(LayerCache):
         self._old = xp.astype(arrays["positions"], xp.int64)
         self._keys, self._values = (xp.astype(arrays[name], self.ops.dtype) for name in ("keys", "values"))
 
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """Before the first eviction `since` is 0; each leaves `budget` rows, of more."""
+        since = numbers.get("since", -1)
+        if since != 0 and not self.budget < since <= seen:
+            raise ValueError(f"rows were evicted before position {since}")
+        check_numbers(numbers, {"since": since, "stop": seen})
+        old = self.budget if since else 0
+        return {"positions": (self.shape.n_heads, old), **self._shapes(old + seen - since)}
+
+    def check_arrays(self, state: State) -> None:
+        """Each head's positions ascend, and every policy keeps the newest row."""
+        positions, since = state.arrays["positions"], state.numbers["since"]
+        if not since:
+            return
+        ascending = bool((positions[:, 1:] > positions[:, :-1]).all())
+        if not (ascending and bool((positions[:, 0] >= 0).all()) and bool((positions[:, -1] == since - 1).all())):
+            raise ValueError(f"positions are not in order from 0 to {since - 1}")
+
 
 class ScoredLayer(EvictingLayer):
     """Rows with a score each, [G, S], in `ops.wide_dtype` (float32 for 16-bit models, else the model's dtype). `_next`
@@ -246,3 +257,11 @@ class ScoredLayer(EvictingLayer):
     def restore(self, state: State) -> None:
         super().restore(state)
         self._scores = self._next = self.ops.xp.astype(state.arrays["scores"], self.ops.wide_dtype)
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """Rows are evicted after every step that leaves more than `budget`."""
+        shapes = super().expect(seen, numbers)
+        g, rows, _ = shapes["keys"]
+        if rows > self.budget:
+            raise ValueError(f"{rows} rows of at most {self.budget}")
+        return {**shapes, "scores": (g, rows)}

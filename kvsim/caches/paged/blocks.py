@@ -4,6 +4,9 @@
 A block with no references is free. If it is full and ends a known prefix, it stays cached and can be reused until it is
 allocated again. Cached free blocks are allocated after all others, in the order in which they were freed (LRU).
 
+Sequences that compute the same prefix in one step store it in a block each. All of them are cached, as in vLLM, so that
+the prefix is found as long as one of them is left.
+
 What the block tables hold is the truth: after a change that was interrupted, references are counted again from them.
 """
 
@@ -62,7 +65,7 @@ class BlockPool:
         self._keys: list[bytes | None] = []  # of the prefix that each ends, if cached
         self._free: list[int] = []  # free and not cached; the last one freed is allocated first
         self._cached: OrderedDict[int, None] = OrderedDict()  # free and cached, in the order in which they were freed
-        self._block_of: dict[bytes, int] = {}
+        self._blocks_of: dict[bytes, dict[int, None]] = {}  # at least one each, in the order in which they were cached
         self.changing = False  # within `change`, and after one that was interrupted
         self._forget_tables()
 
@@ -116,7 +119,10 @@ class BlockPool:
         free = [block for block in dict.fromkeys([*self._cached, *self._free, *range(made)]) if not counts[block]]
         self._free = [block for block in free if self._keys[block] is None]
         self._cached = OrderedDict.fromkeys(block for block in free if self._keys[block] is not None)
-        self._block_of = {key: block for block, key in enumerate(self._keys) if key is not None}
+        self._blocks_of = {}
+        for block, key in enumerate(self._keys):
+            if key is not None:
+                self._blocks_of.setdefault(key, {})[block] = None
         for table in tables:
             table.repaired()
 
@@ -230,23 +236,26 @@ class BlockPool:
     # Prefix cache
 
     def register(self, block: int, key: bytes) -> None:
-        """Caches `block`, which is referenced and full, as the end of the prefix `key`. If another block is cached for
-        the same prefix, that one stays."""
-        if key not in self._block_of and self._keys[block] is None:
-            self._block_of[key] = block
+        """Caches `block`, which is referenced and full, as the end of the prefix `key`. Does nothing if it is cached
+        already."""
+        if self._keys[block] is None:
             self._keys[block] = key
+            self._blocks_of.setdefault(key, {})[block] = None
 
     def is_known(self, block: int) -> bool:
         """Is `block` cached as the end of a prefix?"""
         return self._keys[block] is not None
 
     def find(self, key: bytes) -> int | None:
-        """The cached block that ends the prefix `key`, referenced or free. None: not cached."""
-        return self._block_of.get(key)
+        """The first of the cached blocks that end the prefix `key`, referenced or free. None: there is none."""
+        return next(iter(self._blocks_of.get(key, ())), None)
 
     def forget(self, block: int) -> None:
         """Removes `block` from the prefix cache, because it is about to be written. Its references do not change."""
         key = self._keys[block]
         if key is not None:
-            del self._block_of[key]
             self._keys[block] = None
+            blocks = self._blocks_of[key]
+            del blocks[block]
+            if not blocks:
+                del self._blocks_of[key]

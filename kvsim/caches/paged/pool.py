@@ -3,7 +3,6 @@ texts grow, and texts with a common prefix store it once."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import index
 from typing import Any
 from weakref import WeakSet
 
@@ -12,6 +11,7 @@ from kvsim.caches.cache import Cache, Snapshot, change_caches
 from kvsim.caches.paged.blocks import BlockPool, prefix_key
 from kvsim.caches.paged.layer import PagedLayer
 from kvsim.caches.paged.table import Rows, Table, blocks_for
+from kvsim.checks import check_ids
 from kvsim.config import BY_LENGTH, Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -161,7 +161,8 @@ class Pool:
         """Starts an empty cache with the longest prefix of `ids` whose blocks are cached; returns its number of tokens.
         At least the last token remains to be fed: `model(ids[cache.seen:], cache)`.
 
-        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids.
+        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids; an
+        id outside the vocabulary.
         """
         if not isinstance(cache, PagedCache) or cache.pool is not self:
             raise UsageError("the cache belongs to another pool: use one made by this pool's new_cache")
@@ -173,7 +174,7 @@ class Pool:
             raise UsageError(
                 "this model cannot reuse prefixes: its position encoding depends on the length of the text"
             )
-        ids = [index(i) for i in ids]
+        ids = check_ids(ids, self.config.vocab_size, self.config.family, least=0)
         blocks: list[int] = []
         prefixes: list[bytes] = []
         for stop in range(self.size, len(ids), self.size):

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.testing.independent.decoder import read_policy
+from kvsim.testing.subject.room import CASES
 
 LONGEST = 64  # tokens of one feed
 LONG = 34  # tokens of a random feed, at most
@@ -42,8 +44,9 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     Chunks of several tokens after others show mistakes in masks and in the order of rows; then the whole text at once,
     token by token, and a prompt with decode steps. `cases` more are random, of up to 34 tokens (fewer under int8), and
     show mistakes where a cache grows its arrays. The last feed is the first one again, which shows a cache that is
-    not reset.
+    not reset. UsageError: more than CASES.
     """
+    check_whole("cases", cases, 0, CASES)
     n = min(tokens_needed(config, policy), LONGEST - 4, config.max_context - 4)
     windows = [kind.window for kind in config.layers if kind.window is not None]
     twice = 2 * max(windows, default=0) + 1  # shows a window that is twice as long as it should be

@@ -10,7 +10,7 @@ from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
 from kvsim.testing.feeds.chunking import LONGEST, Feed, choose_feeds, small_feeds, tokens_missing
-from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_vacuous
+from kvsim.testing.feeds.references import Allowed, Reference, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
     Chunks,
@@ -22,6 +22,7 @@ from kvsim.testing.subject.calls import (
     run_text,
     with_place,
 )
+from kvsim.testing.subject.room import CASES
 
 Make = Callable[..., Any]
 Step = Callable[[Any, list[int]], Any]
@@ -99,12 +100,12 @@ def run_check(
 ) -> Check:  # fmt: skip
     """Run all feeds, up to the first fatal problem, then compute the difference that rounding explains."""
     config = reference.config
-    check_whole("seed", seed, 0)
-    check_whole("cases", cases, 0)
+    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
+    given = check_allowed(given)
     refuse_unreachable(reference)
     chosen = choose_feeds(config, reference.policy, cases, seed)
     numbers = [*range(len(chosen) - 1), 0]  # the last feed has the text of the first
-    format = format_name(dtype) if dtype else None
+    format = None if dtype is None else format_name(dtype)
     margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []

@@ -40,7 +40,7 @@ COVERED = {
 
 def read_policy(spec: str) -> tuple[str, Any]:
     """The name and options of a policy: "sinks:1+3" gives ("sinks", (1, 3)). UsageError: not one of POLICIES."""
-    name, _, text = spec.partition(":")
+    name, _, text = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name in OPTIONS:
         found = re.fullmatch(OPTIONS[name], text)
         if found:
