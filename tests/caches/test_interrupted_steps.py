@@ -1,12 +1,12 @@
 """A step interrupted at any line, under every policy: it repeats to the same bits. `python -m tests.interruptions`
-interrupts all lines; here one or two of every case, and more of two commits."""
+interrupts all lines; here one or two of every case, and more where rows are committed and blocks counted."""
 
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from kvsim.caches.specs import POLICIES, parse_spec
+from kvsim.caches.specs import POLICIES
 from tests.interruptions import steps
 from tests.interruptions.injector import InjectedError, Injector, count_lines
 
@@ -15,7 +15,6 @@ CASES = [*steps.list_operations(), *steps.list_cases()]
 
 
 def test_every_policy_is_interrupted():
-    assert {parse_spec(case.name.split()[1]).name for case in CASES if ":" in case.name} <= set(POLICIES)
     for name in POLICIES:
         assert any(f" {name}" in case.name for case in CASES), name
 
@@ -30,32 +29,42 @@ def test_lines_of_a_step(number):
     assert set(report.counts) <= {"repeated", "done"}
 
 
-def lines_from(case, function):
-    """The lines of a step from the first of `function` on."""
+def lines_within(case, part):
+    """The lines of a step that lie in files or functions whose "file:function" contains `part`."""
     caches = case.start()
     places = []
 
     class Recorder(Injector):
         def _trace(self, frame, event, argument):
             if event == "line":
-                places.append(frame.f_code.co_name)
+                places.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
             return super()._trace(frame, event, argument)
 
     Recorder().run(lambda: case.step(caches))
-    assert function in places
-    return range(places.index(function) - 1, len(places))
+    return [i for i, place in enumerate(places) if part in place]
 
 
-@pytest.mark.parametrize("case", [steps.plain_case("int8:residual=2,group=2", "chunk"), steps.pool_case(2, 30, False)],
-                         ids=lambda case: case.name.replace(" ", "-"))  # fmt: skip
-def test_lines_of_a_commit(case):
+@pytest.mark.parametrize(
+    ("case", "part", "every"),
+    [
+        (steps.plain_case("int8:residual=2,group=2", "chunk"), "layer.py:commit", 2),
+        (steps.plain_case("h2o:6", "chunk"), "evicting/base.py:commit", 2),
+        (steps.pool_case(2, 30, False), "paged/blocks.py", 7),
+        (steps.pool_case(2, 30, False), "paged/table.py", 11),
+        (steps.pool_case(4, None, new=1), "table.py:_replace", 1),
+        (steps.reuse_case(), "paged/", 5),
+    ],
+    ids=("quantise", "evict", "blocks", "tables", "copy", "reuse"),
+)
+def test_lines_that_matter(case, part, every):
     caches = case.start()
     wanted = case.step(caches), case.later(caches)
     report = steps.Report()
-    for line in lines_from(case, "commit")[::7]:
+    lines = lines_within(case, part)[::every]
+    for line in lines:
         steps.interrupt(case, line, wanted, report)
     assert not report.wrong, report
-    assert report.counts["repeated"] > 5
+    assert report.counts["repeated"] + report.counts["done"] == len(lines) > 3
 
 
 @pytest.mark.parametrize("spec", ["dynamic", "int8:residual=2,group=2", "h2o:6", "sinks:2+3", "paged:4"])
@@ -95,8 +104,8 @@ def test_a_batch_is_taken_by_all_or_none():
     case = steps.batch_case("dynamic")
     caches = case.start()
     seen = [held.seen for held in caches]
-    lines = lines_from(case, "commit")
-    assert Injector(lines[len(lines) // 2]).run(lambda: case.step(caches))
+    lines = lines_within(case, "cache.py:commit")
+    assert Injector(lines[-2]).run(lambda: case.step(caches))
     assert [held.seen for held in caches] == seen
     assert [len(held.ids) for held in caches] == seen
     assert all(np.isfinite(logits).all() for logits in case.step(caches))

@@ -116,7 +116,7 @@ def batch_case(spec: str) -> Case:
     return Case(f"three {spec} batch", model, start, step, later)
 
 
-def pool_case(size: int, blocks: int | None, together: bool) -> Case:
+def pool_case(size: int, blocks: int | None, together: bool = False, new: int = 5) -> Case:
     """A fork of a sequence, and one that reuses its prefix, in one pool: the fork writes into a shared block."""
     model = make_model()
 
@@ -132,7 +132,7 @@ def pool_case(size: int, blocks: int | None, together: bool) -> Case:
     def step(caches: list[Cache]) -> list[Any]:
         if together:
             return model.batch([(IDS[10:15], caches[1]), (IDS[7:9], caches[0]), (IDS[9:10], caches[2])])
-        return [model(IDS[10:15], caches[1])]
+        return [model(IDS[10 : 10 + new], caches[1])]
 
     def later(caches: list[Cache]) -> list[Any]:
         pool = caches[0].pool
@@ -149,7 +149,8 @@ def pool_case(size: int, blocks: int | None, together: bool) -> Case:
             one.clear()
         return [*found, pool.held, pool.free]
 
-    return Case(f"three pool of {blocks} blocks of {size} {'batch' if together else 'one'}", model, start, step, later)
+    what = "batch" if together else f"of {new}"
+    return Case(f"three pool of {blocks} blocks of {size}: step {what}", model, start, step, later)
 
 
 OPERATIONS: dict[str, Callable[[Cache], list[Any]]] = {
@@ -214,6 +215,7 @@ def list_cases() -> Iterator[Case]:
     for together in (False, True):
         yield pool_case(2, 30, together)
         yield pool_case(4, None, together)
+    yield pool_case(4, None, new=1)  # copies a shared block and needs no further one
     for name in ("t5", "bart"):
         for spec in ("none", "dynamic", "int8:residual=2,head", "paged:4"):
             yield plain_case(spec, "prefill", name)
