@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
-from kvsim.caches.cache import Cache, check_room
+from kvsim.caches.cache import Cache, change_caches, check_room
 from kvsim.caches.cross import same_source
 from kvsim.checks import check_array, check_ids, check_kind, check_list, check_pair, check_path, check_text, is_name
 from kvsim.config import Config
@@ -45,6 +45,9 @@ class Source(NamedTuple):
 
     given: Any  # ids as a tuple, features, or the encoder's output: what the caller gave
     states: Array  # the encoder's output [S, D]
+
+
+Part = tuple[Cache, Span, slice, Source | None]  # one sequence of a step; the slice: its tokens among the step's
 
 
 class Model:
@@ -168,16 +171,14 @@ class Model:
         that is missing, differs from the first one, or is given to a model without an encoder.
         """
         held = self._own(cache)
-        with self.ops.running():
-            states = self._source(held, encoder_ids, encoder_features, encoder_states)
-            return self._run([(ids, held, states)], logits)[0]
+        states = self._source(held, encoder_ids, encoder_features, encoder_states)
+        return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, concatenated without padding, of any lengths. Sequences of an
         encoder-decoder need caches that have read their source."""
         held = [(ids, self._own(cache)) for ids, cache in map(check_pair, check_list("sequences", sequences))]
-        with self.ops.running():
-            return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
+        return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
 
     def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
         """The encoder's output [S, D] for a source of ids, or of features [mels, frames]."""
@@ -217,8 +218,9 @@ class Model:
         name = "encoder_features" if states is None else "encoder_states"
         source = tuple(self.check_ids(ids)) if ids is not None else check_array(name, given[0]) if given else None
         if cache.source is not None:
-            if source is not None and not same_source(self.ops, source, cache.source):
-                raise UsageError("this cache has read another source: use a new one")
+            with self.ops.running():
+                if source is not None and not same_source(self.ops, source, cache.source):
+                    raise UsageError("this cache has read another source: use a new one")
             return None
         if source is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
@@ -230,44 +232,42 @@ class Model:
             )
         if states is None:
             return Source(source, self.encode(None if ids is None else source, features=features))
-        return Source(source, self.ops.to_device(states))
+        with self.ops.running():
+            return Source(source, self.ops.to_device(states))
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
-        """One step of all sequences. Caches are committed after the last layer."""
+        """One step of all sequences: every cache takes it, or none if an exception ends it."""
         if not is_name(logits, ("all", "last")):
             raise UsageError("unknown logits {got}: use all or last", got=shortened(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         ids: list[int] = []
-        steps: list[tuple[Cache, Span, int, Source | None]] = []  # the int: where its tokens begin in `ids`
+        steps: list[Part] = []
         for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
             pos = cache.admit(len(ids) - start)
             if self.config.learned_positions and pos.stop > self.config.max_context:
                 self._refuse_length(self.config.max_context, pos.stop)
-            steps.append((cache, pos, start, source))
+            steps.append((cache, pos, slice(start, len(ids)), source))
         if not steps:
             return []
         check_room([(cache, pos) for cache, pos, _, _ in steps])
-        try:
+        return change_caches([cache for _, cache, _ in sequences], lambda: self._step(steps, ids, logits == "last"))
+
+    def _step(self, steps: list[Part], ids: list[int], last_only: bool) -> list[Array]:
+        """The logits of a step that fits. Caches are committed after the last layer."""
+        with self.ops.running():
             rows = [
-                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross),
-                     None if source is None else source.states)
-                for cache, pos, start, source in steps
-            ]  # fmt: skip
-            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
-        except BaseException:
-            for cache, _, _, _ in steps:
-                cache.rewind()
-            raise
-        for cache, pos, start, source in steps:
-            if source is not None and cache.keeps:
-                cache.source = source.given
-            cache.commit(pos, ids[start : start + pos.size])
-        if logits == "last":
-            return [out[n : n + 1, :] for n in range(len(steps))]
-        return [out[start : start + pos.size, :] for _, pos, start, _ in steps]
+                Rows(rows, pos, tuple(cache.layers), tuple(cache.cross), None if source is None else source.states)
+                for cache, pos, rows, source in steps
+            ]
+            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, last_only)
+            for cache, pos, where, source in steps:
+                if source is not None and cache.keeps:
+                    cache.source = source.given
+                cache.commit(pos, ids[where])
+            return [out[slice(n, n + 1) if last_only else part[2], :] for n, part in enumerate(steps)]
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
@@ -287,6 +287,7 @@ class Model:
             raise UsageError(
                 "this cache was made for another model than {model}: use this model's new_cache", model=self.name
             )
+        cache.repair()
         return cache
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:

@@ -134,20 +134,18 @@ def check_index(size: Any, key: int) -> None:
 
 
 def _length(size: int, key: slice) -> int:
-    """The size of a dimension of `size` after a slice. `len` of a range has no answer from 2^63 on."""
+    """The size of a dimension of `size` after a slice: `len` of a range, which has no answer from 2^63 on."""
     start, stop, step = key.indices(size)
-    return int(max((stop - start + step - (1 if step > 0 else -1)) // step, 0))
+    return int(max(-(-(stop - start) // step), 0))
 
 
 def sliced(size: Any, key: slice) -> Any:
     """The size of a dimension after a slice."""
     start, stop = key.start, key.stop
-    if key.step not in (None, 1):
-        if type(size) is not int:
-            raise TypeError(f"a slice with step {key.step} of {size}")
-        return _length(size, key)
     if type(size) is int and type(start) in (int, NoneType) and type(stop) in (int, NoneType):
         return _length(size, key)
+    if key.step not in (None, 1):
+        raise TypeError(f"a slice with step {key.step} of {size}")
     start = 0 if start is None else start if start >= 0 else start + size
     stop = size if stop is None else min(stop if stop >= 0 else stop + size, size)
     return max(stop - (0 if type(start) is int and start == 0 else min(start, size)), 0)

@@ -103,9 +103,9 @@ def describe(kind: str, spec: str, config: Config, ops: Ops, contents: str) -> s
 class LayerCache(ABC):
     """One layer's rows of keys and values.
 
-    `update` writes rows at `pos` and discards those at `pos` and after, so a forward pass that was interrupted leaves
-    no trace: the next one overwrites its rows. What cannot be undone (eviction, quantisation) happens in `commit`,
-    after every layer has been updated.
+    `update` writes rows at `pos` and discards those at `pos` and after; `commit`, after every layer has been updated,
+    evicts or quantises. Both must leave intact what the layer held: they write rows after those in use, or assign new
+    arrays and lists, so that `roll_back` undoes an interrupted step by restoring the attributes that `snapshot` saved.
     """
 
     # Shown by `kvsim caches`
@@ -186,9 +186,13 @@ class LayerCache(ABC):
     def commit(self, pos: Span) -> None:
         """Called when every layer has been updated at `pos`: the step can no longer fail."""
 
-    def rewind(self, seen: int) -> None:
-        """Discards the rows of a step that was interrupted after the first `seen` tokens."""
-        self.crop(seen)
+    def snapshot(self) -> dict[str, Any]:
+        """The attributes, for `roll_back`."""
+        return self.__dict__.copy()
+
+    def roll_back(self, snapshot: dict[str, Any]) -> None:
+        """Returns to the state of `snapshot`. May be repeated after an interruption."""
+        self.__dict__.update(snapshot)
 
     # Contents and bytes
 

@@ -155,8 +155,12 @@ class OffloadLayer(LayerCache):
     def check_crop(self, length: int) -> None:
         self.layer.check_crop(length)
 
-    def rewind(self, seen: int) -> None:
-        self.layer.rewind(seen)
+    def snapshot(self) -> dict[str, Any]:
+        """Without the numbers of bytes copied: an interrupted step has copied them."""
+        return self.layer.snapshot()
+
+    def roll_back(self, snapshot: dict[str, Any]) -> None:
+        self.layer.roll_back(snapshot)
 
     def crop(self, length: int) -> None:
         self.layer.crop(length)

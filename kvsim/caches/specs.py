@@ -66,8 +66,9 @@ def parse_spec(spec: str) -> Spec:
     policy = find_policy(name)
     options = policy.read_options(name, text or colon)
     if policy.wraps:
-        inner = options.partition(":")[0]
-        if inner in POLICIES and find_policy(inner).wraps:  # before it is parsed: it may hold itself a thousand times
+        contained = options.partition(":")[0]
+        # Refused before it is parsed: a thousand of them may be nested.
+        if contained in POLICIES and find_policy(contained).wraps:
             raise UsageError(
                 "the cache {spec} is of a policy that contains another one, and cannot be contained itself",
                 spec=shortened(options),

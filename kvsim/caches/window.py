@@ -20,9 +20,9 @@ SPARE = 1_024  # columns
 class WindowLayer(LayerCache):
     """Rows of the positions `pos`, starting at column `at` of one array for keys and one for values.
 
-    New rows are appended. Rows that leave the window are dropped by the next update only, so that a forward pass that
-    was interrupted can be repeated. When the arrays are full, the rows in the window are copied to new ones: once in
-    about W steps, and as often as the rows double until a long window is full.
+    New rows are appended. Rows that leave the window are dropped by the next update only. When the arrays are full, the
+    rows in the window are copied to new ones: once in about W steps, and until a long window is full as often as the
+    rows double.
     """
 
     example = "window:256"
@@ -69,9 +69,7 @@ class WindowLayer(LayerCache):
         if start + count + pos.size > self._keys.shape[1]:
             moved = self._allocate(self._room(count + pos.size))
             moved[0][:, :count, :], moved[1][:, :count, :] = self._keys[:, old, :], self._values[:, old, :]
-            first, start = Span(pos.start - count, pos.start), 0
-            # Assigned after the copy: an interrupt before keeps the old arrays.
-            (self._keys, self._values), self.pos, self.at = moved, first, start
+            (self._keys, self._values), start = moved, 0
         self._keys[:, start + count : start + count + pos.size, :] = keys
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start

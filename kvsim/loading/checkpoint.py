@@ -13,10 +13,12 @@ from kvsim.files.reading import OpenFile, open_file
 from kvsim.files.safetensors_header import read_header
 from kvsim.loading.json_file import read_json
 from kvsim.loading.sources import Source
+from kvsim.loading.text_file import read_bytes
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # bfloat16 as its bits
 _PIECE = 2**16  # numbers decoded at a time: bounds the extra memory, and stays in a processor's cache
-_INDEX = 16 * 2**20  # bytes of an index; the largest in use has about 13 MB
+_INDEX = 9 * 2**20  # bytes of an index: 90,000 tensors; parsed, the worst of them takes 200 MB
+_NESTED = 1000  # brackets and braces in an index, which has two; each would take 20 times its bytes
 
 
 def from_bfloat16(bits: Any) -> Any:
@@ -93,7 +95,9 @@ def find_shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if os.path.exists(folder / "model.safetensors") or not os.path.lexists(index):
         return [folder / "model.safetensors"]
-    files = read_json(index, _INDEX).get("weight_map")
+    raw = read_bytes(index, _INDEX)
+    flat = raw.count(b"[") + raw.count(b"{") <= _NESTED
+    files = read_json(index, _INDEX).get("weight_map") if flat else None
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise FileError("{path} has no weight_map from tensors to files: get it again", path=index)
     names = sorted(set(files.values()))

@@ -39,8 +39,8 @@ def _check_depth(value: Any) -> None:
         depth += 1
         if depth > DEEPEST:
             raise ValueError(f"more than {DEEPEST} levels of nesting")
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [part for parts in inner for part in parts if isinstance(part, dict | list)]
+        members = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [part for parts in members for part in parts if isinstance(part, dict | list)]
 
 
 def read_value(path: Path, limit: int | None = None) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from tests.fuzz.harness import Target, list_targets, run, try_case
 
 CASES = 100  # of each target: half a second to a second
+FEWER = {"tokenizer": 15}  # each starts a process
 
 
 @pytest.mark.parametrize("name", list_targets())
@@ -20,9 +21,10 @@ def test_answered_or_refused(name, request):
         if find_spec(library) is None:
             pytest.skip(f"needs {library}")
     minutes = request.config.getoption("--fuzz-minutes")
-    found = run(name, CASES, minutes)
+    cases = FEWER.get(name, CASES)
+    found = run(name, cases, minutes)
     assert found.others == []
-    assert found.inputs >= 1 if minutes else found.inputs == CASES
+    assert found.inputs >= 1 if minutes else found.inputs == cases
     assert found.refusals  # a target that never reaches a check tests nothing
 
 

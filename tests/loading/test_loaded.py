@@ -121,6 +121,14 @@ def test_a_tensor_in_two_files(tmp_path):
         kvsim.load(folder)
 
 
+def test_an_index_of_empty_lists(tmp_path, monkeypatch):
+    """It is not parsed: they would take 20 times their bytes."""
+    monkeypatch.setattr("kvsim.loading.checkpoint.read_json", lambda *given: pytest.fail("it was parsed"))
+    folder = index.write(tmp_path, b'{"weight_map": [' + b"[]," * 2000 + b"[]]}", index.PARTS)
+    with pytest.raises(FileError, match="has no weight_map from tensors to files"):
+        kvsim.load(folder)
+
+
 @pytest.mark.parametrize("name", ["中" * 100, "a\nb", "a\0b", "\ud800"])
 def test_an_index_with_names_that_no_file_can_have(name, tmp_path):
     folder = index.write(tmp_path, {"weight_map": {**index.MAP, "model.norm.weight": name}}, index.PARTS)

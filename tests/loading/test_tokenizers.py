@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvsim
-from kvsim.errors import FileError
-from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
+from kvsim.errors import FileError, UsageError
 from kvsim.loading.tokenizers.characters import CharacterTokenizer
 from kvsim.loading.tokenizers.library import LibraryTokenizer, _byte_alphabet
 from kvsim.loading.tokenizers.process import ProcessTokenizer
@@ -56,6 +55,27 @@ def test_an_unknown_character_has_the_unknown_id_and_its_own_text():
 def test_special_tokens_are_parsed():
     """As Hugging Face's tokenizer(text) does: `<unk>` in a text is the token, not five characters."""
     assert demo().tokenizer.encode("中<unk>国") == [*demo().tokenizer.encode("中"), 0, *demo().tokenizer.encode("国")]
+
+
+def test_the_longest_special_token_is_found():
+    tokenizer = CharacterTokenizer({"?": 0, "<": 1, "<a": 2, "<ab>": 3, "a": 4}, "?", ["<a", "<ab>"])
+    assert tokenizer.encode("<ab><aa<<a") == [3, 2, 4, 1, 2]
+
+
+def test_many_special_tokens_take_no_time():
+    """One comparison for each length of theirs, not for each of them."""
+    special = [f"{i:06}" for i in range(100_000)]
+    tokenizer = CharacterTokenizer({"?": 0} | {token: i + 1 for i, token in enumerate(special)}, "?", special)
+    compared = []
+
+    class Counted(set):
+        def __contains__(self, part):
+            compared.append(part)
+            return super().__contains__(part)
+
+    tokenizer.special = Counted(tokenizer.special)
+    assert tokenizer.encode("x000005xx") == [0, 6, 0, 0]
+    assert len(compared) == 4
 
 
 def test_an_id_without_a_token_is_shown_as_a_number():
@@ -210,50 +230,6 @@ def test_a_text_on_which_the_library_fails(name, text, said, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-class Metadata:
-    """Metadata of a GGUF file with a byte-pair tokenizer of three tokens."""
-
-    path = Path("m.gguf")
-
-    def __init__(self, **changes):
-        self.known = {"model": "gpt2", "pre": "gpt-2", "tokens": ["a", "b", "ab"], "token_type": [1, 1, 1],
-                      "merges": ["a b"], "bos_token_id": 0, "add_bos_token": True} | changes  # fmt: skip
-
-    def read(self, key, default=None):
-        found = self.known[key.removeprefix("tokenizer.ggml.")]
-        return default if found is None else found
-
-    def length(self, key):
-        found = self.read(key)
-        return len(found) if isinstance(found, list) else 0
-
-
-@pytest.mark.dev
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"tokens": 3}, "tokenizer.ggml.tokens is 3, expected a list of texts"),
-    ({"tokens": ["a", 3, "ab"]}, "tokenizer.ggml.tokens is ['a', 3, 'ab'], expected a list of texts"),
-    ({"token_type": "11"}, "tokenizer.ggml.token_type is '11', expected a list of numbers"),
-    ({"merges": 5}, "tokenizer.ggml.merges is 5, expected a list of texts"),
-    ({"merges": ["ab"]}, "tokenizer.ggml.merges is 'ab', expected two tokens whose joint text is a token, too"),
-    ({"merges": ["a c"]}, "tokenizer.ggml.merges is 'a c', expected two tokens"),
-    ({"bos_token_id": 3}, "tokenizer.ggml.bos_token_id is 3, expected 0 .. 2"),
-    ({"bos_token_id": "a"}, "tokenizer.ggml.bos_token_id is 'a', expected a token id"),
-    ({"pre": ["gpt-2"]}, "tokenizer.ggml.pre is ['gpt-2'], expected a text"),
-    ({"tokens": ["a", "b", "ab", "c"]}, "tokenizer.ggml.tokens.length is 4, expected 0 .. 3"),
-    ({"token_type": [3, 3, 3], "merges": [], "tokens": ["\ud800", "b", "ab"]}, "cannot read m.gguf as a tokenizer: "),
-])  # fmt: skip
-def test_metadata_that_contradict_one_another(changes, said):
-    with pytest.raises(FileError) as caught:
-        read_gguf_tokenizer(Metadata(**changes), 3)
-    assert said in str(caught.value)
-
-
-@pytest.mark.dev
-def test_metadata_that_are_right_or_unknown():
-    assert read_gguf_tokenizer(Metadata(), 3).encode("abb") == [0, 2, 1]
-    assert read_gguf_tokenizer(Metadata(pre="martian"), 3) is None
-
-
 @pytest.mark.dev
 def test_an_id_that_the_model_does_not_have():
     tokenizer = ProcessTokenizer((demo().path / "tokenizer.json").read_bytes(), Path("t.json"), 98)
@@ -261,6 +237,9 @@ def test_an_id_that_the_model_does_not_have():
         with pytest.raises(FileError, match="gives the id 98, and the model has 98"):
             use("中")
     assert tokenizer.decode([10**6]) == ""
+    for use in (tokenizer.encode, tokenizer.split):
+        with pytest.raises(UsageError, match="the text is not valid UTF-8"):
+            use("\ud800")
 
 
 @pytest.mark.dev

@@ -59,7 +59,6 @@ class EvictingLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.budget: int = options
         self.since, self.stop = 0, 0
-        self.done = 0  # tokens committed; less than `stop` during a step and after an interrupted one
         xp, (g, k, v) = ops.xp, shape
         self._old: Array = xp.empty((g, 0), dtype=xp.int64, device=ops.device)
         self._keys: Array = xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
@@ -111,10 +110,6 @@ class EvictingLayer(LayerCache):
         return int(self._old.shape[1]) + position - self.since
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
-        if pos.start != self.done:  # some layers have committed a step, and evicted rows, and some have not
-            raise UsageError(
-                "the cache {spec} was interrupted while it evicted rows: clear it, or use a new one", spec=self.spec
-            )
         xp, held = self.ops.xp, self._column(pos.start)
         keys, values = encode(keys, values, pos)
         self._keys = xp.concat([self._keys[:, :held, :], keys], axis=1)
@@ -129,7 +124,6 @@ class EvictingLayer(LayerCache):
         """The columns to keep after the step at `pos`, [G, N] in ascending order. None: all."""
 
     def commit(self, pos: Span) -> None:
-        self.done = pos.stop
         columns = self._choose(pos)
         if columns is not None:
             self._keep(columns)
@@ -184,17 +178,15 @@ class EvictingLayer(LayerCache):
         return f"{self.example.partition(':')[0]}:{self.budget}"
 
     def crop(self, length: int) -> None:
-        self.stop = self.done = length
+        self.stop = length
 
     def state(self) -> State:
-        rows = self._column(self.done)
-        arrays = {"positions": self._old, "keys": self._keys[:, :rows, :], "values": self._values[:, :rows, :]}
-        return State({"since": self.since, "stop": self.done}, arrays)
+        arrays = {"positions": self._old, "keys": self.keys, "values": self.values}
+        return State({"since": self.since, "stop": self.stop}, arrays)
 
     def restore(self, state: State) -> None:
         xp, arrays = self.ops.xp, state.arrays
         self.since, self.stop = state.numbers["since"], state.numbers["stop"]
-        self.done = self.stop
         self._old = xp.astype(arrays["positions"], xp.int64)
         self._keys, self._values = (xp.astype(arrays[name], self.ops.dtype) for name in ("keys", "values"))
 

@@ -107,7 +107,7 @@ class QuantisedLayer(LayerCache):
         keys, values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
         keys[:, : old_keys.shape[1], :] = old_keys
         values[:, : old_values.shape[1], :] = old_values
-        self._keys, self._values = keys, values  # assigned last: an interrupt before keeps the old arrays
+        self._keys, self._values = keys, values
 
     def _newest(self) -> tuple[Array, Array]:
         """Keys and values of the rows that are not quantised."""
@@ -115,13 +115,6 @@ class QuantisedLayer(LayerCache):
         return self._keys[:, held, :], self._values[:, held, :]
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
-        if pos.start < self.quantised:
-            raise UsageError(
-                "cannot write at {start}: an interrupted step has already quantised the rows before {rows}: clear the"
-                " cache",
-                start=pos.start,
-                rows=self.quantised,
-            )
         self.rows = pos.start
         place = slice(pos.start - self.quantised, pos.stop - self.quantised)
         self._make_room(place.stop)

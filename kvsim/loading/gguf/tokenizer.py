@@ -61,7 +61,7 @@ def _read(file: GGUF, key: str, default: Any, kind: type, expected: str) -> Any:
 def _read_list(file: GGUF, key: str, kind: type, expected: str) -> list[Any]:
     """A list of the metadata whose entries are of type `kind`; empty if it is left out."""
     found: list[Any] = _read(file, key, [], list, expected)
-    if not all(type(one) is kind for one in found):
+    if found and type(found[0]) is not kind:  # all entries of a list are of one type
         raise _wrong(file, key, found, expected)
     return found
 
@@ -84,14 +84,14 @@ def _read_tokens(file: GGUF, vocab_size: int) -> list[str]:
     return _read_list(file, "tokens", str, Words("a list of texts"))
 
 
-def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[list[str]]:
+def _read_merges(file: GGUF, vocab: dict[str, int]) -> list[tuple[str, str]]:
     """The pairs of tokens that are merged, in order. FileError: not two tokens that together are one."""
     pairs = []
     for merge in _read_list(file, "merges", str, Words("a list of texts")):
         left, _, right = merge.partition(" ")
         if not {left, right, left + right} <= vocab.keys():
             raise _wrong(file, "merges", merge, Words("two tokens whose joint text is a token, too"))
-        pairs.append([left, right])
+        pairs.append((left, right))
     return pairs
 
 
@@ -106,27 +106,31 @@ def _first(file: GGUF, tokens: list[str]) -> int | None:
     return int(first)
 
 
+def _define(file: GGUF, tokens: list[str], cutter: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer.json. FileError: as for the fields that it reads."""
+    vocab = {token: i for i, token in enumerate(tokens)}
+    merges, first = _read_merges(file, vocab), _first(file, tokens)
+    types = _read_list(file, "token_type", int, Words("a list of numbers"))
+    special = [(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL]
+    return {
+        "version": "1.0",
+        "added_tokens": [_special(token, i) for token, i in special],
+        "pre_tokenizer": cutter,
+        "post_processor": None if first is None else _start_with(tokens[first], first),
+        "decoder": _byte_level(use_regex=True),
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    }
+
+
 def read_gguf_tokenizer(file: GGUF, vocab_size: int) -> Tokenizer | None:
     """The byte-pair tokenizer in the metadata. None (ids still work): the file has none, its kind is unsupported, or
-    the extra hf is missing. FileError: metadata of the wrong type, or that contradict one another."""
+    the extra hf is missing. FileError: a field of another type, ids outside the vocabulary."""
     if file.read("tokenizer.ggml.model") != "gpt2" or find_spec("tokenizers") is None:
         return None
     tokens = _read_tokens(file, vocab_size)
     cutter = _cutter(_read(file, "pre", "default", str, Words("a text")))
-    if cutter is None or not tokens:
+    if not tokens or cutter is None:
         return None
-    vocab, first = {token: i for i, token in enumerate(tokens)}, _first(file, tokens)
-    types = _read_list(file, "token_type", int, Words("a list of numbers"))
-    definition = {
-        "version": "1.0",
-        "added_tokens": [
-            _special(token, i) for i, (token, kind) in enumerate(zip(tokens, types, strict=False)) if kind == _CONTROL
-        ],
-        "pre_tokenizer": cutter,
-        "post_processor": None if first is None else _start_with(tokens[first], first),
-        "decoder": _byte_level(use_regex=True),
-        "model": {"type": "BPE", "vocab": vocab, "merges": _read_merges(file, vocab)},
-    }
     from kvsim.loading.tokenizers.process import ProcessTokenizer
 
-    return ProcessTokenizer(json.dumps(definition).encode(), file.path, len(tokens))
+    return ProcessTokenizer(json.dumps(_define(file, tokens, cutter)).encode(), file.path, vocab_size)

@@ -16,14 +16,16 @@ class CharacterTokenizer:
     def __init__(self, vocab: dict[str, int], unknown: str, special: list[str]) -> None:
         self.vocab = vocab
         self.unknown = vocab[unknown]
-        self.special = sorted(special, key=len, reverse=True)
+        self.special = set(special)
+        self._lengths = sorted({len(token) for token in special}, reverse=True)
         self._pieces = {i: piece for piece, i in vocab.items()}
 
     def _parts(self, text: str) -> list[str]:
         """Splits a text into special tokens and single characters."""
         parts, at = [], 0
         while at < len(text):
-            whole = next((s for s in self.special if text.startswith(s, at)), text[at])
+            found = (text[at : at + length] for length in self._lengths)
+            whole = next((part for part in found if part in self.special), text[at])
             parts.append(whole)
             at += len(whole)
         return parts

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from kvsim.checks import check_text, check_token_ids
-from kvsim.errors import FileError, Words
+from kvsim.errors import FileError, UsageError, Words
 from kvsim.processes.channel import FrameError
 from kvsim.processes.child import Child, end_child, start_child
 from kvsim.text import Piece
@@ -18,6 +18,13 @@ from kvsim.text import Piece
 _ANSWER = 2**26  # bytes, and for each byte of a request:
 _ANSWER_A_BYTE = 256
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}  # a backtrace takes 0.1 s
+
+
+def _check(text: str) -> None:
+    try:
+        check_text("text", text).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the text is not valid UTF-8") from error
 
 
 class _FailedError(Exception):
@@ -43,15 +50,18 @@ class ProcessTokenizer:
             self._running()
 
     def encode(self, text: str) -> list[int]:
-        return self._known(list(self._ask("encode", check_text("text", text))))
+        """The ids of a text. UsageError: it holds half of a character of two, as bytes that are not UTF-8 leave it."""
+        _check(text)
+        return self._known(list(self._ask("encode", text)))
 
     def decode(self, ids: list[int]) -> str:
         return str(self._ask("decode", check_token_ids(ids)))
 
     def split(self, text: str) -> list[Piece]:
         """Each token with its part of the text; with its own text where that part is empty or shared with a
-        neighbour."""
-        pieces = [Piece(*piece) for piece in self._ask("split", check_text("text", text))]
+        neighbour. UsageError: as of `encode`."""
+        _check(text)
+        pieces = [Piece(*piece) for piece in self._ask("split", text)]
         self._known([piece.id for piece in pieces])
         return pieces
 
