@@ -3,6 +3,8 @@
 NumPy's scalars count as numbers; a bool, text, a float for a whole number and a list of lists for ids do not.
 """
 
+# ruff: noqa: PLW0108 (models are made when a test runs, not when the file is imported)
+
 import json
 from functools import cache
 

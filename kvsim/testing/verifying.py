@@ -187,7 +187,10 @@ def judge(remote: Remote, path: Path, name: str, seed: int, about: dict[str, Any
     is called. CodeEndedError: the code ended before the check did."""
     try:
         about |= describe(remote, path, name)
-        check(remote, about, seed)
+        with np.errstate(all="ignore"):  # the numbers of the code may be of any size
+            check(remote, about, seed)
+    except UnreadableError as error:  # outside any check: an error where the code itself is not called
+        raise NoAnswerError from error
     except OracleError as error:
         ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
         return Found(ended, str(error), facts=error.facts)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import FileError, UsageError
+from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
 from kvsim.loading.tokenizers.characters import CharacterTokenizer
 from kvsim.loading.tokenizers.library import LibraryTokenizer, _byte_alphabet
 from kvsim.loading.tokenizers.process import ProcessTokenizer
@@ -213,7 +214,7 @@ def test_a_tokenizer_on_which_the_library_panics_or_aborts(name, said, capfd):
 @pytest.mark.parametrize(("name", "text", "said"), [
     ("unk", "zz", "Missing [UNK] token"),
     ("regex", 40 * "x", "retry-limit-in-match over"),
-    ("regex", 900 * (19 * "x" + " "), "it takes more processor time than a tokenizer needs"),
+    ("regex", 20 * (23 * "x" + " "), "it takes more processor time than a tokenizer needs"),
     ("template", "a", "no entry found for key"),
     ("growing", 9 * "a", "its process ended, probably for lack of memory"),
 ])  # fmt: skip
@@ -228,6 +229,49 @@ def test_a_text_on_which_the_library_fails(name, text, said, capfd):
     if name != "template":
         assert tokenizer.encode("") == []  # its process is started again
     assert capfd.readouterr() == ("", "")
+
+
+class Metadata:
+    """Metadata of a GGUF file with a byte-pair tokenizer of three tokens."""
+
+    path = Path("m.gguf")
+
+    def __init__(self, **changes):
+        self.known = {"model": "gpt2", "pre": "gpt-2", "tokens": ["a", "b", "ab"], "token_type": [1, 1, 1],
+                      "merges": ["a b"], "bos_token_id": 0, "add_bos_token": True} | changes  # fmt: skip
+
+    def read(self, key, default=None):
+        found = self.known[key.removeprefix("tokenizer.ggml.")]
+        return default if found is None else found
+
+    def length(self, key):
+        found = self.read(key)
+        return len(found) if isinstance(found, list) else 0
+
+
+@pytest.mark.dev
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"tokens": 3}, "tokenizer.ggml.tokens is 3, expected a list of texts"),
+    ({"token_type": "11"}, "tokenizer.ggml.token_type is '11', expected a list of numbers"),
+    ({"merges": 5}, "tokenizer.ggml.merges is 5, expected a list of texts"),
+    ({"merges": ["ab"]}, "tokenizer.ggml.merges is 'ab', expected two tokens whose joint text is a token, too"),
+    ({"merges": ["a c"]}, "tokenizer.ggml.merges is 'a c', expected two tokens"),
+    ({"bos_token_id": 3}, "tokenizer.ggml.bos_token_id is 3, expected 0 .. 2"),
+    ({"bos_token_id": "a"}, "tokenizer.ggml.bos_token_id is 'a', expected a token id"),
+    ({"pre": ["gpt-2"]}, "tokenizer.ggml.pre is ['gpt-2'], expected a text"),
+    ({"tokens": ["a", "b", "ab", "c"]}, "tokenizer.ggml.tokens.length is 4, expected 0 .. 3"),
+    ({"token_type": [3, 3, 3], "merges": [], "tokens": ["\ud800", "b", "ab"]}, "cannot read m.gguf as a tokenizer: "),
+])  # fmt: skip
+def test_metadata_that_contradict_one_another(changes, said):
+    with pytest.raises(FileError) as caught:
+        read_gguf_tokenizer(Metadata(**changes), 3)
+    assert said in str(caught.value)
+
+
+@pytest.mark.dev
+def test_metadata_that_are_right_or_unknown():
+    assert read_gguf_tokenizer(Metadata(), 3).encode("abb") == [0, 2, 1]
+    assert read_gguf_tokenizer(Metadata(pre="martian"), 3) is None
 
 
 @pytest.mark.dev

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +267,8 @@ def reply(array="", **facts):
     [ATTENTION, reply(problem="{name} raised {error}", values={"name": "x", "error": [1]})],
     [ATTENTION, reply(problem=["x"], values={})],
     [b'{"facts": {"kind": "quantiser"}, "arrays": []}', reply(number="1")],
+    [b'{"facts": {"kind": "quantiser"}, "arrays": []}', reply(problem="quantise changed its input", values={})],
+    [reply(problem="quantise changed its input", values={})],
     [b'{"facts": {"kind": "cache"}, "arrays": []}', reply(number=1), reply('[[1], "float64"]'), bytes(8)],
 ])  # fmt: skip
 def test_answers_that_are_none(answers):
@@ -304,6 +307,14 @@ def test_what_an_answer_says_is_one_short_line():
     assert found.text.startswith("a b raised xxx")
     assert len(found.text.splitlines()) == 1
     assert len(found.text) < 1200
+
+
+def test_numbers_of_any_size(tmp_path):
+    text = "class it:\n    def update(self, layer, k, v): return 1e200 * k, 1e300 * v\n"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert verify_here(write(tmp_path, text)).ended == WRONG
+    assert [str(one.message) for one in caught] == []
 
 
 def test_too_many_numbers(tmp_path):

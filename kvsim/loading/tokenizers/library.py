@@ -17,10 +17,11 @@ from kvsim.text import Piece, one_line
 
 MEGABYTE = 2**20
 SPACE = 128 * MEGABYTE  # of memory for any tokenizer
-SPACE_A_BYTE = 32  # and for each byte of its file and of a text: four times what a vocabulary of 49,152 takes
+FILE_SPACE = 40  # and for each byte of its file: three times what a vocabulary of 49,152 takes
+TEXT_SPACE = 800  # and for each byte of a text: three times what its pieces take
 SECONDS = 0.5  # of processor time for any request
-LOAD_SPEED = 1_000_000  # bytes of a file in a second of processor time: a twentieth of what is usual
-TEXT_SPEED = 200_000  # bytes of a text in a second: a tenth
+FILE_SPEED = 1_000_000  # bytes of a file in a second of processor time: a thirtieth of what was measured
+TEXT_SPEED = 30_000  # bytes of a text in a second: a ninth of what was measured for pieces of Chinese
 REQUEST = 2**30  # bytes
 
 
@@ -85,7 +86,7 @@ codecs.register_error("kvsim.bytes", _show_bytes)
 
 
 def _limit_space(size: int) -> None:
-    """Let this process grow by what `size` bytes of input explain; beyond that the library ends it."""
+    """Let this process grow by SPACE and `size` bytes more; beyond that the library ends it."""
     try:
         import resource
 
@@ -93,7 +94,7 @@ def _limit_space(size: int) -> None:
     except (ImportError, OSError):  # a system without limits, or without this file
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    most, hard = pages * resource.getpagesize() + SPACE + SPACE_A_BYTE * size, resource.getrlimit(resource.RLIMIT_AS)[1]
+    most, hard = pages * resource.getpagesize() + SPACE + size, resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
@@ -118,8 +119,8 @@ def _answer(channel: Channel, run: Any) -> Any:
 def _load(definition: bytes) -> LibraryTokenizer:
     from tokenizers import Tokenizer
 
-    _limit_space(len(definition))
-    _limit_time(SECONDS + len(definition) / LOAD_SPEED)
+    _limit_space(FILE_SPACE * len(definition))
+    _limit_time(SECONDS + len(definition) / FILE_SPEED)
     return LibraryTokenizer(Tokenizer.from_str(definition.decode("utf-8-sig")))
 
 
@@ -138,7 +139,7 @@ def main(arguments: list[str]) -> None:
         except EOFError:
             return
         asked = json.loads(request)
-        _limit_space(len(request))
+        _limit_space(TEXT_SPACE * len(request))
         _limit_time(SECONDS + len(request) / TEXT_SPEED)
         found = _answer(channel, lambda asked=asked: (getattr(tokenizer, asked["do"])(asked["with"]),))
         if found is not None:

@@ -20,11 +20,13 @@ _ANSWER_A_BYTE = 256
 _ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}  # a backtrace takes 0.1 s
 
 
-def _check(text: str) -> None:
+def _check(text: str) -> str:
+    """The text itself. UsageError: no text, or half a character in it."""
     try:
         check_text("text", text).encode()
     except UnicodeEncodeError as error:
         raise UsageError("the text is not valid UTF-8") from error
+    return text
 
 
 class _FailedError(Exception):
@@ -51,8 +53,7 @@ class ProcessTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text. UsageError: it holds half of a character of two, as bytes that are not UTF-8 leave it."""
-        _check(text)
-        return self._known(list(self._ask("encode", text)))
+        return self._known(list(self._ask("encode", _check(text))))
 
     def decode(self, ids: list[int]) -> str:
         return str(self._ask("decode", check_token_ids(ids)))
@@ -60,8 +61,7 @@ class ProcessTokenizer:
     def split(self, text: str) -> list[Piece]:
         """Each token with its part of the text; with its own text where that part is empty or shared with a
         neighbour. UsageError: as of `encode`."""
-        _check(text)
-        pieces = [Piece(*piece) for piece in self._ask("split", text)]
+        pieces = [Piece(*piece) for piece in self._ask("split", _check(text))]
         self._known([piece.id for piece in pieces])
         return pieces
 
