@@ -232,7 +232,8 @@ class Model:
             )
         if states is None:
             return Source(source, self.encode(None if ids is None else source, features=features))
-        return Source(source, self.ops.to_device(states))
+        with self.ops.running():
+            return Source(source, self.ops.to_device(states))
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
         """One step of all sequences: every cache takes it, or none if an exception ends it."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.checks import check_finite, check_text
+from kvsim.checks import check_number, check_text
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
@@ -42,8 +42,11 @@ def allow(dtype: str, own: float, largest: float, given: float | None = None) ->
 
 def check_allowed(given: Any) -> float | None:
     """The largest difference that passes, as the caller gives it, if at all. UsageError: no number of at least 0;
-    infinity."""
-    return None if given is None else check_finite("allowed", given, 0.0)
+    NaN."""
+    value = None if given is None else check_number("allowed", given)
+    if value is not None and not value >= 0:
+        raise UsageError("{name} must be at least {least}, got {got}", name="allowed", least=0, got=shortened(given))
+    return value
 
 
 def refuse_vacuous(allowed: Allowed, largest: float) -> None:
