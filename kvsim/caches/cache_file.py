@@ -93,7 +93,7 @@ def save_cache(cache: Cache, model: str, path: Path) -> None:
     if cache.source is not None and not isinstance(cache.source, tuple):
         raise UsageError("only a cache whose source was given as encoder_ids can be saved")
     try:
-        with cache.ops.running():
+        with cache.ops.backend.running():
             numbers = [layer.state().numbers for layer in cache.layers]
             tensors = list(_list_tensors(cache, numbers))
             facts = {
@@ -218,7 +218,7 @@ def load_cache(cache: Cache, model: str, path: Path) -> None:
     """Fills the empty `cache` from a file. FileError: the file is missing, changes meanwhile, is not a cache, belongs
     to another model, dtype or policy, or contradicts itself; `cache` is then left empty."""
     try:
-        with open_file(path) as file, cache.ops.running():
+        with open_file(path) as file, cache.ops.backend.running():
             _fill(cache, model, file)
     except (KeyError, ValueError, RecursionError) as error:
         cache.clear()

@@ -60,7 +60,7 @@ class Sampler:
 
     def choose(self, ops: Ops, logits: Array, position: int) -> int:
         """The id chosen for `position` from logits [V]. KvsimError: NaN among them."""
-        with ops.running():
+        with ops.backend.running():
             return self._choose(ops, logits, position)
 
     def _choose(self, ops: Ops, logits: Array, position: int) -> int:

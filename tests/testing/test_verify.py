@@ -329,7 +329,7 @@ def test_too_many_numbers(tmp_path):
 @pytest.mark.parametrize(("line", "said"), [
     ("bits = 2**40", "bits is from 2 to 64 and group from 1 to 512, got [1099511627776, 64]"),
     ("group = 'all'", "got [8, 'all']"),
-    ("axis = []", "axis is channel or token"),
+    ("axis = []", "unknown axis '[]': use one of channel, token"),
 ])  # fmt: skip
 def test_quantisers_that_are_none(line, said, tmp_path):
     text = f"class it:\n    {line}\n    def quantise(self, x): return x\n    def dequantise(self, x): return x\n"
