@@ -116,9 +116,9 @@ def _run_here(target: Target, numbers: Iterable[int], seconds: float, progress: 
     return Found(inputs, answers, dict(refusals), others)
 
 
-def _until(minutes: float) -> Iterator[int]:
+def _until(minutes: float, first: int) -> Iterator[int]:
     end = time.monotonic() + 60 * minutes
-    for number in count():
+    for number in count(first):
         if time.monotonic() > end:
             return
         yield number
@@ -126,7 +126,7 @@ def _until(minutes: float) -> Iterator[int]:
 
 def run_child(name: str, cases: int, minutes: float, first: int, progress: Path) -> None:
     """Run cases and print what was found as JSON. `minutes`, if not 0, replaces the number of cases."""
-    numbers = _until(minutes) if minutes else range(first, first + cases)
+    numbers = _until(minutes, first) if minutes else range(first, first + cases)
     with progress.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
         found = _run_here(find_target(name), numbers, CPU_SECONDS if minutes else 10 * CPU_SECONDS, shared)
     sys.stdout.write(json.dumps(found._asdict()) + "\n")
