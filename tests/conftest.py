@@ -2,7 +2,9 @@
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from importlib.util import find_spec
 
 import pytest
@@ -26,6 +28,19 @@ settings.register_profile(
 )
 settings.register_profile("random", settings.get_profile("kvsim"), derandomize=False, max_examples=200)
 settings.load_profile("kvsim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where the environment keeps Python from writing byte code, the processes that tests start share some in a folder
+    of this run: a hundred of them would compile kvsim anew."""
+    if "PYTHONDONTWRITEBYTECODE" not in os.environ:
+        return
+    if "KVSIM_TEST_BYTE_CODE" not in os.environ:  # in the first process, whose workers inherit it
+        folder = os.environ["KVSIM_TEST_BYTE_CODE"] = tempfile.mkdtemp(prefix="kvsim-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = os.environ["KVSIM_TEST_BYTE_CODE"]
+        del os.environ["PYTHONDONTWRITEBYTECODE"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -26,7 +26,7 @@ def _watch(event, arguments):
     writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or any(letter in (mode or "") for letter in "wax+")
     if writes and isinstance(path, str | bytes | os.PathLike):
         place = Path(os.path.realpath(os.fsdecode(path)))
-        if not place.is_relative_to(_watched[-1]) and place.name != "null" and place.parent.name != "__pycache__":
+        if not place.is_relative_to(_watched[-1]) and place.name != "null" and ".pyc" not in place.suffixes:
             _written.append(place)
 
 
