@@ -10,8 +10,8 @@ import doctest
 import os
 import re
 import shlex
-from itertools import zip_longest
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
