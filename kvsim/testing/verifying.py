@@ -25,11 +25,12 @@ from kvsim.errors import FileError, UsageError, shortened
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
+from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
 from kvsim.testing.subject.process import run_process
-from kvsim.testing.subject.weights import ModelWeights, make_weights
+from kvsim.testing.subject.weights import ModelWeights, Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.text import speak
 
@@ -94,22 +95,24 @@ def kind_of(thing: Any) -> str:
     return QUANTISER if hasattr(thing, "quantise") and hasattr(thing, "dequantise") else DECODER
 
 
-def check(thing: Any, kind: str, seed: int) -> None:
+def check(thing: Any, kind: str, wanted: Texts) -> None:
     """Run the checks for this kind. OracleError: one fails."""
+    seed, more = wanted.seed, wanted._asdict()
+    context = max(Sizes.context, wanted.length)
     if kind == CACHE:
-        weights = make_weights(seed=seed)
-        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, seed=seed)
+        weights = make_weights(seed=seed, context=context)
+        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, **more)
     elif kind == QUANTISER:
         asked = {name: getattr(thing, name) for name in ("bits", "axis", "group", "symmetric") if hasattr(thing, name)}
         one: Any = thing()
         assert_quantiser(one.quantise, one.dequantise, seed=seed, **asked)
     elif kind == DECODER:
-        check_decoder(thing, make_weights(seed=seed), seed)
+        check_decoder(thing, make_weights(seed=seed, context=context), wanted)
     else:
         names = inspect.signature(thing).parameters
         layout = getattr(thing, "layout", "b t h d")
         for window in (None, 4) if "window" in names else (None,):
-            assert_attention(thing, layout, heads=4, kv_heads=2, window=window, seed=seed)
+            assert_attention(thing, layout, heads=4, kv_heads=2, window=window, **more)
 
 
 def forward(decoder: Any, ids: list[int]) -> Any:
@@ -119,12 +122,12 @@ def forward(decoder: Any, ids: list[int]) -> Any:
     return decoder.forward(ids) if hasattr(decoder, "forward") else decoder(ids)
 
 
-def check_decoder(thing: Any, weights: ModelWeights, seed: int) -> None:
+def check_decoder(thing: Any, weights: ModelWeights, wanted: Texts) -> None:
     """Check a class that is made from weights, if its constructor takes any. OracleError: it is wrong."""
     takes_weights = len(inspect.signature(thing).parameters) >= 1
     windows = (None, 4) if getattr(thing, "has_window", False) else (None,)
     make = thing if takes_weights else lambda _: call(thing)
-    assert_split_invariant(make, forward, weights, windows=windows, seed=seed)
+    assert_split_invariant(make, forward, weights, windows=windows, **wanted._asdict())
 
 
 def split_target(target: str) -> tuple[Path, str]:
@@ -137,8 +140,9 @@ def split_target(target: str) -> tuple[Path, str]:
     return Path(path), name
 
 
-def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
-    """Check `target`, "FILE.py:NAME", in a separate process without input and with a time limit of `seconds`.
+def verify(target: str, seed: int = 0, seconds: float = 60.0, cases: int = 0, length: int = 0) -> Found:
+    """Check `target`, "FILE.py:NAME", in a separate process without input and with a time limit of `seconds`. `seed`,
+    `cases` and `length`: as `kvsim.testing.assert_policy` takes them.
 
     UsageError: the file has nothing of that name, or what it has cannot be checked. FileError: the file cannot be
     imported.
@@ -147,7 +151,8 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         until = str(time.time() + seconds)
-        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, str(seed), until, str(out)]
+        wanted = map(str, Texts(cases, seed, length))
+        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, *wanted, until, str(out)]
         done = run_process(command, seconds)
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         place = find_place(path, stack_file(out))
@@ -199,7 +204,7 @@ def load(path: Path) -> Any:
     return module
 
 
-def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) -> dict[str, Any]:
+def run_here(path: Path, name: str, wanted: Texts, note_kind: Callable[[str], Any]) -> dict[str, Any]:
     """The result of the separate process: {"ended", "text"}, with the facts of an OracleError; or {"ended", "template",
     "values"} of a UsageError."""
     try:
@@ -216,7 +221,7 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
                              known=", ".join(known))  # fmt: skip
         kind = kind_of(thing)
         note_kind(kind)
-        check(thing, kind, seed)
+        check(thing, kind, wanted)
     except NotImplementedError as error:
         return {"ended": NOT_STARTED, "text": describe_error(error)}
     except OracleError as error:
@@ -232,11 +237,12 @@ def run_here(path: Path, name: str, seed: int, note_kind: Callable[[str], Any]) 
 
 def main(arguments: list[str]) -> None:
     """Write the result to a file and end the process at once: threads that the code started may never end."""
-    path, name, seed, until, out = arguments
+    path, name, cases, seed, length, until, out = arguments
+    wanted = Texts(int(cases), int(seed), int(length))
     left = float(until) - time.time()  # of the time limit, part of which the start of this process has taken
     with stack_file(Path(out)).open("w") as stack:
         faulthandler.dump_traceback_later(max(0.9 * left, 0.001), file=stack)
-        found = run_here(Path(path), name, int(seed), kind_file(Path(out)).write_text)
+        found = run_here(Path(path), name, wanted, kind_file(Path(out)).write_text)
         faulthandler.cancel_dump_traceback_later()
     whole = Path(out).with_suffix(".part")
     whole.write_text(json.dumps(found), encoding="utf-8")

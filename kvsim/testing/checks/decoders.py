@@ -7,8 +7,8 @@ import numpy as np
 
 from kvsim.caches.specs import parse_spec
 from kvsim.errors import UsageError
-from kvsim.testing.feeds.chunking import choose_feeds, make_text
-from kvsim.testing.feeds.feeding import Make, Step, nonfinite_problem, run_check, run_feed
+from kvsim.testing.feeds.chunking import Texts, choose_feeds, make_text
+from kvsim.testing.feeds.feeding import Make, Step, check_texts, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.subject.calls import Problem
 from kvsim.testing.subject.limits import SECONDS, limited
@@ -22,7 +22,7 @@ from kvsim.testing.verdict.text import short
 
 def assert_policy(
     make: Make, step: Step, reference: Any, policy: str, *, cases: int = 0, seed: int = 0,
-    allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
+    length: int = 0, allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
     seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that the decoder's logits are those of kvsim's own run under that cache policy, at every position, however
@@ -30,10 +30,11 @@ def assert_policy(
 
     `make()` returns a fresh state, `step(state, ids)` logits [T, V] of the T ids; each call may take `seconds`.
     `layers(state)` returns the outputs of layers in the last step, [T, D] each, the first layer first, and as many as
-    are visible: a failure then names the first layer that differs. `cases`: more feeds at random. `allowed`: replaces
-    the difference that rounding explains. `dtype`: the least precise format in which the decoder computes, if its
-    logits have another (transformers' Llama computes norms in float32). Under int8, texts are such that float32's
-    rounding decides no code (`kvsim.testing.feeds.boundaries`).
+    are visible: a failure then names the first layer that differs. `cases`: more feeds at random. `length`: one text
+    has at least that many tokens (35 in any case, but under int8). `allowed`: replaces the difference that rounding
+    explains. `dtype`: the least precise format in which the decoder computes, if its logits have another
+    (transformers' Llama computes norms in float32). Under int8, texts are such that float32's rounding decides no code
+    (`kvsim.testing.feeds.boundaries`).
 
     OracleError: the decoder is wrong; the mistake is named. UsageError: a reference or a policy that cannot be used, or
     that no feed would check.
@@ -41,15 +42,15 @@ def assert_policy(
     __tracebackhide__ = True
     make, step = limited(make, seconds), limited(step, seconds)
     shown = None if layers is None else limited(layers, seconds)
-    check = run_check(make, step, Reference(reference, policy), cases, seed, allowed, dtype, shown)
+    check = run_check(make, step, Reference(reference, policy), Texts(cases, seed, length), allowed, dtype, shown)
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise OracleError(describe_failure(check))
 
 
 def assert_split_invariant(
     make: Make, step: Step, reference: Any, *, windows: Iterable[int | None] | None = None, cases: int = 0,
-    seed: int = 0, allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
-    seconds: float = SECONDS,
+    seed: int = 0, length: int = 0, allowed: float | None = None, dtype: str | None = None,
+    layers: Layers | None = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that the decoder's logits are the reference's, at every position, however the text is cut into chunks.
 
@@ -58,6 +59,7 @@ def assert_split_invariant(
     """
     __tracebackhide__ = True
     more: dict[str, Any] = {"cases": cases, "seed": seed, "allowed": allowed, "dtype": dtype, "seconds": seconds,
+                            "length": length,
                             "layers": layers}  # fmt: skip
     if windows is None:
         assert_policy(make, step, reference, "dynamic", **more)
@@ -82,7 +84,7 @@ class Closeness(NamedTuple):
 
 def assert_close_to(
     make: Make, step: Step, reference: Any, *, max_logit_error: float, min_top1: float = 0.0, policy: str = "dynamic",
-    cases: int = 0, seed: int = 0, seconds: float = SECONDS,
+    cases: int = 0, seed: int = 0, length: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that a lossy cache is close to the model without it: no logit differs by more than `max_logit_error` ·
     max|logit|, and at least `min_top1` of the rows have the same most likely token.
@@ -93,7 +95,8 @@ def assert_close_to(
     __tracebackhide__ = True
     parse_spec(policy)  # UsageError: unknown
     exact, make, step = Reference(reference), limited(make, seconds), limited(step, seconds)
-    chosen = choose_feeds(exact.config, policy, cases, seed)
+    check_texts(wanted := Texts(cases, seed, length), exact.config.max_context)
+    chosen = choose_feeds(exact.config, policy, *wanted)
     texts = [make_text(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
     found = measure_closeness(make, step, exact, texts)
     if found.logit_error <= max_logit_error and found.top1 >= min_top1:

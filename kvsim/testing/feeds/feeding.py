@@ -9,7 +9,7 @@ import numpy as np
 from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
-from kvsim.testing.feeds.chunking import LONGEST, Feed, choose_feeds, small_feeds, tokens_missing
+from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, small_feeds, tokens_missing
 from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
@@ -49,8 +49,7 @@ class Check(NamedTuple):
     reference: Reference
     allowed: Allowed
     done: list[Compared]
-    seed: int
-    cases: int
+    wanted: Texts
     margins: Margins  # the distance of quantised numbers from rounding boundaries
     layers: Callable[[Any], Any] | None  # shows the outputs of the decoder's layers
 
@@ -75,6 +74,15 @@ def dtype_problem(done: list[Compared]) -> Problem | None:
     return with_place(mixed, done[-1].text, 1)
 
 
+def check_texts(wanted: Texts, max_context: int) -> None:
+    """UsageError: a negative number, or a text that is longer than the model's context."""
+    for name, value in wanted._asdict().items():
+        check_whole(name, value, 0)
+    if wanted.length > max_context:
+        raise UsageError("length is at most the model's context, {context} tokens, got {length}", context=max_context,
+                         length=wanted.length)  # fmt: skip
+
+
 def refuse_unreachable(reference: Reference) -> None:
     """UsageError: the policy, or the window of made weights, makes no difference in any feed, so that it would not be
     checked. Only a warning for the window of a loaded model, which the caller cannot choose."""
@@ -94,15 +102,14 @@ def refuse_unreachable(reference: Reference) -> None:
 
 
 def run_check(
-    make: Make, step: Step, reference: Reference, cases: int, seed: int, given: float | None, dtype: str | None,
+    make: Make, step: Step, reference: Reference, wanted: Texts, given: float | None, dtype: str | None,
     layers: Callable[[Any], Any] | None = None,
 ) -> Check:  # fmt: skip
     """Run all feeds, up to the first fatal problem, then compute the difference that rounding explains."""
     config = reference.config
-    check_whole("seed", seed, 0)
-    check_whole("cases", cases, 0)
+    check_texts(wanted, config.max_context)
     refuse_unreachable(reference)
-    chosen = choose_feeds(config, reference.policy, cases, seed)
+    chosen, seed = choose_feeds(config, reference.policy, *wanted), wanted.seed
     numbers = [*range(len(chosen) - 1), 0]  # the last feed has the text of the first
     format = format_name(dtype) if dtype else None
     margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
@@ -120,21 +127,29 @@ def run_check(
     top = max(max_abs(c.expected) for c in done)
     allowed = allow(name, own, top, given)
     refuse_vacuous(allowed, top)
-    return Check(make, step, reference, allowed, done, seed, cases, margins, layers)
+    return Check(make, step, reference, allowed, done, wanted, margins, layers)
 
 
-def smallest_failing(check: Check) -> Feed | None:
-    """The shortest text in the fewest chunks that fails; None if none fails."""
-    vocab = check.reference.config.vocab_size
-    for number, feed in enumerate(small_feeds(min(SMALLEST, check.reference.config.max_context))):
-        text = choose_text(check.reference, feed, 1000 + number, check.seed, check.margins)
-        given = run_text(check.make, check.step, text, vocab)
+class Smallest(NamedTuple):
+    """The smallest feed, or (queries, keys), that fails, and the number of tokens, or keys, up to which all were tried;
+    `sizes` None: none of those fails."""
+
+    sizes: Feed | None
+    searched: int
+
+
+def smallest_failing(check: Check) -> Smallest:
+    """The shortest text in the fewest chunks that fails."""
+    config, searched = check.reference.config, 0
+    for number, feed in enumerate(small_feeds(min(SMALLEST, config.max_context))):
+        text = choose_text(check.reference, feed, 1000 + number, check.wanted.seed, check.margins)
+        given = run_text(check.make, check.step, text, config.vocab_size)
         if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return feed
+            return Smallest(feed, sum(feed))
         if given.problem is not None and given.problem.fatal:
-            break
-    failing = [c.feed for c in check.done if c.fails(check.allowed.value)]
-    return min(failing, key=lambda feed: (sum(feed), len(feed), feed), default=None)
+            return Smallest(None, searched)
+        searched = sum(feed) - (len(feed) < sum(feed))  # the last feed of each length is token by token
+    return Smallest(None, searched)
 
 
 def nonfinite_problem(logits: Any, text: Chunks) -> Problem | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.independent.attention import LoopAttention
+from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -32,7 +32,7 @@ OPTIONS = {
 }  # fmt: skip
 # The config fields that must have these values.
 COVERED = {
-    "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "alibi": None, "buckets": None,
+    "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "buckets": None,
     "latent": None, "sinks": False, "score_cap": None, "clip_qkv": None, "d_embedding": None, "embedding_scale": 1.0,
     "head_scale": 1.0, "logit_scale": 1.0, "logit_cap": None, "causal": True, "encoder": None, "norm_gain": True,
 }  # fmt: skip
@@ -55,11 +55,12 @@ def covers(config: Config, policy: str = "dynamic") -> bool:
     """Whether the decoder implements this model with this cache policy."""
     plain = all(getattr(config, name) == value for name, value in COVERED.items())
     ropes = all(k.experts is None and (k.rope is None or _plain_rope(k.rope)) for k in config.layers)
+    alibi = config.alibi is None or not config.alibi.rounded
     try:
         read_policy(policy)
     except UsageError:
         return False
-    return plain and ropes and config.activation in ACTIVATIONS
+    return plain and ropes and alibi and config.activation in ACTIVATIONS
 
 
 def _plain_rope(rope: Rope) -> bool:
@@ -118,6 +119,10 @@ class Decoder(LoopAttention):
         """A decoder with an empty cache, for the next text."""
         return type(self)(self.config, self.weights, self.policy, self.round)
 
+    def clear(self) -> "Decoder":
+        """The same decoder, cleared for the next text."""
+        return self.fresh()
+
     @classmethod
     def attention_only(cls, width: int | None) -> "Decoder":
         """An instance without a model, of which only the attention can be used."""
@@ -130,6 +135,7 @@ class Decoder(LoopAttention):
     def forward(self, ids: Sequence[int]) -> Any:
         """Logits [T, V] of the T tokens `ids`, which follow those fed before."""
         start = self.seen
+        self.step = start, len(ids)
         x = [self.embed(token, start + t) for t, token in enumerate(ids)]
         for layer, w in enumerate(self.weights.layers):
             x = self.block(layer, w, x, start)
@@ -208,6 +214,14 @@ class Decoder(LoopAttention):
         """The factor on the scores: 1/sqrt(K) unless the config has another."""
         scale = self.config.layers[layer].scale
         return 1.0 / math.sqrt(self.config.d_head) if scale is None else scale
+
+    def bias(self, inputs: AttentionInputs) -> Any:
+        """ALiBi (arXiv:2108.12409): slope · (key position - query position)."""
+        alibi = self.config.alibi if hasattr(self, "config") else None
+        if alibi is None:
+            return 0.0
+        distance_TS = inputs.key_pos - inputs.query_pos[:, None]
+        return np.array(alibi.slopes)[:, None, None] * distance_TS * alibi.scale
 
     # Rotary positions
 

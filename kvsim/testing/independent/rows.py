@@ -16,6 +16,7 @@ class DecoderLike(Protocol):
     """What a cache needs of the decoder that it belongs to."""
 
     config: Config
+    step: tuple[int, int]
 
     def encode_query(self, layer: int, x: Any, position: int) -> Any: ...
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kvsim.blueprint import build_weights
 from kvsim.checks import check_whole
-from kvsim.config import Config, LayerKind, Rope
+from kvsim.config import Alibi, Config, LayerKind, Rope
 from kvsim.errors import UsageError
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
@@ -41,7 +41,9 @@ class Sizes:
     kv_heads: int = 2
     d_head: int = 8
     window: int | None = None  # a query sees its own key and window - 1 before it
-    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned": learned positions; None: neither
+    rope: str | None = (
+        "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned", "alibi" (slopes 2^(-8 h / heads)), None
+    )
     d_model: int = 24
     d_ff: int = 40
     vocab: int = 31
@@ -50,8 +52,8 @@ class Sizes:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.rope not in (*ROPES, "learned", None):
-            raise UsageError("unknown rope {got}: use half, pairs, learned or None", got=repr(self.rope))
+        if self.rope not in (*ROPES, "learned", "alibi", None):
+            raise UsageError("unknown rope {got}: use half, pairs, learned, alibi or None", got=repr(self.rope))
         for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
             if name != "window" or self.window is not None:
                 object.__setattr__(self, name, check_whole(name, getattr(self, name), MINIMUM.get(name, 1)))
@@ -70,11 +72,13 @@ class Sizes:
         """The same model as a kvsim config."""
         pairs: Any = ROPES.get(self.rope or "")
         rope = Rope(self.rope_theta, self.d_head, pairs) if pairs else None
+        slopes = tuple(2.0 ** (-8 * (head + 1) / self.heads) for head in range(self.heads))
         return Config(
             family="llama", vocab_size=self.vocab, max_context=self.context, n_layers=self.layers,
             d_model=self.d_model, n_heads=self.heads, n_kv_heads=self.kv_heads, d_head=self.d_head, d_ff=self.d_ff,
             norm="rms", norm_eps=self.norm_eps, activation="silu", gated=True,
             layers=(LayerKind(rope=rope, window=self.window),) * self.layers, learned_positions=self.rope == "learned",
+            alibi=Alibi(slopes) if self.rope == "alibi" else None,
         )  # fmt: skip
 
 
