@@ -10,6 +10,7 @@ from kvsim.testing.bank import (  # noqa: F401 (imported to fill the bank)
     masks,
     policies,
     positions,
+    rings,
     rope,
     rows,
     storage,

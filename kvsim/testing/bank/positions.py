@@ -97,7 +97,7 @@ class KeyAfterAppend(Decoder):
     (2, 1),
     window=2,
     paths=(SINGLE, SEVERAL),
-    twin="rajveer43/VeloxQuant-MLX#195; rajveer43/VeloxQuant-MLX#370",
+    twin="rajveer43/VeloxQuant-MLX#195",
 )
 class FromRowsKept(Decoder):
     kept = 1  # less than the window
@@ -121,9 +121,12 @@ def learned(cls: type[Decoder]) -> type[Decoder]:
 
     def learned_position(self: Any, position: int) -> int:
         start, count = self.step
-        return int(cls.rotary_positions(self, 0, start, count)[position - start])
+        if position == start:  # once in each step: some count what they were asked
+            self.places = cls.rotary_positions(self, 0, start, count)
+        return int(self.places[position - start])
 
-    return type("Learned" + cls.__name__, (cls,), {"learned_position": learned_position})
+    body = {"learned_position": learned_position, "rotary_positions": Decoder.rotary_positions}
+    return type("Learned" + cls.__name__, (cls,), body)
 
 
 mistake(

@@ -172,6 +172,25 @@ class NoLaterChunkAppendedOrSeen(FirstChunkOnly):
     single, sees_itself = False, False
 
 
+@variant("decode_does_not_append")
+class NotAppendedByIndex(NotAppended):
+    """Masks take old rows to be at the positions 0, 1 ..."""
+
+    def read(self, start: int) -> Any:
+        keys, values, positions = super().read(start)
+        old = len(keys) - self.decoder.step[1]
+        return keys, values, np.append(np.arange(old), positions[old:])
+
+
+@variant("decode_does_not_append")
+class NotAppendedFromTheEnd(NotAppended):
+    """Masks take rows to be at consecutive positions up to the newest."""
+
+    def read(self, start: int) -> Any:
+        keys, values, _ = super().read(start)
+        return keys, values, np.arange(len(keys)) - len(keys) + start + self.decoder.step[1]
+
+
 class PositionsFromCacheLength(Decoder):
     """Positions are counted from the length of the cache, which does not grow."""
 
@@ -191,6 +210,7 @@ for _rows in (NotAppended, NoLaterChunkAppended, NeitherAppendedNorSeen, NoLater
     "the queries of a later step see only rows cached before: they must also see themselves and the rows of their step",
     "后面各步的查询只看得到之前缓存的行：还应看到自己和本步的新行",
     (1, 1),
+    twin="harvard-edge/cs249r_book#1953",
     paths=(SEVERAL, DECODE, LOOPED),
 )
 class OldRowsOnly(Decoder):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
-from kvsim.testing.bank.paths import CACHED, LOOPED, SEVERAL
+from kvsim.testing.bank.paths import CACHED, LOOPED, SEVERAL, SINGLE
 from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import rounding
@@ -38,12 +38,39 @@ class FirstIsZeros(Rows):
 
 
 @mistake(
+    "rows_written_early",
+    "the rows of a step are written one slot early: they overwrite the newest cached row",
+    "本步的行写早了一个槽位：覆盖了缓存中最新的一行",
+    (1, 1),
+    paths=(SINGLE, SEVERAL),
+    twin="jundot/omlx#2172",
+)
+class WrittenEarly(Rows):
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        if start:
+            self.keys, self.values, self.positions = self.keys[:-1], self.values[:-1], self.positions[:-1]
+        super().append(start, keys, values)
+
+
+@variant("rows_written_early")
+class WrittenEarlyAndZeros(Rows):
+    """The slot that they leave is read and holds zeros."""
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        if not start:
+            return super().append(start, keys, values)
+        zeros = np.zeros_like(keys[0])
+        self.keys, self.values = [*self.keys[: start - 1], *keys, zeros], [*self.values[: start - 1], *values, zeros]
+        self.positions = list(range(start + len(keys)))
+        return None
+
+
+@mistake(
     "unwritten_slots_read",
     "slots of the preallocated buffer that were never written are read, too: read only as many rows as were stored",
     "预分配缓冲区中从未写入的槽位也被读出：只应读取已存入的行",
     (1,),
     paths=(CACHED,),
-    twin="jundot/omlx#2172",
 )
 class WholeBuffer(Rows):
     """A buffer of zeros that is a multiple of `slots`."""

@@ -61,10 +61,10 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     """The feeds of a check, as chunk sizes.
 
     Chunks of several tokens after others show mistakes in masks and in the order of rows; then the whole text at once,
-    token by token, a prompt with a decode step and a second turn, a chunk longer than the window after a cached row,
-    and a text of more than 32 rows, past which arrays have grown (of `length` rows if that is more; under int8 it is
-    short). `cases` more are random, of up to 34 tokens or `length` (fewer under int8). The last feed is the first one
-    again, which shows a cache that is not reset.
+    token by token, a prompt with a decode step and a second turn, chunks longer than the window after one cached row
+    and after as many as it keeps, and a text of more than 32 rows, past which arrays have grown (of `length` rows if
+    that is more; none under int8). `cases` more are random, of up to 34 tokens or `length` (fewer under int8). The last
+    feed is the first one again, which shows a cache that is not reset.
     """
     n = min(tokens_needed(config, policy), LONGEST - 4, config.max_context - 4)
     windows = {kind.window for kind in config.layers if kind.window is not None}
@@ -74,10 +74,11 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     coded = policy.startswith("int8")
     long = max(n + 3, min(max(PAST_32, length), config.max_context))
     chosen = [(part, part, 1), (n + 3,), (1,) * (n + 3)]
-    if coded or long == n + 3:
+    if coded or (long == n + 3 and not windows):
         chosen += [(n, 1, 1, 1), (n + 2, 1, 1), equal_chunks(n + 3, 2), (1, 2), (2, 3, 1)]
     chosen += [(1, 2), (turn, 1, 2)]
-    chosen += [(1, window + 1) for window in sorted(windows) if window + 2 <= min(LONGEST, config.max_context)]
+    long_chunks = [feed for w in sorted(windows) for feed in ((1, w + 1), (w - 1, w + 2)) if min(feed)]
+    chosen += [feed for feed in long_chunks if sum(feed) <= min(LONGEST, config.max_context)]
     chosen += [] if coded else [cycle_chunks(long)]
     generator = np.random.default_rng(seed)
     most = n + 3 if coded else max(n + 3, min(max(LONG, length), config.max_context))

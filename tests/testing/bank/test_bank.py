@@ -34,13 +34,13 @@ IDS = """
     learned_pos_chunk_at_one learned_pos_decoded_forgotten learned_pos_starts_elsewhere first_token_never_written
     unwritten_slots_read padding_attended decoded_rows_dropped context_length_before_step cache_rounded
     layer_input_is_embedding norm_skipped_once_cached alibi_zero_in_decode window_from_first_query
-    window_from_last_query window_trimmed_late window_trimmed_by_capacity window_evicts_newest
+    window_from_last_query window_trimmed_late window_trimmed_by_capacity window_evicts_newest rows_written_early
 """.split()  # noqa: SIM905
 
 
 def test_the_ids():
     assert set(BANK) == set(IDS)
-    assert len(IDS) == 74
+    assert len(IDS) == 75
 
 
 @pytest.mark.parametrize("id", IDS)
