@@ -92,14 +92,17 @@ def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: 
     config, arrays = weights.config.to_config(), weights.to_weights()
     kept: dict[str, Any] = {}  # some mistakes carry state from one text to the next
 
-    def make() -> Any:
+    def make() -> dict[str, Any]:
         first = "decoder" not in kept
         kept["decoder"] = cls(config, arrays, mistake.policy) if first else kept["decoder"].fresh()
-        return kept["decoder"]
+        return kept
 
-    def step(decoder: Any, ids: list[int]) -> Any:
+    def step(kept: dict[str, Any], ids: list[int]) -> Any:
         with np.errstate(all="ignore"):
-            return decoder.forward(ids)
+            return kept["decoder"].forward(ids)
 
-    assert_policy(make, step, weights, mistake.policy, cases=options.cases, length=options.length,
+    def clear(kept: dict[str, Any]) -> None:
+        kept["decoder"] = kept["decoder"].cleared()
+
+    assert_policy(make, step, weights, mistake.policy, clear=clear, cases=options.cases, length=options.length,
                   seed=options.seed)  # fmt: skip

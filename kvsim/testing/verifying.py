@@ -29,6 +29,7 @@ from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
+from kvsim.testing.subject.clearing import find_clear
 from kvsim.testing.subject.process import run_process
 from kvsim.testing.subject.weights import ModelWeights, Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
@@ -85,6 +86,14 @@ class WithCache(Decoder):
         self.foreign = cache
         super().__init__(weights.config.to_config(), weights.to_weights())
 
+    def empty(self) -> None:
+        """Empty the cache by a method of its own. NotImplementedError: it has none."""
+        found = find_clear(self.foreign, None)
+        if found is None:
+            raise NotImplementedError
+        found[1](self.foreign)
+        self.rows, self.seen = self.new_rows(), 0
+
 
 def kind_of(thing: Any) -> str:
     """ATTENTION, CACHE, QUANTISER or DECODER."""
@@ -101,7 +110,8 @@ def check(thing: Any, kind: str, wanted: Texts) -> None:
     context = max(Sizes.context, wanted.length)
     if kind == CACHE:
         weights = make_weights(seed=seed, context=context)
-        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, **more)
+        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, clear=WithCache.empty,
+                               **more)  # fmt: skip
     elif kind == QUANTISER:
         asked = {name: getattr(thing, name) for name in ("bits", "axis", "group", "symmetric") if hasattr(thing, name)}
         one: Any = thing()

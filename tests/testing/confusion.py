@@ -9,7 +9,8 @@ import numpy as np
 
 from kvsim.testing.bank import BANK
 from kvsim.testing.feeds.boundaries import choose_text, measure_margins
-from kvsim.testing.feeds.chunking import choose_feeds
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
+from kvsim.testing.feeds.feeding import CLEARED, CLEARED_AFTER, CLEARED_NUMBER
 from kvsim.testing.feeds.references import Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import rounding
@@ -37,18 +38,23 @@ class Programme:
         numbers = [*range(len(chosen) - 1), 0]
         margins = measure_margins(self.reference, max(chosen, key=sum), dtype, 0)
         self.texts = [choose_text(self.reference, f, n, 0, margins) for f, n in zip(chosen, numbers, strict=True)]
+        after = next((i for i, feed in enumerate(chosen) if feed == CLEARED_AFTER), 0) + 1
+        coded = policy.startswith("int8")
+        self.cleared = set() if coded else {after}
+        if not coded:
+            self.texts.insert(after, make_text(CLEARED, CLEARED_NUMBER, config.vocab_size))
         self.expected = run_decoder(Decoder, config, self.reference.weights, policy, self.texts)
         own = 0.0 if dtype == "float64" else self.reference.own_error(self.texts, dtype)
         self.allowed = allow(dtype, max(own, 1e-14), max(np.abs(e).max() for e in self.expected)).value
         self.cast = {}  # votes by class
-        self.suspects = Suspects(config, self.reference.weights, policy, self.texts)
+        self.suspects = Suspects(config, self.reference.weights, policy, self.texts, self.cleared)
 
     def outputs(self, cls, dtype):
         """Logits of the decoder class `cls` computed in `dtype`, for every text."""
         keep = rounding(dtype)
         weights = map_arrays(self.reference.weights, keep)
         rounded = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
-        return run_decoder(rounded, self.reference.config, weights, self.policy, self.texts)
+        return run_decoder(rounded, self.reference.config, weights, self.policy, self.texts, self.cleared)
 
     def votes(self, cls):
         if cls not in self.cast:

@@ -191,3 +191,34 @@ class StartsAtOne(Decoder):
 @variant("learned_pos_starts_elsewhere")
 class StartsAtTwo(StartsAtOne):
     first = 2
+
+
+@mistake(
+    "learned_pos_not_reset",
+    "learned positions go on from the previous text: a new text starts at position 0",
+    "可学习位置从上一段文本接着编号：新文本应从位置 0 开始",
+    (1,),
+    rope="learned",
+)
+class GoesOn(Decoder):
+    before = 0  # tokens of earlier texts
+
+    def learned_position(self, position: int) -> int:
+        return self.before + position
+
+    def after(self) -> Decoder:
+        new = type(self)(self.config, self.weights, self.policy, self.round)
+        new.before = self.before + self.seen
+        return new
+
+    def fresh(self) -> Decoder:
+        return self.after()
+
+
+@variant("learned_pos_not_reset")
+class GoesOnAfterClearing(GoesOn):
+    def fresh(self) -> Decoder:
+        return Decoder.fresh(self)
+
+    def cleared(self) -> Decoder:
+        return self.after()

@@ -240,6 +240,14 @@ class NotReset(Decoder):
 
 
 @variant("cache_not_reset_between_prompts")
+class NotCleared(Decoder):
+    """A new object is empty, and one that was emptied is not."""
+
+    def cleared(self) -> Decoder:
+        return self
+
+
+@variant("cache_not_reset_between_prompts")
 class RowsNotCleared(Decoder):
     """Positions start again at 0, but the old rows are still there and every query sees them."""
 
@@ -248,3 +256,9 @@ class RowsNotCleared(Decoder):
             rows.positions = [-1] * len(rows.positions)
         self.seen = 0
         return self
+
+
+@variant("cache_not_reset_between_prompts")
+class RowsNotClearedFromObject(Decoder):
+    def cleared(self) -> Decoder:
+        return RowsNotCleared.fresh(self)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The checks of decoders: logits at every position, for every way of cutting a text into chunks."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from kvsim.caches.specs import parse_spec
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.chunking import Texts, choose_feeds, make_text
-from kvsim.testing.feeds.feeding import Make, Step, check_texts, nonfinite_problem, run_check, run_feed
+from kvsim.testing.feeds.feeding import Make, More, Step, check_texts, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.subject.calls import Problem
 from kvsim.testing.subject.limits import SECONDS, limited
@@ -19,11 +19,13 @@ from kvsim.testing.verdict.failure import Failure
 from kvsim.testing.verdict.layers import Layers
 from kvsim.testing.verdict.text import short
 
+Clear = Callable[[Any], Any] | bool | None
+
 
 def assert_policy(
     make: Make, step: Step, reference: Any, policy: str, *, cases: int = 0, seed: int = 0,
     length: int = 0, allowed: float | None = None, dtype: str | None = None, layers: Layers | None = None,
-    seconds: float = SECONDS,
+    clear: Clear = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that the decoder's logits are those of kvsim's own run under that cache policy, at every position, however
     the text is cut into chunks.
@@ -36,13 +38,18 @@ def assert_policy(
     (transformers' Llama computes norms in float32). Under int8, texts are such that float32's rounding decides no code
     (`kvsim.testing.feeds.boundaries`).
 
+    `clear(state)` empties a state for another text, which is then checked, too; by default a method of the state's own
+    does, if it has reset, clear, reset_cache, clear_cache, reset_kv_cache or clear_kv_cache without arguments; False:
+    nothing does.
+
     OracleError: the decoder is wrong; the mistake is named. UsageError: a reference or a policy that cannot be used, or
     that no feed would check.
     """
     __tracebackhide__ = True
     make, step = limited(make, seconds), limited(step, seconds)
     shown = None if layers is None else limited(layers, seconds)
-    check = run_check(make, step, Reference(reference, policy), Texts(cases, seed, length), allowed, dtype, shown)
+    check = run_check(make, step, Reference(reference, policy), Texts(cases, seed, length), allowed, dtype,
+                      More(shown, limited(clear, seconds) if callable(clear) else clear))  # fmt: skip
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise OracleError(describe_failure(check))
 
@@ -50,7 +57,7 @@ def assert_policy(
 def assert_split_invariant(
     make: Make, step: Step, reference: Any, *, windows: Iterable[int | None] | None = None, cases: int = 0,
     seed: int = 0, length: int = 0, allowed: float | None = None, dtype: str | None = None,
-    layers: Layers | None = None, seconds: float = SECONDS,
+    layers: Layers | None = None, clear: Clear = None, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that the decoder's logits are the reference's, at every position, however the text is cut into chunks.
 
@@ -59,8 +66,7 @@ def assert_split_invariant(
     """
     __tracebackhide__ = True
     more: dict[str, Any] = {"cases": cases, "seed": seed, "allowed": allowed, "dtype": dtype, "seconds": seconds,
-                            "length": length,
-                            "layers": layers}  # fmt: skip
+                            "length": length, "clear": clear, "layers": layers}  # fmt: skip
     if windows is None:
         assert_policy(make, step, reference, "dynamic", **more)
         return

@@ -9,22 +9,26 @@ import numpy as np
 from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
-from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, small_feeds, tokens_missing
+from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, make_text, small_feeds, tokens_missing
 from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
     Chunks,
     Problem,
     RunOutput,
+    call,
     equal,
     first_nonfinite,
     max_abs,
     run_text,
     with_place,
 )
+from kvsim.testing.subject.clearing import find_clear
 
 Make = Callable[..., Any]
 Step = Callable[[Any, list[int]], Any]
+CLEARED_AFTER, CLEARED = (1, 2), (1, 1)  # the feed of a state that is then emptied, and the feed of the second text
+CLEARED_NUMBER = 900  # of that text
 SMALLEST = 6  # tokens of the longest text that is tried to reproduce a failure
 
 
@@ -35,6 +39,7 @@ class Compared(NamedTuple):
     text: Chunks
     given: RunOutput
     expected: Any  # [T, V]
+    cleared: str = ""  # the function by which a used state was emptied before; "": it was a new one
 
     def fails(self, allowed: float) -> bool:
         """Whether there are logits and they differ by more than `allowed`."""
@@ -51,7 +56,18 @@ class Check(NamedTuple):
     done: list[Compared]
     wanted: Texts
     margins: Margins  # the distance of quantised numbers from rounding boundaries
-    layers: Callable[[Any], Any] | None  # shows the outputs of the decoder's layers
+    more: "More"
+
+
+class More(NamedTuple):
+    """`layers(state)`: the outputs of the decoder's layers, if they are visible; `clear(state)`: empties a state, None:
+    a method of its own does, if it has one, False: nothing does."""
+
+    layers: Callable[[Any], Any] | None = None
+    clear: Callable[[Any], Any] | bool | None = None
+
+
+NO_MORE = More()
 
 
 def run_feed(make: Make, step: Step, text: Chunks, reference: Reference) -> RunOutput:
@@ -103,7 +119,7 @@ def refuse_unreachable(reference: Reference) -> None:
 
 def run_check(
     make: Make, step: Step, reference: Reference, wanted: Texts, given: float | None, dtype: str | None,
-    layers: Callable[[Any], Any] | None = None,
+    more: More = NO_MORE,
 ) -> Check:  # fmt: skip
     """Run all feeds, up to the first fatal problem, then compute the difference that rounding explains."""
     config = reference.config
@@ -116,18 +132,41 @@ def run_check(
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []
     for feed, text in zip(chosen, texts, strict=True):
-        done.append(Compared(feed, text, run_feed(make, step, text, reference), reference.run(text)))
+        used: list[Any] = []
+        keep = (lambda used=used: used.append(make()) or used[0]) if feed == CLEARED_AFTER else make
+        done.append(Compared(feed, text, run_feed(keep, step, text, reference), reference.run(text)))
+        if used and done[-1].given.logits is not None:
+            done += run_cleared(used[0], step, reference, wanted.seed, more.clear)
         if (problem := done[-1].given.problem) is not None and problem.fatal:
             break
         if mixed := dtype_problem(done):
             done[-1] = done[-1]._replace(given=RunOutput(None, "float64", mixed))
     dtypes = [c.given.dtype for c in done if c.given.logits is not None]
     name = format or (coarser(dtypes[0], reference.dtype) if dtypes else reference.dtype)
-    own = 0.0 if given is not None else reference.own_error(texts, name)
+    own = 0.0 if given is not None else reference.own_error([*texts, *(c.text for c in done if c.cleared)], name)
     top = max(max_abs(c.expected) for c in done)
     allowed = allow(name, own, top, given)
     refuse_vacuous(allowed, top)
-    return Check(make, step, reference, allowed, done, wanted, margins, layers)
+    return Check(make, step, reference, allowed, done, wanted, margins, more)
+
+
+def run_cleared(state: Any, step: Step, reference: Reference, seed: int, given: Any) -> list[Compared]:
+    """A second text, fed to a used state after it was emptied; none if nothing empties it, or raises
+    NotImplementedError."""
+    found = find_clear(state, given)
+    if found is None or reference.policy.startswith("int8"):  # too short to be quantised
+        return []
+    name, clear = found
+    text = make_text(CLEARED, CLEARED_NUMBER, reference.config.vocab_size, seed)
+
+    def make() -> Any:
+        call(clear, state)
+        return state
+
+    output = run_feed(make, step, text, reference)
+    if output.problem is not None and output.problem.values.get("raised") is NotImplementedError:
+        return []
+    return [Compared(CLEARED, text, output, reference.run(text), name)]
 
 
 class Smallest(NamedTuple):

@@ -119,8 +119,8 @@ class Decoder(LoopAttention):
         """A decoder with an empty cache, for the next text."""
         return type(self)(self.config, self.weights, self.policy, self.round)
 
-    def clear(self) -> "Decoder":
-        """The same decoder, cleared for the next text."""
+    def cleared(self) -> "Decoder":
+        """The decoder, emptied for the next text."""
         return self.fresh()
 
     @classmethod

@@ -32,12 +32,14 @@ def describe_failure(check: Check) -> Failure:
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
     if not failing or any(problem.fatal for problem in problems):
         return _not_compared(check, problems)
-    first = failing[0]
+    first = next((c for c in failing if not c.cleared), failing[0])
+    after_clear = first.cleared  # then no text fails that is fed to a new state
     after_others = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # the last feed is the first one
-    layer = find_layer(check, first)
+    again = not after_clear and not after_others  # what a new state gives can be looked at
+    layer = None if after_clear else find_layer(check, first)
     votes = [Vote(c.expected, c.given.logits, check.allowed.value, steps_of(c.feed)) for c in check.done]
     diagnosis = find_diagnosis(check, votes)
-    unsteady = None if after_others else find_unsteady(check, first)
+    unsteady = find_unsteady(check, first) if again else None
     return DecoderFailure(
         policy=check.reference.policy,
         problems=tuple(problems),
@@ -50,7 +52,8 @@ def describe_failure(check: Check) -> Failure:
         layer=layer,
         unsteady=unsteady,
         after_others=after_others,
-        dependence=None if after_others or unsteady is not None else find_dependence(check, first),
+        after_clear=after_clear,
+        dependence=find_dependence(check, first) if again and unsteady is None else None,
         diagnosis=diagnosis,
         known=None if diagnosis and diagnosis.candidates else find_known(check, votes),
         smallest=smallest_failing(check),
@@ -78,8 +81,8 @@ def find_diagnosis(check: Check, votes: list[Vote]) -> Diagnosis | None:
     reference = check.reference
     if not reference.covered:
         return None
-    texts = [c.text for c in check.done]
-    return diagnose(votes, Suspects(reference.config, reference.weights, reference.policy, texts))
+    texts, cleared = [c.text for c in check.done], {i for i, c in enumerate(check.done) if c.cleared}
+    return diagnose(votes, Suspects(reference.config, reference.weights, reference.policy, texts, cleared))
 
 
 def steps_of(feed: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -139,10 +142,10 @@ def place_of(compared: Compared, step: int, row: int, channel: int, got: Any, ex
 
 def find_layer(check: Check, compared: Compared) -> LayerPlace | Problem | None:
     """The first of the visible layers that differs; None if none is visible."""
-    if check.layers is None:
+    if check.more.layers is None:
         return None
     try:
-        seen = see_layers(check, compared, check.layers)
+        seen = see_layers(check, compared, check.more.layers)
     except UnreadableError as error:
         return error.problem
     place = first_differing(seen, compared.feed)

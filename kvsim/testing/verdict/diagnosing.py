@@ -1,5 +1,6 @@
 """Which single mistake of the bank gives the output under test: each is run on the same feeds, and each feed votes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -58,8 +59,11 @@ class Vote:
 class Suspects:
     """Every reading of every mistake that can be made in a model under a policy, run on the same texts when asked."""
 
-    def __init__(self, config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> None:
+    def __init__(
+        self, config: Config, weights: Weights, policy: str, texts: list[Chunks], cleared: Collection[int] = ()
+    ) -> None:
         self.config, self.policy = as_window(config, policy)
+        self.cleared = frozenset(cleared)  # the texts that are fed to a used decoder after it was emptied
         self.weights, self.texts = weights, texts
         self.positions = "alibi" if self.config.alibi else "learned" if self.config.learned_positions else "half"
         self.model = (repr(self.config), fingerprint(weights))  # the key of its runs in KNOWN
@@ -76,15 +80,17 @@ class Suspects:
         """Logits [T, V] of the wanted texts; those that it cannot read are missing. Runs are reused from KNOWN."""
         lossless = self.policy.partition(":")[0] in ("dynamic", "static", "paged")
         policy = "dynamic" if lossless and mistake.family == "dynamic" else self.policy
-        if cls.fresh is Decoder.fresh and cls.clear is Decoder.clear:
+        if cls.fresh is Decoder.fresh and cls.cleared is Decoder.cleared:
             outputs = {i: self._known(cls, policy, [self.texts[i]])[0] for i in wanted}
         else:  # what it was fed before matters
-            outputs = dict(enumerate(self._known(cls, policy, self.texts)))
+            outputs = dict(enumerate(self._known(cls, policy, self.texts, self.cleared)))
         return {i: outputs[i] for i in wanted if outputs[i] is not None}
 
-    def _known(self, cls: type[Any], policy: str, texts: list[Chunks]) -> list[Any]:
-        key = (cls, self.model, policy, tuple(tuple(map(tuple, text)) for text in texts))
-        return KNOWN.get(key, lambda: run_decoder(cls, self.config, self.weights, policy, texts))
+    def _known(
+        self, cls: type[Any], policy: str, texts: list[Chunks], cleared: frozenset[int] = frozenset()
+    ) -> list[Any]:
+        key = (cls, self.model, policy, cleared, tuple(tuple(map(tuple, text)) for text in texts))
+        return KNOWN.get(key, lambda: run_decoder(cls, self.config, self.weights, policy, texts, cleared))
 
 
 def as_window(config: Config, policy: str) -> tuple[Config, str]:
@@ -160,12 +166,19 @@ def _explains(vote: Vote, output: Any) -> bool:
     return not vote.tells or bool(2 * left < all)
 
 
-def run_decoder(cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks]) -> list[Any]:
-    """Logits [T, V] of every text, fed to one decoder class one after another; None where it raises."""
+def run_decoder(
+    cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks],
+    cleared: Collection[int] = (),
+) -> list[Any]:  # fmt: skip
+    """Logits [T, V] of every text, fed to one decoder class one after another; None where it raises. `cleared`: the
+    texts before which the decoder is emptied, instead of a new one made."""
     decoder: Decoder | None = None
     outputs: list[Any] = []
-    for text in texts:
-        decoder = cls(config, weights, policy) if decoder is None else decoder.fresh()
+    for number, text in enumerate(texts):
+        if decoder is None:
+            decoder = cls(config, weights, policy)
+        else:
+            decoder = decoder.cleared() if number in cleared else decoder.fresh()
         try:
             with np.errstate(all="ignore"):
                 outputs.append(np.concatenate([decoder.forward(chunk) for chunk in text]))

@@ -187,6 +187,7 @@ class DecoderFailure(Mismatch):
     layer: "LayerPlace | Problem | None" = None  # Problem: the layers cannot be read; None: no layers are visible
     unsteady: float | None = None  # the largest |difference| between two runs of the same text, if that is too large
     after_others: bool = False  # the same feed passed when it came first
+    after_clear: str = ""  # only texts fail that are fed to a used state after this function emptied it
     known: Known | None = None  # if the mistake is unknown
     dependence: Dependence | None = None  # None: as in the reference, or not known
 

@@ -89,6 +89,10 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
         lines += _diagnosis(f.diagnosis, say) + describe_known(f.known, say)
     if f.after_others:
         lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
+    if f.after_clear:
+        lines.append("  " + say(
+            "only where an object is used again after {name}(): texts fed to a new one pass"
+        ).format(name=f.after_clear))  # fmt: skip
     return [*lines, "  " + _smallest(f, say), *_command(f, say)]
 
 

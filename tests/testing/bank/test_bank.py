@@ -31,7 +31,8 @@ IDS = """
     paged_logical_used_as_physical paged_stale_tail paged_freed_block_reused
     rope_chunk_at_one_position rope_prompt_counted_twice rope_decoded_tokens_forgotten rope_query_after_append
     rope_pos_from_rows_kept learned_pos_restarts_at_0 learned_pos_off_by_one learned_pos_after_append
-    learned_pos_chunk_at_one learned_pos_decoded_forgotten learned_pos_starts_elsewhere first_token_never_written
+    learned_pos_chunk_at_one learned_pos_decoded_forgotten learned_pos_starts_elsewhere learned_pos_not_reset
+    first_token_never_written quantised_not_at_all quantised_wrong_group
     unwritten_slots_read padding_attended decoded_rows_dropped context_length_before_step cache_rounded
     layer_input_is_embedding norm_skipped_once_cached alibi_zero_in_decode window_from_first_query
     window_from_last_query window_trimmed_late window_trimmed_by_capacity window_evicts_newest rows_written_early
@@ -40,7 +41,7 @@ IDS = """
 
 def test_the_ids():
     assert set(BANK) == set(IDS)
-    assert len(IDS) == 75
+    assert len(IDS) == 78
 
 
 @pytest.mark.parametrize("id", IDS)

@@ -1,5 +1,5 @@
 """Public bug reports, and other mistakes, in one small NumPy engine that shares no code with the package or with
-`numpy_decoders`: arrays are tokens first, masks come from positions, heads are looped over. Re-enacted in our own words.
+`numpy_decoders`: arrays are tokens first, masks come from positions, heads are looped over. The words are our own.
 
 A comment on a class states the report and the expected diagnosis: `# report: owner/repository#number: id`.
 """
