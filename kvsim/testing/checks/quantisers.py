@@ -107,14 +107,14 @@ def name_mistake(x: Any, got: Any, scheme: Scheme) -> str | None:
     the other axis, or for groups of another size. None: none of these."""
     if any(np.array_equal(rounding(name)(x), got) for name in ("float64", "float32", "float16", "bfloat16")):
         return "quantised_not_at_all"
+    sizes = {1, scheme.group // 2, 2 * scheme.group, x.shape[0]} - {0, scheme.group}
+    if any(scheme._replace(group=size).fits(x, got) for size in sizes if not x.shape[0] % size):
+        return "quantised_wrong_group"
     step, top = scheme.steps(x)
     room = scheme.slack(top)
     lost = x - got
     if (np.abs(lost) <= step + room).all() and ((lost * np.sign(x) >= -room).all() or (lost >= -room).all()):
         return "quantised_truncates"
-    sizes = {1, scheme.group // 2, 2 * scheme.group, x.shape[0]} - {0, scheme.group}
-    if any(scheme._replace(group=size).fits(x, got) for size in sizes if not x.shape[0] % size):
-        return "quantised_wrong_group"
     other = scheme._replace(axis="token" if scheme.axis == "channel" else "channel")
     step, top = other.steps(x)
     return "quantised_scale_axis" if (np.abs(lost) <= step / 2 + other.slack(top)).all() else None
