@@ -93,8 +93,14 @@ READINGS = [(m, cls) for m in BANK.values() for cls in m.variants]
 LOST = {
     "float64": (),
     "float32": (),
-    "float16": ("quantised_scale_axis", "quantised_twice"),
-    "bfloat16": ("quantised_scale_axis", "quantised_truncates", "quantised_twice"),
+    "float16": ("quantised_scale_axis", "quantised_twice", "quantised_not_at_all", "quantised_wrong_group"),
+    "bfloat16": (
+        "quantised_scale_axis",
+        "quantised_truncates",
+        "quantised_twice",
+        "quantised_not_at_all",
+        "quantised_wrong_group",
+    ),
 }
 # Readings that are none in a dtype: the rows are as fine as the computation.
 NONE_IN = {"float32": ["KeptInFloat32", "KeptInFloat32OnceCached", "ReadRoundedFloat32"]}
@@ -107,6 +113,8 @@ def is_lost(mistake, cls, dtype):
 
 # Caught without a diagnosis: most of the difference comes from numbers that get other codes once rounded to float16.
 UNNAMED = {"float16": ("quantised_truncates",)}
+# Caught without a diagnosis: one of its scales is so near a rounding boundary that float32 gives another.
+ON_A_BOUNDARY = (("GroupsOfOne", "float32"),)
 # Caught without a diagnosis: every number that differs is NaN, and there are many ways to NaN.
 BLANK = ("StrictMask",)
 

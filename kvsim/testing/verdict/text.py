@@ -238,7 +238,7 @@ def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
         return [head + f" {say('or')} ".join(named), "  " + _evidence(diagnosis, diagnosis.candidates[0], say)]
     if diagnosis.blank:
         why = say(
-            "every number that differs is NaN or infinite, and many mistakes give that: a query that sees nothing, as"
+            "all wrong numbers are NaN or infinite, and many mistakes give that: a query that sees nothing, as"
             " under a strict mask, or an overflow"
         )
     else:
