@@ -264,8 +264,15 @@ class Decoder(LoopAttention):
 
 @lru_cache(maxsize=64)
 def split_pairs(pairs: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
-    """The indices of the first elements of all pairs, and those of the second."""
-    return np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
+    """The indices of the first elements of all pairs, and those of the second: as slices, which are fast, where they
+    are evenly spaced."""
+    return _as_slice([one for one, _ in pairs]), _as_slice([other for _, other in pairs])
+
+
+def _as_slice(indices: list[int]) -> Any:
+    step = indices[1] - indices[0] if len(indices) > 1 else 1
+    even = list(range(indices[0], indices[0] + step * len(indices), step)) == indices if step > 0 else False
+    return slice(indices[0], indices[-1] + 1, step) if even else np.array(indices)
 
 
 @lru_cache(maxsize=4096)
