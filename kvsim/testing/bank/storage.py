@@ -7,7 +7,7 @@ import numpy as np
 from kvsim.testing.bank.mistake import mistake, variant
 from kvsim.testing.bank.paths import CACHED, LOOPED, SEVERAL, SINGLE
 from kvsim.testing.independent.attention import AttentionInputs
-from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.independent.rows import Rows
 
@@ -97,6 +97,22 @@ class WholeBufferOf16(WholeBuffer):
 @variant("unwritten_slots_read")
 class WholeBufferOf128(WholeBuffer):
     slots = 128
+
+
+class EmptyAtMinusOne(WholeBuffer):
+    def read(self, start: int) -> Any:
+        keys, values, positions = super().read(start)
+        return keys, values, np.where(np.arange(len(keys)) < len(self.keys), positions, -1)
+
+
+@variant("unwritten_slots_read")
+class WholeBufferOutsideWindow(Decoder):
+    """Also queries whose window ends after the start of the text see the empty slots."""
+
+    caches = POLICIES | {"dynamic": EmptyAtMinusOne}
+
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        return super().visible(inputs, t) | (inputs.key_pos < 0)
 
 
 @mistake(
