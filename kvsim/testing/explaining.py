@@ -9,6 +9,9 @@ from kvsim.errors import UsageError
 from kvsim.testing.bank import Mistake
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_policy
+from kvsim.testing.checks.edits import assert_edits, edits_of
+from kvsim.testing.feeds.references import Reference
+from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.attention import Inputs, attend
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
@@ -58,7 +61,9 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
         )
     cls = readings[options.reading - 1]
     try:
-        if alone:
+        if mistake.edits:
+            _check_edits(cls, options, window)
+        elif alone:
             _check_attention(cls, options, window)
         else:
             _check_decoder(mistake, cls, options, window)
@@ -84,6 +89,13 @@ def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> N
     )  # fmt: skip
 
 
+def _check_edits(cls: Any, options: ExplainOptions, window: int | None) -> None:
+    """OracleError: the mistake was found."""
+    weights = make_weights(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head,
+                           window=window, seed=options.seed)  # fmt: skip
+    assert_edits(*edits_of(cls, Reference(weights))[:2], weights, crop=cls.crop, fork=cls.fork, seed=options.seed)
+
+
 def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: int | None) -> None:
     """OracleError: the mistake was found."""
     context = max(Sizes.context, options.length)
@@ -104,5 +116,6 @@ def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: 
     def clear(kept: dict[str, Any]) -> None:
         kept["decoder"] = kept["decoder"].cleared()
 
-    assert_policy(make, step, weights, mistake.policy, clear=clear, cases=options.cases, length=options.length,
+    emptied = clear if cls.cleared is not Decoder.cleared else False
+    assert_policy(make, step, weights, mistake.policy, clear=emptied, cases=options.cases, length=options.length,
                   seed=options.seed)  # fmt: skip

@@ -5,6 +5,7 @@ mistake overrides one. Vectors are NumPy arrays in float64: hidden states [D], h
 product: elements are multiplied and summed.
 """
 
+import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -122,6 +123,18 @@ class Decoder(LoopAttention):
     def cleared(self) -> "Decoder":
         """The decoder, emptied for the next text."""
         return self.fresh()
+
+    def crop(self, length: int) -> None:
+        """Discard all tokens but the first `length`."""
+        for rows in self.rows:
+            rows.crop(length)
+        self.seen = length
+
+    def fork(self) -> "Decoder":
+        """An independent decoder with the same contents."""
+        other = copy.copy(self)
+        other.rows = [rows.fork(other) for rows in self.rows]
+        return other
 
     @classmethod
     def attention_only(cls, width: int | None) -> "Decoder":

@@ -177,4 +177,4 @@ def explain_command(check: Check) -> Command:
                 "seed": check.wanted.seed}  # fmt: skip
     sizes = Sizes(config.n_layers, config.n_heads, config.n_kv_heads, config.d_head, window)
     same = given is not None and (given.config, given.seed) == (sizes, check.wanted.seed)
-    return Command(options, same)
+    return Command(options, same and not any(c.cleared for c in check.done))

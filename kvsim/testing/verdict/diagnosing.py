@@ -73,7 +73,7 @@ class Suspects:
         return [
             (m, m.variants)
             for m in BANK.values()
-            if m.family in ("dynamic", family) and m.rope in ("half", self.positions)
+            if m.family in ("dynamic", family) and m.rope in ("half", self.positions) and not m.edits
         ]
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:

@@ -39,12 +39,19 @@ IDS = """
 """.split()  # noqa: SIM905
 
 
+EDITS = """
+    crop_keeps_one_too_many crop_zero_keeps_all crop_keeps_rows crop_keeps_positions ring_rolled_back fork_not_copied
+    fork_shares_tail
+""".split()  # noqa: SIM905
+
+
 def test_the_ids():
-    assert set(BANK) == set(IDS)
+    assert set(BANK) == {*IDS, *EDITS}
+    assert {id for id, mistake in BANK.items() if mistake.edits} == set(EDITS)
     assert len(IDS) == 78
 
 
-@pytest.mark.parametrize("id", IDS)
+@pytest.mark.parametrize("id", [*IDS, *EDITS])
 def test_two_languages(id):
     mistake = BANK[id]
     assert mistake.en.isascii() or "·" in mistake.en
