@@ -12,7 +12,7 @@ from kvsim import testing
 
 NAMES = {
     "Case", "ModelWeights", "OracleError", "assert_attention", "assert_cache_rows", "assert_close_to", "assert_cost",
-    "assert_policy", "assert_quantiser", "assert_split_invariant", "attention", "cases", "weights",
+    "assert_edits", "assert_policy", "assert_quantiser", "assert_split_invariant", "attention", "cases", "weights",
 }  # fmt: skip
 
 

@@ -69,12 +69,19 @@ class Suspects:
         self.model = (repr(self.config), fingerprint(weights))  # the key of its runs in KNOWN
 
     def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
+        """Those that may change something in this model under this policy: a mistake in windows needs a window."""
+        return [(m, m.variants) for m in BANK.values() if self.may_be(m)]
+
+    def may_be(self, mistake: Mistake) -> bool:
+        """Whether the mistake can be made here."""
         family = self.policy.partition(":")[0]
-        return [
-            (m, m.variants)
-            for m in BANK.values()
-            if m.family in ("dynamic", family) and m.rope in ("half", self.positions) and not m.edits
-        ]
+        windowed = any(kind.window is not None for kind in self.config.layers)
+        return (
+            not mistake.edits
+            and mistake.family in ("dynamic", family)
+            and mistake.rope in ("half", self.positions)
+            and (mistake.window is None or windowed)
+        )
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
         """Logits [T, V] of the wanted texts; those that it cannot read are missing. Runs are reused from KNOWN."""
@@ -122,7 +129,7 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
         for number, cls in enumerate(classes, start=1)
         if all(votes[i].may_be(getattr(cls, "path", None)) for i in failing)
     ]
-    for most in (0, len(failing) // 3):
+    for most in sorted({0, len(failing) // 3}):
         found: dict[str, Candidate] = {}
         for mistake, number, cls in readings:
             missed = _missed(votes, compared, suspects, (mistake, cls), most)
