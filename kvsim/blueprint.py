@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from kvsim.config import Config, Experts, Latent
+from kvsim.errors import UsageError
 from kvsim.weights import (
     Array,
     Attention,
@@ -18,13 +19,15 @@ from kvsim.weights import (
 )
 
 Make = Callable[[str, tuple[int, ...]], Array]
+MOST_EXPERTS = 100_000  # of all layers together, where each is built: about four times those of the largest model
 
 
 class Builder:
-    """Builds the weights of `config` with `make(name, shape)`, called once for each array in the order of use."""
+    """Builds the weights of `config` with `make(name, shape)`, called once for each array in the order of use.
+    `one_expert`: of each mixture only the first expert is built."""
 
-    def __init__(self, config: Config, make: Make) -> None:
-        self.config, self.make = config, make
+    def __init__(self, config: Config, make: Make, one_expert: bool = False) -> None:
+        self.config, self.make, self.one_expert = config, make, one_expert
 
     def linear(self, name: str, n_out: int, n_in: int, bias: bool) -> Linear:
         weight = self.make(f"{name}.weight", (n_out, n_in))
@@ -89,10 +92,11 @@ class Builder:
         )
 
     def mixture(self, at: str, e: Experts) -> Mixture:
+        built = 1 if self.one_expert else e.count
         return Mixture(
             router=self.linear(f"{at}router", e.count, self.config.d_model, e.bias),
             correction=self.make(f"{at}correction", (e.count,)) if e.correction else None,
-            experts=tuple(self.feed_forward(f"{at}experts.{i}.", e.d_ff, e.bias) for i in range(e.count)),
+            experts=tuple(self.feed_forward(f"{at}experts.{i}.", e.d_ff, e.bias) for i in range(built)),
             shared=self.feed_forward(f"{at}shared.", e.d_shared, bias=False) if e.d_shared else None,
         )
 
@@ -142,14 +146,29 @@ class Builder:
         )
 
 
-def build_weights(config: Config, make: Make) -> Weights:
+def _check_experts(config: Config) -> None:
+    """UsageError: more experts than can be built one by one."""
+    count = sum(kind.experts.count for kind in config.layers if kind.experts is not None)
+    if count > MOST_EXPERTS:
+        raise UsageError(
+            "the model has {count} experts: more than {most} are counted, as by kvsim.count, and not run",
+            count=count,
+            most=MOST_EXPERTS,
+        )
+
+
+def build_weights(config: Config, make: Make, *, one_expert: bool = False) -> Weights:
     """All arrays of `config`, each made by `make(name, shape)`.
 
     Names are `tokens`, `positions`, `layers.3.query.weight`, `layers.3.attention_norm.gain`,
     `layers.3.experts.0.up.weight`, `final_norm.bias`, `head.weight` and so on; an encoder's begin with
-    `encoder.`.
+    `encoder.`. `one_expert`: of each mixture only the first expert, which stands for all where arrays are counted.
+
+    UsageError: more experts than can be built one by one.
     """
+    if not one_expert:
+        _check_experts(config)
     encoder = None
     if config.encoder is not None:
-        encoder = Builder(config.encoder, lambda name, shape: make(f"encoder.{name}", shape)).stack(None)
-    return Builder(config, make).stack(encoder)
+        encoder = Builder(config.encoder, lambda name, shape: make(f"encoder.{name}", shape), one_expert).stack(None)
+    return Builder(config, make, one_expert).stack(encoder)

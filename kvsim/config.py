@@ -48,7 +48,8 @@ class Rope:
 class Alibi:
     """Linear position biases (arXiv:2108.12409): slope · (key position - query position)."""
 
-    slopes: tuple[float, ...]  # one for each query head
+    n_heads: int  # a slope for each, which `kvsim.transformer.alibi` computes
+    order: Literal["paper", "mpt"] = "paper"  # of the slopes, where the heads are no power of two
     rounded: bool = False  # slope · key position, each rounded to bfloat16 (Falcon)
     scale: float = 1.0  # factor on the bias
 

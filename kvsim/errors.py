@@ -12,9 +12,20 @@ class Words(str):
 
 
 def shortened(value: object) -> str:
-    """`repr(value)`, cut to 78 characters if it is longer than 80."""
-    text = repr(value)
+    """`repr(value)` on one line, cut to 78 characters if it is longer than 80; its type if it is nested too deeply for
+    one, or a number of thousands of digits."""
+    try:
+        text = " ".join(line.strip() for line in repr(value).splitlines())
+    except RecursionError:
+        return f"<{type(value).__name__}: nested too deeply>"
+    except ValueError:
+        return f"<{type(value).__name__}: too long>"
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"
+
+
+def plain(name: str) -> str:
+    """A name from a file: as it is, or as `shortened` if it is long, empty, or would not print on one line."""
+    return name if 0 < len(name) <= 80 and name.isprintable() else shortened(name)
 
 
 class KvsimError(Exception):

@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from kvsim.arrays import Array, Backend, get_backend
 from kvsim.blueprint import build_weights
 from kvsim.caches import new_cache, new_pool
-from kvsim.caches.cache import Cache, check_room
+from kvsim.caches.cache import Cache, change_caches, check_room
 from kvsim.caches.cross import same_source
-from kvsim.checks import check_ids
+from kvsim.checks import check_array, check_ids, check_kind, check_list, check_pair, check_path, check_text, is_name
 from kvsim.config import Config
 from kvsim.counting.ledger import Ledger
 from kvsim.counting.seen import Seen
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span
 from kvsim.text import Tokenizer
+from kvsim.transformer.attention import ATTENTION, check_attention
 from kvsim.transformer.attention import Sequence as Rows
 from kvsim.transformer.decoder import decode
 from kvsim.transformer.encoder import encode
+from kvsim.transformer.places import check_patterns
 from kvsim.weights import Weights, check_shapes, list_arrays, map_arrays
 
 if TYPE_CHECKING:
     from kvsim.caches.paged.pool import Pool
 
 Logits = Literal["all", "last"]
-# The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
-# diagonal; latent attention, and layers whose score matrices are watched, compute full squares all the same. The ledger
-# shows what ran.
-ATTENTION = {"square": None, "blocked": 128}
 
 
 def make_ops(backend: Backend, dtype: str) -> Ops:
@@ -47,6 +45,9 @@ class Source(NamedTuple):
 
     given: Any  # ids as a tuple, features, or the encoder's output: what the caller gave
     states: Array  # the encoder's output [S, D]
+
+
+Part = tuple[Cache, Span, slice, Source | None]  # one sequence of a step; the slice: its tokens among the step's
 
 
 class Model:
@@ -67,14 +68,15 @@ class Model:
         dtype: str = "float32",
         attention: str = "square",
     ) -> None:
+        check_kind("config", isinstance(config, Config), config, Words("a Config, as kvsim.load reads one"))
+        check_kind(
+            "tokenizer", tokenizer is None or hasattr(tokenizer, "piece"), tokenizer, Words("a tokenizer or None")
+        )
         self.config = config
         self.tokenizer = tokenizer
-        self.name = name
-        self.path = path
-        if attention not in ATTENTION:
-            raise UsageError(
-                "unknown attention {got}: use one of {known}", got=shortened(attention), known=", ".join(ATTENTION)
-            )
+        self.name = check_text("name", name)
+        self.path = None if path is None else check_path("path", path)
+        check_attention(attention)
         self.ops = make_ops(get_backend(backend, device), dtype)
         self.attention = attention if config.latent is None else "square"  # latent attention is not computed in blocks
         self.ops.query_block = ATTENTION[self.attention]
@@ -121,15 +123,15 @@ class Model:
         that keeps nothing. FileError: it cannot be written."""
         from kvsim.caches.cache_file import save_cache
 
-        save_cache(self._own(cache), self.fingerprint(), Path(path))
+        save_cache(self._own(cache), self.fingerprint(), check_path("path", path))
 
     def load_cache(self, path: str | Path, spec: str = "dynamic") -> Cache:
         """The cache of the policy `spec` that `save_cache` wrote, ready for the next token. FileError: no such file, no
         cache, or a cache of another model, dtype or policy."""
         from kvsim.caches.cache_file import load_cache
 
-        cache = self.new_cache(spec)
-        load_cache(cache, self.fingerprint(), Path(path))
+        cache, file = self.new_cache(spec), check_path("path", path)
+        load_cache(cache, self.fingerprint(), file)
         return cache
 
     def count(self) -> AbstractContextManager[Ledger]:
@@ -144,8 +146,9 @@ class Model:
         cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], the input of the head; those of an
         encoder begin with "encoder.". Watching changes what runs in one case, which the ledger shows:
         `attention="blocked"` computes full squares in layers whose scores, capped, masked or probs of self-attention
-        are watched.
+        are watched. UsageError: a pattern that no place of this model matches.
         """
+        check_patterns(self.config, self.name, patterns)
         return self.ops.watch(*patterns)
 
     def __call__(
@@ -168,16 +171,14 @@ class Model:
         that is missing, differs from the first one, or is given to a model without an encoder.
         """
         held = self._own(cache)
-        with self.ops.running():
-            states = self._source(held, encoder_ids, encoder_features, encoder_states)
-            return self._run([(ids, held, states)], logits)[0]
+        states = self._source(held, encoder_ids, encoder_features, encoder_states)
+        return self._run([(ids, held, states)], logits)[0]
 
     def batch(self, sequences: Sequence[tuple[Iterable[int], Cache | None]], *, logits: Logits = "all") -> list[Array]:
         """Logits of several sequences fed in one step, concatenated without padding, of any lengths. Sequences of an
         encoder-decoder need caches that have read their source."""
-        held = [(ids, self._own(cache)) for ids, cache in sequences]
-        with self.ops.running():
-            return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
+        held = [(ids, self._own(cache)) for ids, cache in map(check_pair, check_list("sequences", sequences))]
+        return self._run([(ids, cache, self._source(cache, None, None, None)) for ids, cache in held], logits)
 
     def encode(self, ids: Iterable[int] | None = None, *, features: Array | None = None) -> Array:
         """The encoder's output [S, D] for a source of ids, or of features [mels, frames]."""
@@ -191,7 +192,7 @@ class Model:
             source = self.ops.ids(self.check_ids(() if ids is None else ids))
             rows = source.shape[0]
         else:
-            source = self.ops.xp.asarray(features, dtype=self.ops.dtype, device=self.ops.device)
+            source = self.ops.to_device(check_array("features", features))
             if source.ndim != 2 or source.shape[0] != config.audio.n_mels:
                 raise UsageError(
                     "expected features of shape [{mels}, frames], got {shape}",
@@ -214,10 +215,12 @@ class Model:
             return None
         if len(given) > 1:
             raise UsageError("give the source once: encoder_ids, encoder_features or encoder_states")
-        source = tuple(ids) if ids is not None else None if not given else given[0]
+        name = "encoder_features" if states is None else "encoder_states"
+        source = tuple(self.check_ids(ids)) if ids is not None else check_array(name, given[0]) if given else None
         if cache.source is not None:
-            if source is not None and not same_source(self.ops, source, cache.source):
-                raise UsageError("this cache has read another source: use a new one")
+            with self.ops.running():
+                if source is not None and not same_source(self.ops, source, cache.source):
+                    raise UsageError("this cache has read another source: use a new one")
             return None
         if source is None:
             raise UsageError("the model {model} reads a source: give encoder_ids", model=self.name)
@@ -228,45 +231,43 @@ class Model:
                 shape=list(states.shape),
             )
         if states is None:
-            states = self.encode(None if ids is None else source, features=features)
-        return Source(source, states)
+            return Source(source, self.encode(None if ids is None else source, features=features))
+        with self.ops.running():
+            return Source(source, self.ops.to_device(states))
 
     def _run(self, sequences: list[tuple[Iterable[int], Cache, Source | None]], logits: Logits) -> list[Array]:
-        """One step of all sequences. Caches are committed after the last layer."""
-        if logits not in ("all", "last"):
-            raise UsageError("unknown logits {got}: use all or last", got=repr(logits))
+        """One step of all sequences: every cache takes it, or none if an exception ends it."""
+        if not is_name(logits, ("all", "last")):
+            raise UsageError("unknown logits {got}: use all or last", got=shortened(logits))
         if len({id(cache) for _, cache, _ in sequences}) < len(sequences):
             raise UsageError("two sequences feed one cache: give each its own")
         ids: list[int] = []
-        steps: list[tuple[Cache, Span, int, Source | None]] = []  # the int: where its tokens begin in `ids`
+        steps: list[Part] = []
         for new, cache, source in sequences:
             start = len(ids)
             ids += self.check_ids(new)
             pos = cache.admit(len(ids) - start)
             if self.config.learned_positions and pos.stop > self.config.max_context:
                 self._refuse_length(self.config.max_context, pos.stop)
-            steps.append((cache, pos, start, source))
+            steps.append((cache, pos, slice(start, len(ids)), source))
         if not steps:
             return []
         check_room([(cache, pos) for cache, pos, _, _ in steps])
-        try:
+        return change_caches([cache for _, cache, _ in sequences], lambda: self._step(steps, ids, logits == "last"))
+
+    def _step(self, steps: list[Part], ids: list[int], last_only: bool) -> list[Array]:
+        """The logits of a step that fits. Caches are committed after the last layer."""
+        with self.ops.running():
             rows = [
-                Rows(slice(start, start + pos.size), pos, tuple(cache.layers), tuple(cache.cross),
-                     None if source is None else source.states)
-                for cache, pos, start, source in steps
-            ]  # fmt: skip
-            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, logits == "last")
-        except BaseException:
-            for cache, _, _, _ in steps:
-                cache.rewind()
-            raise
-        for cache, pos, start, source in steps:
-            if source is not None and cache.keeps:
-                cache.source = source.given
-            cache.commit(pos, ids[start : start + pos.size])
-        if logits == "last":
-            return [out[n : n + 1, :] for n in range(len(steps))]
-        return [out[start : start + pos.size, :] for _, pos, start, _ in steps]
+                Rows(rows, pos, tuple(cache.layers), tuple(cache.cross), None if source is None else source.states)
+                for cache, pos, rows, source in steps
+            ]
+            out = decode(self.ops, self.config, self.weights, self.ops.ids(ids), rows, last_only)
+            for cache, pos, where, source in steps:
+                if source is not None and cache.keeps:
+                    cache.source = source.given
+                cache.commit(pos, ids[where])
+            return [out[slice(n, n + 1) if last_only else part[2], :] for n, part in enumerate(steps)]
 
     def _refuse_length(self, context: int, asked: int) -> None:
         raise UsageError(
@@ -286,6 +287,7 @@ class Model:
             raise UsageError(
                 "this cache was made for another model than {model}: use this model's new_cache", model=self.name
             )
+        cache.repair()
         return cache
 
     def check_ids(self, ids: Iterable[int]) -> list[int]:

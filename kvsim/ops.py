@@ -58,9 +58,9 @@ class Ops:
         return type(self), (self.backend, self.dtype_name), options
 
     def running(self) -> Running:
-        """A context for every computation: selects the device, translates its errors, and restores the scope at the
-        end."""
-        return Running(self._records.here, self.backend.running())
+        """A context for every computation, outside of all scopes: selects the device, translates its errors, and
+        leaves every scope at the end."""
+        return Running(self._records.here, self.root, self.backend.running())
 
     # Scopes, ledgers, watchers
 

@@ -70,7 +70,6 @@ def configs(draw: st.DrawFn) -> Config:
         kinds[-1] = replace(kinds[-1], experts=experts)
     norm = draw(st.sampled_from(["rms", "layer"]))
     qk_norm = draw(st.sampled_from([None, None, "head", "each", "whole"]))
-    slopes = tuple(2.0 ** -(i + 1) for i in range(n_heads))
     return Config(
         family="llama",
         vocab_size=draw(st.sampled_from([5, 23])),
@@ -93,7 +92,7 @@ def configs(draw: st.DrawFn) -> Config:
         embedding_norm=draw(st.booleans()),
         qk_norm=None if latent else qk_norm,
         learned_positions=positions == "learned",
-        alibi=Alibi(slopes) if positions == "alibi" and not latent else None,
+        alibi=Alibi(n_heads) if positions == "alibi" and not latent else None,
         latent=latent,
         sinks=draw(st.booleans()) and not latent,
         score_cap=draw(st.sampled_from([None, 3.0])) if not latent else None,

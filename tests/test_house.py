@@ -23,7 +23,7 @@ MODULES = {
 # Lowest floor first. A room (a top-level folder or file) may import only from lower floors, not from another room of
 # its own floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("config", "errors", "schemas", "spans", "text"),
+    ("config", "errors", "processes", "schemas", "spans", "text"),
     ("checks", "counting", "files", "i18n", "weights"),
     ("arrays", "blueprint"),
     ("ops",),

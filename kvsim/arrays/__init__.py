@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from kvsim.checks import check_text, is_name
 from kvsim.errors import UsageError, shortened
 
 Array = Any  # an array of the backend's library
@@ -62,10 +63,10 @@ class Backend(NamedTuple):
 
     def dtype(self, name: str) -> Any:
         """The library's dtype called `name`. UsageError: the backend does not compute in it."""
-        if name not in self.dtypes:
+        if not is_name(name, self.dtypes):
             raise UsageError(
                 "unknown dtype {name}: the backend {backend} computes in {known}",
-                name=repr(name),
+                name=shortened(name),
                 backend=self.name,
                 known=", ".join(self.dtypes),
             )
@@ -87,10 +88,12 @@ def get_backend(name: str | Backend | None = None, device: str | None = None) ->
     """
     if isinstance(name, Backend):
         return name
-    chosen = name or os.environ.get("KVSIM_BACKEND") or "numpy"
-    if chosen not in _MODULES:
+    chosen = (os.environ.get("KVSIM_BACKEND") or "numpy") if name is None else name
+    if not is_name(chosen, _MODULES):
         raise UsageError(
             "unknown backend {name}: use one of {known}", name=shortened(chosen), known=", ".join(BACKENDS)
         )
+    if device is not None:
+        check_text("device", device)
     backend: Backend = import_module(_MODULES[chosen]).open_backend(device)
     return backend._replace(opened=Opened(chosen, device, backend))

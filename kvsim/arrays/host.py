@@ -8,7 +8,7 @@ import numpy as np
 
 from kvsim.arrays import Backend
 from kvsim.arrays.contract import narrow
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 
 DTYPES = ("float32", "float64", "float16")
 
@@ -24,7 +24,7 @@ def refuse_device(backend: str, device: str | None) -> None:
     """UsageError for any device but the processor."""
     if device not in (None, "cpu"):
         raise UsageError(
-            "the backend {backend} runs on the device cpu, not on {device}", backend=backend, device=device
+            "the backend {backend} runs on the device cpu, not on {device}", backend=backend, device=shortened(device)
         )
 
 

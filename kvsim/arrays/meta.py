@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from kvsim.arrays import Backend
 from kvsim.counting.symbolic import Poly
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 
 Shape = tuple[Any, ...]
 ALL = slice(None)
@@ -133,15 +133,19 @@ def check_index(size: Any, key: int) -> None:
         raise IndexError(f"index {key} of a dimension of {size}")
 
 
+def _length(size: int, key: slice) -> int:
+    """The size of a dimension of `size` after a slice: `len` of a range, which has no answer from 2^63 on."""
+    start, stop, step = key.indices(size)
+    return int(max(-(-(stop - start) // step), 0))
+
+
 def sliced(size: Any, key: slice) -> Any:
     """The size of a dimension after a slice."""
     start, stop = key.start, key.stop
-    if key.step not in (None, 1):
-        if type(size) is not int:
-            raise TypeError(f"a slice with step {key.step} of {size}")
-        return len(range(*key.indices(size)))
     if type(size) is int and type(start) in (int, NoneType) and type(stop) in (int, NoneType):
-        return len(range(*key.indices(size)))
+        return _length(size, key)
+    if key.step not in (None, 1):
+        raise TypeError(f"a slice with step {key.step} of {size}")
     start = 0 if start is None else start if start >= 0 else start + size
     stop = size if stop is None else min(stop if stop >= 0 else stop + size, size)
     return max(stop - (0 if type(start) is int and start == 0 else min(start, size)), 0)
@@ -291,6 +295,6 @@ NAMESPACE = SimpleNamespace(
 
 def open_backend(device: str | None) -> Backend:
     if device is not None:
-        raise UsageError("the backend meta runs on no device: leave out {device}", device=device)
+        raise UsageError("the backend meta runs on no device: leave out {device}", device=shortened(device))
     dtypes = ("float32", "float64", "float16", "bfloat16")
     return Backend("meta", NAMESPACE, None, dtypes, refuse_value, holds_data=False)

@@ -26,7 +26,7 @@ def new_cache(spec: str, config: Config, ops: Ops) -> Cache:
     policy, options = parsed.policy, parsed.options
     policy.check(str(parsed), config, ops, options)
     try:
-        with ops.running():  # reports the memory of a device that is full
+        with ops.backend.running():  # reports the memory of a device that is full
             return _make_cache(parsed, config, ops)
     except UsageError:
         raise
@@ -54,7 +54,7 @@ def new_pool(spec: str, config: Config, ops: Ops, blocks: int | None) -> "Pool":
         blocks = check_whole("blocks", blocks, 1)
     from kvsim.caches.paged.pool import Pool
 
-    with ops.running():
+    with ops.backend.running():
         return Pool(str(parsed), config, ops, parsed.options, blocks)
 
 

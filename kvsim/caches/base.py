@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 from kvsim.arrays import Array
+from kvsim.checks import parse_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -60,16 +61,23 @@ def array_bytes(ops: Ops, *arrays: Array) -> int:
     return count * ops.item_bytes
 
 
+def check_numbers(numbers: dict[str, int], expected: dict[str, int]) -> None:
+    """ValueError: `numbers`, of a state from a file, are not those `expected`."""
+    if numbers != expected:
+        raise ValueError(f"{numbers} instead of {expected}")
+
+
 def read_whole(text: str, name: str, example: str) -> int:
     """`text`, the options of the policy `name`, as a whole number of at least 1. UsageError: anything else."""
-    if not (re.fullmatch("[0-9]{1,18}", text) and int(text) > 0):
+    size = parse_whole(name, text) if re.fullmatch("[0-9]+", text) else 0
+    if size < 1:
         raise UsageError(
             "the cache {name} needs its size in tokens, at least 1, as in {example}, not {spec}",
             name=name,
             example=example,
             spec=shortened(f"{name}:{text}" if text else name),
         )
-    return int(text)
+    return size
 
 
 def layer_shape(config: Config) -> Shape:
@@ -95,9 +103,9 @@ def describe(kind: str, spec: str, config: Config, ops: Ops, contents: str) -> s
 class LayerCache(ABC):
     """One layer's rows of keys and values.
 
-    `update` writes rows at `pos` and discards those at `pos` and after, so a forward pass that was interrupted leaves
-    no trace: the next one overwrites its rows. What cannot be undone (eviction, quantisation) happens in `commit`,
-    after every layer has been updated.
+    `update` writes rows at `pos` and discards those at `pos` and after; `commit`, after every layer has been updated,
+    evicts or quantises. Both must leave intact what the layer held: they write rows after those in use, or assign new
+    arrays and lists, so that `roll_back` undoes an interrupted step by restoring the attributes that `snapshot` saved.
     """
 
     # Shown by `kvsim caches`
@@ -178,9 +186,13 @@ class LayerCache(ABC):
     def commit(self, pos: Span) -> None:
         """Called when every layer has been updated at `pos`: the step can no longer fail."""
 
-    def rewind(self, seen: int) -> None:
-        """Discards the rows of a step that was interrupted after the first `seen` tokens."""
-        self.crop(seen)
+    def snapshot(self) -> dict[str, Any]:
+        """The attributes, for `roll_back`."""
+        return self.__dict__.copy()
+
+    def roll_back(self, snapshot: dict[str, Any]) -> None:
+        """Returns to the state of `snapshot`. May be repeated after an interruption."""
+        self.__dict__.update(snapshot)
 
     # Contents and bytes
 
@@ -240,3 +252,19 @@ class LayerCache(ABC):
     @abstractmethod
     def restore(self, state: State) -> None:
         """Replaces the contents by a copy of `state`, taken from a layer of the same policy, options and shape."""
+
+    # States from files
+
+    def _shapes(self, rows: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of arrays "keys" and "values" of that many rows."""
+        g, k, v = self.shape
+        return {"keys": (g, rows, k), "values": (g, rows, v)}
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """The shapes, by name, of the arrays of a state after `seen` tokens that has these numbers. ValueError: no
+        state has them then, or the policy does not say, and its caches are not saved."""
+        raise ValueError(f"{type(self).__name__} does not define expect")
+
+    def check_arrays(self, state: State) -> None:
+        """`state` has host arrays (NumPy) of the dtypes and shapes expected, and all floats are finite. ValueError: no
+        layer of this policy can hold these positions, scales or codes."""

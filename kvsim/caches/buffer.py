@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, check_numbers
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
@@ -56,3 +56,7 @@ class BufferLayer(LayerCache):
         self.rows = state.numbers["rows"]
         self._keys[:, : self.rows, :] = state.arrays["keys"]
         self._values[:, : self.rows, :] = state.arrays["values"]
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        check_numbers(numbers, {"rows": seen})
+        return self._shapes(seen)

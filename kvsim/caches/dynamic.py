@@ -26,4 +26,4 @@ class DynamicLayer(BufferLayer):
         keys, values = self._allocate(1 << (needed - 1).bit_length())
         keys[:, : self.rows, :] = self.keys
         values[:, : self.rows, :] = self.values
-        self._keys, self._values = keys, values  # assigned last: an interrupt before keeps the old arrays
+        self._keys, self._values = keys, values

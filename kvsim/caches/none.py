@@ -6,7 +6,7 @@ Its `seen` stays 0, so the loop `model(ids[cache.seen:], cache)` recomputes ever
 from fractions import Fraction
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State
+from kvsim.caches.base import Encode, LayerCache, Shape, State, check_numbers
 from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
@@ -51,3 +51,7 @@ class NoLayer(LayerCache):
 
     def restore(self, state: State) -> None:
         """Nothing to restore."""
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        check_numbers(numbers, {})
+        return {}

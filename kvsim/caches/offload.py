@@ -155,8 +155,12 @@ class OffloadLayer(LayerCache):
     def check_crop(self, length: int) -> None:
         self.layer.check_crop(length)
 
-    def rewind(self, seen: int) -> None:
-        self.layer.rewind(seen)
+    def snapshot(self) -> dict[str, Any]:
+        """Without the numbers of bytes copied: an interrupted step has copied them."""
+        return self.layer.snapshot()
+
+    def roll_back(self, snapshot: dict[str, Any]) -> None:
+        self.layer.roll_back(snapshot)
 
     def crop(self, length: int) -> None:
         self.layer.crop(length)
@@ -166,3 +170,9 @@ class OffloadLayer(LayerCache):
 
     def restore(self, state: State) -> None:
         self.layer.restore(state)
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        return self.layer.expect(seen, numbers)
+
+    def check_arrays(self, state: State) -> None:
+        self.layer.check_arrays(state)

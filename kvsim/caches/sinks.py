@@ -11,7 +11,8 @@ import re
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, check_numbers
+from kvsim.checks import parse_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
@@ -32,8 +33,8 @@ class Ends(NamedTuple):
 class SinksLayer(LayerCache):
     """Rows of the sinks, then of the positions `start` .. `stop` - 1, which include those that the next query sees.
 
-    Rows that leave the window are evicted by the next update only, so that a forward pass that was interrupted can be
-    repeated. `keys` are not encoded, because their positions change from query to query.
+    Rows that leave the window are evicted by the next update only. `keys` are not encoded, because their positions
+    change from query to query.
     """
 
     example = "sinks:4+252"
@@ -46,15 +47,14 @@ class SinksLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.ends: Ends = options
         self.start, self.stop = self.ends.first, 0
-        self.done = 0  # tokens committed; less than `stop` during a step and after an interrupted one
         g, k, v = shape
         self._keys: Array = ops.xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
         self._values: Array = ops.xp.empty((g, 0, v), dtype=ops.dtype, device=ops.device)
 
     @classmethod
     def read_options(cls, name: str, text: str) -> Ends:
-        found = re.fullmatch(r"([0-9]{1,18})\+([0-9]{1,18})", text)
-        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        found = re.fullmatch(r"([0-9]+)\+([0-9]+)", text)
+        first, last = (parse_whole(name, number) for number in found.groups()) if found else (0, 0)
         if first == 0 and last > 0:
             raise UsageError(
                 "the cache {spec} has no sinks: use window:{window}", spec=shortened(f"{name}:{text}"), window=last
@@ -123,9 +123,6 @@ class SinksLayer(LayerCache):
             views.append(self._inside(position, encode)._replace(queries=slice(at, at + 1)))
         return tuple(views)
 
-    def commit(self, pos: Span) -> None:
-        self.done = pos.stop
-
     def _whole(self, start: int, stop: int, encode: Encode) -> View:
         """The view of the queries `start` .. `stop` - 1, which see all rows before them, at their true positions."""
         everything = Span(0, stop)
@@ -176,15 +173,18 @@ class SinksLayer(LayerCache):
             )
 
     def crop(self, length: int) -> None:
-        self.stop = self.done = length
+        self.stop = length
 
     def state(self) -> State:
-        arrays = {"keys": self._seen(self._keys, self.done), "values": self._seen(self._values, self.done)}
-        return State({"start": self._first(self.done), "stop": self.done}, arrays)
+        return State({"start": self._first(self.stop), "stop": self.stop}, {"keys": self.keys, "values": self.values})
 
     def restore(self, state: State) -> None:
         self.start, self.stop = state.numbers["start"], state.numbers["stop"]
-        self.done = self.stop
         self._keys, self._values = (
             self.ops.xp.astype(state.arrays[name], self.ops.dtype) for name in ("keys", "values")
         )
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        start = self._first(seen)
+        check_numbers(numbers, {"start": start, "stop": seen})
+        return self._shapes(min(self.ends.first, seen) + max(seen - start, 0))

@@ -19,7 +19,7 @@ POLICIES: dict[str, str | type[LayerCache]] = {
     "sinks": "sinks:SinksLayer",
     "int8": "quantised.layer:Int8Layer",
     "int4": "quantised.layer:Int4Layer",
-    "fp8": "quantised.layer:Fp8Layer",
+    "fp8": "quantised.fp8:Fp8Layer",
     "h2o": "evicting.h2o:HeavyHittersLayer",
     "snapkv": "evicting.snapkv:SnapLayer",
     "knorm": "evicting.knorm:ShortKeysLayer",
@@ -66,6 +66,13 @@ def parse_spec(spec: str) -> Spec:
     policy = find_policy(name)
     options = policy.read_options(name, text or colon)
     if policy.wraps:
+        contained = options.partition(":")[0]
+        # Refused before it is parsed: a thousand of them may be nested.
+        if contained in POLICIES and find_policy(contained).wraps:
+            raise UsageError(
+                "the cache {spec} is of a policy that contains another one, and cannot be contained itself",
+                spec=shortened(options),
+            )
         options = parse_spec(options)
         policy.check_wrapped(str(options), options.policy)
     return Spec(name, options)

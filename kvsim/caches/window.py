@@ -8,19 +8,21 @@ however the tokens are split into steps.
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, array_bytes, check_numbers, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
+SPARE = 1_024  # columns
+
 
 class WindowLayer(LayerCache):
     """Rows of the positions `pos`, starting at column `at` of one array for keys and one for values.
 
-    New rows are appended. Rows that leave the window are dropped by the next update only, so that a forward pass that
-    was interrupted can be repeated. When the arrays are full, the rows in the window are copied to new ones: once in
-    about W steps.
+    New rows are appended. Rows that leave the window are dropped by the next update only. When the arrays are full, the
+    rows in the window are copied to new ones: once in about W steps, and until a long window is full as often as the
+    rows double.
     """
 
     example = "window:256"
@@ -53,16 +55,21 @@ class WindowLayer(LayerCache):
         first = max(self.pos.start, stop - self.kept)
         return slice(self.at + first - self.pos.start, self.at + stop - self.pos.start)
 
+    def _room(self, held: Any) -> Any:
+        """Columns for `held` rows and those to come: a window more, but no more than as many again beyond SPARE, since
+        a window may be longer than any text."""
+        if not self.ops.backend.holds_data:
+            return held + self.kept
+        return held + min(self.kept, max(held, SPARE))
+
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
         old = self._old(pos.start)
         start, count = old.start, old.stop - old.start
         keys, values = encode(keys, values, pos)
         if start + count + pos.size > self._keys.shape[1]:
-            moved = self._allocate(count + pos.size + self.kept)
+            moved = self._allocate(self._room(count + pos.size))
             moved[0][:, :count, :], moved[1][:, :count, :] = self._keys[:, old, :], self._values[:, old, :]
-            first, start = Span(pos.start - count, pos.start), 0
-            # Assigned after the copy: an interrupt before keeps the old arrays.
-            (self._keys, self._values), self.pos, self.at = moved, first, start
+            (self._keys, self._values), start = moved, 0
         self._keys[:, start + count : start + count + pos.size, :] = keys
         self._values[:, start + count : start + count + pos.size, :] = values
         self.pos, self.at = Span(pos.start - count, pos.stop), start
@@ -110,6 +117,11 @@ class WindowLayer(LayerCache):
 
     def restore(self, state: State) -> None:
         self.pos, self.at = Span(state.numbers["start"], state.numbers["stop"]), 0
-        self._keys, self._values = self._allocate(self.pos.size + self.kept)
+        self._keys, self._values = self._allocate(self._room(self.pos.size))
         self._keys[:, : self.pos.size, :] = state.arrays["keys"]
         self._values[:, : self.pos.size, :] = state.arrays["values"]
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        start = max(seen - self.kept, 0)
+        check_numbers(numbers, {"start": start, "stop": seen})
+        return self._shapes(seen - start)

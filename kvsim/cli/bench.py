@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvsim.checks import check_whole
-from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_option, known, loading
-from kvsim.errors import UsageError
-from kvsim.files import write_beside
+from kvsim.cli.options import Bar, Decorated, Number, combine, common, complete_file, json_option, known, loading
+from kvsim.files.writing import check_writable, write_beside
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
@@ -39,15 +38,15 @@ class Options:
     as_json: bool
 
     def check(self) -> None:
-        """UsageError: a value that can be refused before a model is read."""
+        """UsageError, FileError: a value that can be refused before a model is read."""
         from kvsim.benchmark.peers import check_name
 
         check_whole("--points", self.points, 1)
         check_whole("--repeats", self.repeats, 1)
         if self.peer is not None:
             check_name(self.peer)
-        if self.svg is not None and not self.svg.parent.is_dir():
-            raise UsageError("there is no folder {folder} for {file}", folder=self.svg.parent, file=self.svg.name)
+        if self.svg is not None:
+            check_writable(self.svg)
 
 
 def open_models(options: Options) -> tuple["Model", Any, int]:
@@ -144,7 +143,7 @@ def command(say: Say) -> click.Command:
     @loading(say)
     @json_option(say, "bench")
     @click.option(
-        "--svg", type=click.Path(dir_okay=False, path_type=Path),
+        "--svg", type=Path, metavar="FILE", shell_complete=complete_file,
         help=say("Plot ms per token over context, to this file."),
     )  # fmt: skip
     @common(say)

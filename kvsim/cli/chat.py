@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from kvsim.checks import parse_whole
 from kvsim.cli.options import (
     Bar,
     Decorated,
@@ -53,12 +54,12 @@ class Options:
 
 def _read_branch(option: str, value: str) -> tuple[int, str]:
     """ "2:text" as (2, "text"). UsageError: another form."""
-    found = re.fullmatch("([0-9]{1,9}):(.+)", value, re.DOTALL)
+    found = re.fullmatch("([0-9]+):(.+)", value, re.DOTALL)
     if not found:
         raise UsageError("{option} takes N:TEXT, a turn's number and a text, got {value}", option=option,
                          value=shortened(value))  # fmt: skip
     check_text(found[2])
-    return int(found[1]), found[2]
+    return parse_whole(option, found[1]), found[2]
 
 
 def _read_turns(texts: tuple[str, ...], file: str | None) -> list[str]:

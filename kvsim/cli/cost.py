@@ -17,6 +17,7 @@ from kvsim.cli.options import (
     common,
     complete_config,
     complete_device,
+    complete_file,
     known,
     note,
     note_assumed,
@@ -89,14 +90,15 @@ def run_cost(options: Options, say: Say) -> int:
     from kvsim.costs.work.by_context import measure_by_context
     from kvsim.costs.work.conventions import CONVENTIONS
     from kvsim.costs.work.cost import cost
+    from kvsim.files.writing import check_writable
 
     if options.verbose:
         note_assumed(say, options.model)
     chosen = one_of("--convention", options.convention, (*CONVENTIONS, "all"))
     conventions = [c for c in CONVENTIONS if chosen in (c, "all")]
     svg = options.svg
-    if svg is not None and not svg.parent.is_dir():
-        raise UsageError("there is no folder {folder} for {file}", folder=svg.parent, file=svg.name)
+    if svg is not None:
+        check_writable(svg)
     overhead = _read_overhead(options.overhead, options.device)
     device = None if options.device is None else find_device(options.device)
     if device is not None:
@@ -117,7 +119,7 @@ def _print_cost(
 ) -> None:  # fmt: skip
     """Write JSON, or tables and bars, to stdout, and the plot to its file."""
     from kvsim.costs.work.roofline import Limits
-    from kvsim.files import write_beside
+    from kvsim.files.writing import write_beside
 
     limits = None if device is None else Limits(device.peak(options.dtype), device.bandwidth, overhead)
     if options.as_json:
@@ -189,7 +191,7 @@ def command(say: Say) -> click.Command:
     @click.option("--overhead", type=Number(float), metavar="S", help=say("Seconds added to every step's roofline."))
     @click.option("--plot", is_flag=True, help=say("Plot FLOPs a token over context."))
     @click.option(
-        "--svg", type=click.Path(dir_okay=False, path_type=Path), help=say("Write the plot to a file, as SVG.")
+        "--svg", type=Path, metavar="FILE", shell_complete=complete_file, help=say("Write the plot to a file, as SVG.")
     )
     @click.option("-v", "--verbose", is_flag=True, help=say("List the fields that the config.json leaves out."))
     @shown(say, "cost")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from kvsim.checks import parse_whole
 from kvsim.cli.options import (
     Decorated,
     Number,
@@ -47,11 +48,11 @@ def read_contexts(texts: tuple[str, ...]) -> list[int]:
     """The numbers in lists separated by commas: ("4096,32768", "8192") -> [4096, 32768, 8192]. UsageError: others."""
     words = [word for part in texts for word in part.split(",")]
     for word in words:
-        if not re.fullmatch("[0-9]{1,19}", word):
+        if not re.fullmatch("[0-9]+", word):
             raise UsageError(
                 "--context takes whole numbers, as in 4096,32768, got {value}", value=shortened(",".join(texts))
             )
-    return [int(word) for word in words]
+    return [parse_whole("--context", word) for word in words]
 
 
 def default_contexts(longest: int) -> list[int]:

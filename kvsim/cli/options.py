@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import LANGUAGES, Say
 from kvsim.i18n.printable import printable
@@ -155,7 +156,7 @@ ORIGINAL_ENCODINGS: dict[str, str] = {}
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """An integer of at most 18 digits, or a float; ASCII digits only, with kvsim's own translated errors."""
+    """An integer (see `parse_whole`), or a float; ASCII digits only, with kvsim's own translated errors."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self.kind = kind
@@ -166,9 +167,9 @@ class Number(click.ParamType):  # type: ignore[type-arg]
         if not isinstance(value, str):
             return value  # a default
         if self.kind is int:
-            if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+            if not re.fullmatch(r"[+-]?[0-9]+", value):
                 raise UsageError("{option} takes a whole number, got {value}", option=option, value=shortened(value))
-            return int(value)
+            return parse_whole(option, value)
         try:
             return float(value if value.isascii() and "_" not in value else "?")
         except ValueError as error:

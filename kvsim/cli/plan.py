@@ -17,6 +17,7 @@ from kvsim.cli.options import (
     common,
     complete_config,
     complete_device,
+    complete_file,
     known,
     note,
     note_assumed,
@@ -143,7 +144,11 @@ def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], K
 
 def run_grid(options: Options, say: Say) -> int:
     """Print a sweep, or write it to a file. If it ends early, keep the rows so far and report that they are partial."""
+    from kvsim.files.writing import check_writable
+
     grid = find_grid(options)
+    if options.csv is not None:
+        check_writable(Path(options.csv))
     rows, error = gather(grid, options.scheduler, say)
     if error is not None and not rows:
         raise error
@@ -157,11 +162,13 @@ def run_grid(options: Options, say: Say) -> int:
 
 def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) -> None:
     """Write the rows as CSV to the file of --csv, or as JSON or a table to stdout."""
-    from kvsim.files import write_beside
+    from kvsim.files.writing import is_special, write_beside
     from kvsim.views.terminal.sweep import format_sweep, to_csv
 
     if options.csv is not None:
-        path = Path(f"{options.csv}.partial" if partial else options.csv)
+        path = Path(options.csv)
+        if partial and not is_special(path):
+            path = Path(f"{options.csv}.partial")
         write_beside(path, to_csv(rows).encode())
         note(say("{path}: {n} rows").format(path=path, n=f"{len(rows):,}"))
     elif options.as_json:
@@ -205,7 +212,8 @@ def _sweep_options(say: Say) -> Callable[[Decorated], Decorated]:
                               " times (then --sweep stands before another option).")),
         click.option("--batch", "batches", type=Number(int), multiple=True, metavar="N",
                      help=say("Concurrent requests, in a sweep.")),
-        click.option("--csv", metavar="FILE", help=say("Write the whole sweep to a file; nothing if that fails.")),
+        click.option("--csv", metavar="FILE", shell_complete=complete_file,
+                     help=say("Write the whole sweep to a file; nothing if that fails.")),
         click.option("--scheduler", metavar="tcp://HOST:PORT", help=say("Run the sweep on that Dask cluster.")),
     )  # fmt: skip
 

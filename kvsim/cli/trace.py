@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvsim.checks import parse_whole
 from kvsim.cli.options import (
     Bar,
     Decorated,
@@ -66,9 +67,10 @@ def _read_rows(value: str) -> int | None:
     """--rows: the most steps that a table shows; None for "all". UsageError: another value."""
     if value == "all":
         return None
-    if not (re.fullmatch(r"[0-9]{1,9}", value) and int(value) >= 2):
+    rows = parse_whole("--rows", value) if re.fullmatch(r"[0-9]+", value) else 0
+    if rows < 2:
         raise UsageError("--rows takes all, or a whole number of at least 2, got {value}", value=shortened(value))
-    return int(value)
+    return rows
 
 
 def _read_shows(value: str | None, step: int | None) -> list[str]:

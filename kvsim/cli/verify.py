@@ -13,7 +13,10 @@ def command(say: Say) -> click.Command:
         "verify",
         help=say(
             "Check a function (attention), a class with update (a cache) or another class (a decoder made from"
-            " weights), and name its mistake. The code runs in a separate process, without input."
+            " weights), and name its mistake. The code runs in a separate process, without input, and the result is"
+            " formed here from the arrays that it returns. It may still do what you may do, such as write your files"
+            " and use the network: verify code that you would also run. What it starts is ended with it, unless it"
+            " hides from kvsim."
         ),
         epilog=say("Examples:") + "\n\n\b\n  kvsim verify examples/exercises/kv_cache.py:KVCache\n"
         "  kvsim verify mine.py:attention --seed 3 --seconds 20",

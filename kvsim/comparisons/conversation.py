@@ -8,6 +8,7 @@ chosen and never fed: it is fed with the next turn. What engines call prefix reu
 from pathlib import Path
 
 from kvsim.caches.cache import Cache
+from kvsim.checks import as_int, check_kind, check_text
 from kvsim.comparisons.agreement import check_agreement, combine, quietly
 from kvsim.comparisons.agreement_record import Agreement
 from kvsim.comparisons.conversation_record import Turn, Work
@@ -15,7 +16,7 @@ from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.description import find_length_dependence
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
-from kvsim.errors import KvsimError, UsageError
+from kvsim.errors import KvsimError, UsageError, Words, shortened
 from kvsim.generation.lockstep import Lockstep, run_lockstep
 from kvsim.generation.plan import check_room
 from kvsim.generation.prompts import Prompt, encode_prompt
@@ -77,7 +78,9 @@ class Conversation:
                 "a conversation needs a model without an encoder: use kvsim.generate for {model}", model=self.model.name
             )
         self.cache = self.model.new_cache(cache)
-        self.separator = separator
+        self.separator = check_text("separator", separator)
+        wanted = Words("a Sampler (kvsim.generation.sampling) or None")
+        check_kind("sampler", sampler is None or isinstance(sampler, Sampler), sampler, wanted)
         self.sampler = sampler or Sampler()
         self.turns: list[Turn] = []
         self.ids: list[int] = []  # of all turns, the last reply's last token included
@@ -128,9 +131,12 @@ class Conversation:
 
     def check_number(self, number: int) -> None:
         """UsageError: there is no turn `number`."""
-        if isinstance(number, bool) or not hasattr(number, "__index__") or not 1 <= number <= len(self.turns):
+        turn = as_int(number)
+        if turn is None or not 1 <= turn <= len(self.turns):
             raise UsageError(
-                "there is no turn {number}: this conversation has {count}", number=number, count=len(self.turns)
+                "there is no turn {number}: this conversation has {count}",
+                number=shortened(number),
+                count=len(self.turns),
             )
 
     def encode(self, text: Prompt, first: bool) -> list[int]:
@@ -167,7 +173,7 @@ class Conversation:
         own = self.encode(text, first=not before)
         ids = [*self.ids[:start], *own]
         fresh = model.new_cache(self.cache.spec)
-        check_room(model, [fresh], len(ids), max_new_tokens)
+        max_new_tokens = check_room(model, [fresh], len(ids), max_new_tokens)
         restart = self._rewind(ids)
         cached = self.cache.seen
         caches, meter, reply = [self.cache, fresh], _Meter(model), list[int]()

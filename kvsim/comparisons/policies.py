@@ -14,6 +14,7 @@ import numpy as np
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
 from kvsim.caches.specs import list_examples, parse_spec
+from kvsim.checks import check_list, check_progress
 from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
 from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.description import describe_model, find_length_dependence
@@ -163,6 +164,7 @@ def compare(
     UsageError: an empty text, an unknown cache or feed, a model with an encoder, more tokens than the context or a
     cache holds. KvsimError: logits that are not finite. Otherwise as `kvsim.load`.
     """
+    check_progress(progress)
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
     if model.config.encoder is not None:
@@ -170,7 +172,7 @@ def compare(
     tallies = [_Tally(model.new_cache(spec)) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
     ids, held = [piece.id for piece in prompt], [tally.cache for tally in tallies]
-    check_room(model, held, len(ids), max_new_tokens)
+    max_new_tokens = check_room(model, held, len(ids), max_new_tokens)
     n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
     logits, new = _Reference(model), list[int]()
     for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
@@ -199,6 +201,12 @@ def compare(
 
 def _list_specs(model: Model, caches: str | Iterable[str] | None) -> list[str]:
     """The reference's spec and then those of `caches`, each once. UsageError: an unknown cache."""
-    asked = choose_caches(model) if caches is None else [caches] if isinstance(caches, str) else caches
+    asked = (
+        choose_caches(model)
+        if caches is None
+        else [caches]
+        if isinstance(caches, str)
+        else check_list("caches", caches)
+    )
     specs = [str(parse_spec(spec)) for spec in asked]
     return [REFERENCE, *(spec for spec in dict.fromkeys(specs) if spec != REFERENCE)]

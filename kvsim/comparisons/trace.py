@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kvsim.caches.cache import Cache
+from kvsim.checks import check_progress
 from kvsim.comparisons.agreement import check_agreement, quietly
 from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.description import describe_model, find_length_dependence
@@ -49,12 +50,13 @@ def trace(
     if isinstance(model, Model) and model.config.encoder is not None:
         raise UsageError("trace supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
     sampler = Sampler(temperature, top_k, top_p, seed)
+    check_progress(progress)
     if not isinstance(model, Model):
         model = load(model, backend=backend, device=device, dtype=dtype)
     caches = _make_caches(model, cache)
     prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
-    check_room(model, caches, len(ids), max_new_tokens)
+    max_new_tokens = check_room(model, caches, len(ids), max_new_tokens)
     n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
     steps: list[TraceStep] = []
     turns = quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul, make_event
-from kvsim.errors import OtherThreadsWarning, UsageError
+from kvsim.errors import OtherThreadsWarning, UsageError, shortened
 
 
 class Totals(NamedTuple):
@@ -159,8 +159,8 @@ class Ledger:
 
     def by(self, key: Literal["site", "layer", "kind"]) -> dict[str, Totals]:
         """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores")."""
-        if key not in ("site", "layer", "kind"):
-            raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
+        if not isinstance(key, str) or key not in ("site", "layer", "kind"):
+            raise UsageError("unknown key {key}: use site, layer or kind", key=shortened(key))
         groups: dict[str, list[MatMul]] = {}
         for event in self.events:
             groups.setdefault(getattr(event, key), []).append(event)
@@ -170,7 +170,7 @@ class Ledger:
         """The events of `kinds` in `layer`. UsageError: products ran, but none in this layer."""
         events = self.events
         if events and not any(event.layer == f"layers.{layer}" for event in events):
-            raise UsageError("nothing was counted in layer {layer}: the first is 0", layer=layer)
+            raise UsageError("nothing was counted in layer {layer}: the first is 0", layer=shortened(layer))
         sites = {f"layers.{layer}.{kind}" for kind in kinds}
         return [event for event in events if event.site in sites]
 

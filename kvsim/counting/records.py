@@ -130,20 +130,21 @@ class Scope:
 
 
 class Running:
-    """The context manager of `ops.running()`: enters `around` and, at the end, restores the scope of its beginning,
-    even if an exception kept an inner scope from restoring it."""
+    """The context manager of `ops.running()`: enters `around`, outside of all scopes. At both ends it leaves those
+    that an exception kept from being left, at the beginning because a second exception may have kept the end from it.
+    """
 
-    __slots__ = ("_around", "_place", "_record")
+    __slots__ = ("_around", "_record", "_root")
 
-    def __init__(self, record: Record, around: AbstractContextManager[Any]) -> None:
-        self._record, self._around = record, around
+    def __init__(self, record: Record, root: Place, around: AbstractContextManager[Any]) -> None:
+        self._record, self._root, self._around = record, root, around
 
     def __enter__(self) -> None:
-        self._place = self._record.place
+        self._record.place = self._root
         self._around.__enter__()
 
     def __exit__(self, *error: Any) -> bool | None:
-        self._record.place = self._place
+        self._record.place = self._root
         return self._around.__exit__(*error)
 
 

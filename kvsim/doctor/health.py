@@ -117,7 +117,7 @@ def find_workers() -> int:
 
 def find_attention() -> dict[str, int | None]:
     """The choices of load(attention=), and how many queries each computes at a time; None: all."""
-    from kvsim.model import ATTENTION
+    from kvsim.transformer.attention import ATTENTION
 
     return dict(ATTENTION)
 

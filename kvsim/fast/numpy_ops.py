@@ -7,6 +7,7 @@ Results equal those of `kvsim.ops` up to rounding. An array that a watcher has b
 
 import math
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -26,9 +27,11 @@ THREAD_BYTES = 1 << 21  # below this, submitting work to a thread costs more tha
 
 @cache
 def count_threads() -> int:
-    """The number of threads that BLAS uses: OMP_NUM_THREADS and the like, at most the usable processors."""
+    """The number of threads that BLAS uses: OMP_NUM_THREADS and the like, at most the usable processors. Of a list, one
+    number for each level of nesting, the first counts; any other text is ignored, as by BLAS."""
     asked = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-    return min([usable_processors(), *(int(text) for text in asked if text.isdigit() and int(text) > 0)])
+    found = (re.match(r"\s*([0-9]{1,9})\s*(,|\Z)", text) for text in asked)
+    return min([usable_processors(), *(int(one[1]) for one in found if one and int(one[1]) > 0)])
 
 
 @cache

@@ -6,13 +6,12 @@ one of the `width` places; the search ends when as many are finished as there ar
 share no row that one of them writes: a cache that continues in two beams is forked.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import select
-from kvsim.checks import check_whole
 from kvsim.errors import KvsimError
 from kvsim.generation.options import GenerationOptions, count_if
 from kvsim.generation.plan import check_room, plan_stops
@@ -45,11 +44,6 @@ def best_candidates(scores: list[float], rows: list[np.ndarray], count: int) -> 
         order = np.argsort(-total, kind="stable")[:count]
         every += [Candidate(beam, int(i), float(total[i])) for i in order]
     return sorted(every, key=lambda c: (-c.score, c.beam, c.id))[:count]
-
-
-def check_width(width: Any, vocabulary: int) -> int:
-    """`width` as an int. UsageError: no whole number from 1 to the size of the vocabulary."""
-    return check_whole("beams", width, 1, vocabulary)
 
 
 class _Search:

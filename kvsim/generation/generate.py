@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Unpack, overload
 
+from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.generation.batches import generate_together
 from kvsim.generation.options import GenerateKeywords, GenerationOptions
-from kvsim.generation.prompts import Prompt
+from kvsim.generation.prompts import Prompt, check_model, list_prompts
 from kvsim.generation.runs import Run
 from kvsim.generation.sampling import Sampler
 from kvsim.generation.stopping import Stop
@@ -68,27 +69,19 @@ def generate(
         logits=logits, sampler=Sampler(temperature, top_k, top_p, seed), beams=beams, draft=draft,
         draft_tokens=draft_tokens, at_once=at_once,
     )  # fmt: skip
-    prompts, several = _list_prompts(prompt)
+    check_model(model)
+    prompts, several = list_prompts(model, prompt)
     runs = _run(model, prompts, options)
     return runs if several else runs[0]
 
 
-def _list_prompts(prompt: Any) -> tuple[list[Prompt], bool]:
-    """The prompts, and whether they were given as a list."""
-    if isinstance(prompt, str) or getattr(prompt, "ndim", 1) == 2:  # text, or features [mels, frames]
-        return [prompt], False
-    parts: list[Any] = list(prompt)
-    several = bool(parts) and not any(hasattr(part, "__index__") for part in parts)
-    return (parts, True) if several else ([parts], False)
-
-
 def _run(model: Model, prompts: list[Prompt], options: GenerationOptions) -> list[Run]:
     """A run for each prompt, by the method that the options name. UsageError: options that exclude each other."""
-    if options.draft is not None or options.beams != 1 or isinstance(options.beams, bool):
-        from kvsim.generation.beams import check_width, search_beams
+    width = check_whole("beams", options.beams, 1, model.config.vocab_size)
+    if options.draft is not None or width != 1:
+        from kvsim.generation.beams import search_beams
         from kvsim.generation.speculation import speculate
 
-        width = check_width(options.beams, model.config.vocab_size)
         if width > 1 and (options.draft is not None or options.sampler.temperature > 0.0 or options.keep_logits):
             raise UsageError("beams cannot be combined with a temperature above 0, draft or keep_logits")
         method = search_beams if options.draft is None else speculate

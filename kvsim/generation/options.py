@@ -4,8 +4,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from kvsim.checks import check_whole
+from kvsim.checks import check_flag, check_whole
 from kvsim.counting.ledger import Ledger
+from kvsim.errors import Words
 from kvsim.generation.sampling import Sampler
 from kvsim.generation.stopping import Stop
 from kvsim.model import Logits, Model
@@ -13,7 +14,8 @@ from kvsim.model import Logits, Model
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How `generate` continues a prompt; its docstring explains each option."""
+    """How `generate` continues a prompt; its docstring explains each option. UsageError: a number or a flag that is
+    none, or out of range."""
 
     max_new_tokens: int
     cache: str
@@ -29,8 +31,16 @@ class GenerationOptions:
     at_once: int | None  # None: all prompts of a list
 
     def __post_init__(self) -> None:
-        if self.at_once is not None:
-            check_whole("at_once", self.at_once, 1)
+        checked = {
+            "max_new_tokens": check_whole(Words("the number of new tokens"), self.max_new_tokens, 1),
+            "keep_logits": check_flag("keep_logits", self.keep_logits),
+            "count": check_flag("count", self.count),
+            "beams": check_whole("beams", self.beams, 1),
+            "draft_tokens": check_whole("draft_tokens", self.draft_tokens, 1),
+            "at_once": None if self.at_once is None else check_whole("at_once", self.at_once, 1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 class GenerateKeywords(TypedDict, total=False):

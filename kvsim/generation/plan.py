@@ -5,20 +5,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvsim.caches.cache import Cache
-from kvsim.checks import check_whole
+from kvsim.checks import check_whole, parse_whole
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.model import Model
+
+MOST_NEW = 10**6  # tokens of one run: each is a step, and the steps are planned before the first
 
 
 def parse_feed(feed: Any) -> int | None:
     """Prompt tokens per step: 1 for "token", K for "chunk:K", None (all of them) for "prefill". UsageError: others."""
-    if feed == "token":
+    text = feed if isinstance(feed, str) else ""
+    if text == "token":
         return 1
-    if feed == "prefill":
+    if text == "prefill":
         return None
-    chunk = re.fullmatch("chunk:([0-9]{1,18})", feed) if isinstance(feed, str) else None
-    if chunk and int(chunk[1]) > 0:
-        return int(chunk[1])
+    chunk = re.fullmatch("chunk:([0-9]+)", text)
+    size = parse_whole("chunk", chunk[1]) if chunk else 0
+    if size > 0:
+        return size
     raise UsageError("unknown feed {feed}: use token, prefill or chunk:K with K at least 1", feed=shortened(feed))
 
 
@@ -28,12 +32,10 @@ def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
     return [*range(size, n_prompt, size), *range(n_prompt, n_prompt + max_new_tokens)]
 
 
-def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> None:
-    """Check that `n_prompt` tokens and `max_new_tokens` more fit into the model's context and into every cache.
-
-    UsageError: they do not, or `max_new_tokens` is no whole number of at least 1.
-    """
-    check_whole(Words("the number of new tokens"), max_new_tokens, 1)
+def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> int:
+    """`max_new_tokens` as an int. UsageError: no whole number from 1 to MOST_NEW, or `n_prompt` tokens and so many more
+    do not fit into the model's context and into every cache."""
+    max_new_tokens = check_whole(Words("the number of new tokens"), max_new_tokens, 1)
     fed = n_prompt + max_new_tokens - 1
     if fed > model.config.max_context:
         raise UsageError(
@@ -45,5 +47,7 @@ def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tok
             prompt=n_prompt,
             new=max_new_tokens,
         )
+    check_whole(Words("the number of new tokens"), max_new_tokens, 1, MOST_NEW)
     for cache in caches:
         cache.admit(fed - cache.seen)
+    return max_new_tokens

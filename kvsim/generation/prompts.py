@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
+from kvsim.checks import check_list, holds_several
 from kvsim.counting.events import MatMul
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 from kvsim.generation.options import count_if
 from kvsim.model import Model
 from kvsim.text import Piece
@@ -13,10 +14,28 @@ from kvsim.text import Piece
 Prompt = str | Sequence[int]
 
 
+def check_model(model: Any) -> None:
+    """UsageError: no loaded model."""
+    if not isinstance(model, Model):
+        raise UsageError('expected a model, got {got}: load it first, as in kvsim.load("demo")', got=shortened(model))
+
+
+def list_prompts(model: Model, prompt: Any) -> tuple[list[Prompt], bool]:
+    """The prompts, and whether there are several: a list of texts, of lists or arrays of ids or of features, or a
+    two-dimensional array of ids. UsageError: neither text, ids nor features."""
+    config = model.config.encoder
+    axes = 1 if config is None or config.audio is None else 2  # of the array of one prompt
+    if isinstance(prompt, str) or getattr(prompt, "ndim", None) == axes:
+        return [prompt], False
+    parts = check_list("prompt", prompt)
+    several = bool(parts) and all(map(holds_several, parts))
+    return (parts, True) if several else ([parts], False)
+
+
 def encode_prompt(model: Model, prompt: Prompt) -> list[int]:
     """The ids of a prompt. UsageError: no ids, or text for a model without a tokenizer."""
     if not isinstance(prompt, str):
-        ids = model.check_ids(prompt) if len(prompt) else []
+        ids = model.check_ids(prompt)
     elif model.tokenizer is None:
         raise UsageError("the model {model} has no tokenizer.json: give token ids, not text", model=model.name)
     else:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvsim.arrays import Array
-from kvsim.errors import KvsimError, UsageError, shortened
+from kvsim.checks import check_number, check_whole
+from kvsim.errors import KvsimError, UsageError
 from kvsim.ops import Ops
 
 
@@ -44,28 +45,22 @@ class Sampler:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, kind in (
-            ("temperature", self.temperature, (int, float)),
-            ("top-k", self.top_k, int),
-            ("top-p", self.top_p, (int, float)),
-            ("seed", self.seed, int),
-        ):
-            if not isinstance(value, kind) and (value is not None or name in ("temperature", "seed")):
-                raise UsageError("{name} must be a number, got {got}", name=name, got=shortened(value))
+        object.__setattr__(self, "temperature", check_number("temperature", self.temperature))
+        object.__setattr__(self, "seed", check_whole("seed", self.seed, 0))
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", check_whole("top-k", self.top_k, 1))
+        if self.top_p is not None:
+            object.__setattr__(self, "top_p", check_number("top-p", self.top_p))
         if not 0.0 <= self.temperature < float("inf"):
             raise UsageError("temperature must be 0 (greedy) or above, got {got}", got=self.temperature)
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError("top-k must be at least 1, got {got}", got=self.top_k)
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
             raise UsageError("top-p must be above 0 and at most 1, got {got}", got=self.top_p)
-        if self.seed < 0:
-            raise UsageError("the seed must be 0 or above, got {got}", got=self.seed)
         if self.temperature == 0.0 and (self.top_k, self.top_p) != (None, None):
             raise UsageError("top-k and top-p need a temperature above 0: temperature 0 is greedy")
 
     def choose(self, ops: Ops, logits: Array, position: int) -> int:
         """The id chosen for `position` from logits [V]. KvsimError: NaN among them."""
-        with ops.running():
+        with ops.backend.running():
             return self._choose(ops, logits, position)
 
     def _choose(self, ops: Ops, logits: Array, position: int) -> int:

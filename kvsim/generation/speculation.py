@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
-from kvsim.checks import check_whole
+from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 from kvsim.generation.options import GenerationOptions, count_if
 from kvsim.generation.plan import check_room, plan_stops
@@ -65,8 +65,8 @@ class DraftModel:
 
 def make_drafter(model: Model, draft: Any, sampler: Sampler) -> Drafter:
     """The drafter for "ngram:N" or a model. UsageError: anything else, or a model with another vocabulary."""
-    if isinstance(draft, str) and (found := re.fullmatch("ngram:([0-9]{1,9})", draft)) and int(found[1]) > 0:
-        return Lookup(int(found[1]))
+    if isinstance(draft, str) and (found := re.fullmatch("ngram:([0-9]+)", draft)) and set(found[1]) != {"0"}:
+        return Lookup(parse_whole("ngram", found[1]))
     if not isinstance(draft, Model):
         raise UsageError("draft must be a model or ngram:N with N at least 1, got {got}", got=shortened(draft))
     if draft.config.vocab_size != model.config.vocab_size or draft.config.encoder is not None:
@@ -138,11 +138,10 @@ def speculate(model: Model, prompt: Prompt, options: GenerationOptions) -> Run:
     """A run whose steps after the prompt feed up to `options.draft_tokens` guesses each; `step.next` is the last token
     that the step decided.
 
-    UsageError: a lossy cache, a drafter that does not fit the model, no whole number of guesses, or as `generate`.
+    UsageError: a lossy cache, a drafter that does not fit the model, or as `generate`.
     """
     start = start_run(model, prompt, options.count)
     drafter = make_drafter(model, options.draft, options.sampler)
-    size = check_whole("draft_tokens", options.draft_tokens, 1)
     cache = model.new_cache(options.cache)
     if not cache.lossless:
         raise UsageError(
@@ -155,7 +154,7 @@ def speculate(model: Model, prompt: Prompt, options: GenerationOptions) -> Run:
     for stop in plan_stops(len(start.ids), 1, options.feed):
         run.take_step(stop, [])
     while len(run.ids) < run.end:
-        run.take_step(len(run.ids), drafter.guess(run.ids, min(size, run.end - len(run.ids) - 1)))
+        run.take_step(len(run.ids), drafter.guess(run.ids, min(options.draft_tokens, run.end - len(run.ids) - 1)))
     text = join_text(model, prompt, run.ids, run.new)
     return Run(
         run.ids, run.new, text, run.steps, sum_ledger(run.steps), cache, drafted=run.drafted, accepted=run.accepted

@@ -1,26 +1,37 @@
 """Stop conditions: ids or texts at which a run ends before `max_new_tokens`."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from kvsim.checks import as_int
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 
 Stop = str | int | Sequence[str | int]
 
 
+def _list_stops(stop: Any) -> list[Any]:
+    """What `stop` holds. UsageError: neither an id, a text, nor several of them."""
+    if stop is None:
+        return []
+    if isinstance(stop, str) or as_int(stop) is not None:
+        return [stop]
+    if isinstance(stop, bytes | Mapping) or not isinstance(stop, Iterable) or getattr(stop, "ndim", 1) == 0:
+        raise UsageError("stop takes token ids and texts, got {got}", got=shortened(stop))
+    return list(stop)
+
+
 class Stopping:
-    """The ids and texts of `generate(stop=...)`. UsageError: anything else, empty text, or text without a tokenizer."""
+    """The ids and texts of `generate(stop=...)`. UsageError: anything else, an id outside the vocabulary, empty text,
+    or text without a tokenizer."""
 
     def __init__(self, model: Model, stop: Stop | None) -> None:
-        one = isinstance(stop, str) or (hasattr(stop, "__index__") and not hasattr(stop, "__len__"))
-        if not (stop is None or one or isinstance(stop, Iterable)):
-            raise UsageError("stop takes token ids and texts, got {got}", got=shortened(stop))
-        given: list[Any] = [] if stop is None else [stop] if one else list(cast("Iterable[Any]", stop))
-        self.ids = {int(s) for s in given if hasattr(s, "__index__")}
+        given = _list_stops(stop)
         self.texts = [s for s in given if isinstance(s, str)]
-        if wrong := [s for s in given if not (isinstance(s, str) or hasattr(s, "__index__"))]:
+        if wrong := [s for s in given if not isinstance(s, str) and as_int(s) is None]:
             raise UsageError("stop takes token ids and texts, got {got}", got=shortened(wrong[0]))
+        ids = [s for s in given if not isinstance(s, str)]
+        self.ids = set(model.check_ids(ids)) if ids else set()
         self.tokenizer = model.tokenizer
         if "" in self.texts:
             raise UsageError("stop must not be empty text")

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from kvsim.checks import is_name
 from kvsim.config import Config
 from kvsim.errors import FileError, UsageError, shortened
 from kvsim.loading.defaults import read_defaults
 from kvsim.loading.facts import Facts
 from kvsim.loading.families import ENCODERS_ONLY, FAMILIES, get_family
-from kvsim.loading.json_file import read_json
+from kvsim.loading.json_file import SMALL, read_json
 
 LATENT_FORMS = ("reexpanded", "absorbed", "cached_expanded")
 
@@ -19,7 +20,7 @@ def choose_latent(config: Config, form: str | None) -> Config:
     """The config with its latent attention computed in `form`. UsageError: unknown form, or no latent attention."""
     if form is None:
         return config
-    if form not in LATENT_FORMS:
+    if not is_name(form, LATENT_FORMS):
         raise UsageError(
             "unknown latent {form}: use one of {known}", form=shortened(form), known=", ".join(LATENT_FORMS)
         )
@@ -36,7 +37,7 @@ def read_config(path: Path) -> Config:
 def read_config_facts(path: Path) -> tuple[Config, dict[str, Any]]:
     """The same, with the fields that the file leaves out and the values assumed for them (defaults of transformers'
     class or of the family)."""
-    facts = Facts(path, read_json(path))
+    facts = Facts(path, read_json(path, SMALL))
     return make_config(facts), facts.assumed
 
 
@@ -68,7 +69,7 @@ def read_start(path: Path, config: Config, assumed: Mapping[str, Any]) -> Config
     written = config.start_id is not None and "decoder_start_token_id" not in assumed
     if config.encoder is None or written or not path.is_file():
         return config
-    facts = Facts(path, read_json(path))
+    facts = Facts(path, read_json(path, SMALL))
     if facts.fields.get("decoder_start_token_id") is None:
         return config
     return replace(config, start_id=facts.index("decoder_start_token_id"))

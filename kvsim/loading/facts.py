@@ -123,6 +123,13 @@ class Facts:
             raise self.wrong(key, value, Words("a positive number"))
         return float(value)
 
+    def number_or_none(self, key: str) -> float | None:
+        """A finite positive number; None if it is null, left out or 0, which all stand for none."""
+        value = self._get(key, None)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0):
+            return None
+        return self.number(key)
+
     def layers(self, key: str, default: object = _REQUIRED) -> int:
         """A number of layers, limited because one record is made for each."""
         return self.at_most(key, 10_000, default)
@@ -130,7 +137,7 @@ class Facts:
     def index(self, key: str, default: object = _REQUIRED, what: str = Words("a token id")) -> int:
         """A whole number from 0: `what`."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
             raise self.wrong(key, value, what)
         return value
 

@@ -4,24 +4,63 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError
+from kvsim.errors import FileError, shortened
 from kvsim.loading.text_file import read_bytes
 
 _LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
+SMALL = 4 * 2**20  # bytes of a config.json or a grid; parsed, the worst of them takes 100 MB
+DEEPEST = 100  # levels of nesting: far more than any file of a model has
+MOST_DIGITS = 1_000  # of an integer
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. ValueError: two values of one key, of which a reader would take one or the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {shortened(key)} stands twice in one object")
+            seen.add(key)
+    return found
+
+
+def _whole(text: str) -> int:
+    """An integer. ValueError: too many digits to be one that counts something."""
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _check_depth(value: Any) -> None:
+    """ValueError: nested so deeply that it could neither be compared nor printed."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} levels of nesting")
+        members = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [part for parts in members for part in parts if isinstance(part, dict | list)]
 
 
 def read_value(path: Path, limit: int | None = None) -> Any:
-    """The value in a JSON file. FileError: absent, more than `limit` bytes, not UTF-8, not JSON."""
+    """The value in a JSON file. FileError: absent, more than `limit` bytes, not UTF-8, not JSON, two values of one key,
+    more than DEEPEST levels of nesting or MOST_DIGITS digits."""
     raw = read_bytes(path, _LIMIT if limit is None else limit)
     try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_whole)
+        _check_depth(value)
+    except ValueError as error:
         raise FileError("{path} is not valid JSON: {reason}", path=path, reason=error) from error
+    except RecursionError as error:
+        reason = f"more than {DEEPEST} levels of nesting"
+        raise FileError("{path} is not valid JSON: {reason}", path=path, reason=reason) from error
+    return value
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. FileError: absent, too large, not UTF-8, not JSON, no object."""
-    found = read_value(path)
+def read_json(path: Path, limit: int | None = None) -> dict[str, Any]:
+    """The object in a JSON file. FileError: as `read_value`, or no object."""
+    found = read_value(path, limit)
     if not isinstance(found, dict):
         raise FileError("{path} must hold a JSON object, got {got}", path=path, got=type(found).__name__)
     return found

@@ -1,39 +1,34 @@
 """Loads a `Model` from files: config, weights, tokenizer."""
 
 from fnmatch import fnmatchcase
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Backend, get_backend
 from kvsim.blueprint import build_weights
+from kvsim.checks import check_kind
 from kvsim.config import Config
-from kvsim.errors import FileError
-from kvsim.loading.checkpoint import Checkpoint, finite
+from kvsim.errors import FileError, Words, plain
+from kvsim.loading.checkpoint import Checkpoint, Stored, check_shape, finite
 from kvsim.loading.config_file import choose_latent, make_config, read_config_facts, read_start
 from kvsim.loading.families import get_family
 from kvsim.loading.gguf.file import GGUF
 from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
 from kvsim.loading.places import BUNDLED, find_model
 from kvsim.loading.sources import Source
-from kvsim.loading.tokenizers import read_tokenizer
+from kvsim.loading.tokenizers.reading import read_tokenizer
 from kvsim.model import Model
 from kvsim.text import Tokenizer
+from kvsim.transformer.attention import check_attention
 from kvsim.weights import Weights
 
 
-def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> Weights:
-    """Every array of the model. FileError: the checkpoint lacks one, or holds weights that the config does not ask
-    for."""
+def check_weights(config: Config, checkpoint: Stored) -> None:
+    """FileError: the checkpoint lacks an array of the model, holds one in another shape, or holds weights that the
+    config does not ask for. Nothing is allocated."""
     family = get_family(config.family)
-    made: dict[Source, Any] = {}
-
-    def make(name: str, shape: tuple[int, ...]) -> Any:
-        source = family.tensor(name, config)
-        if source not in made:  # an encoder may share the decoder's embeddings
-            made[source] = finite(checkpoint, source, shape, dtype)
-        return made[source]
-
-    weights = build_weights(config, make)
+    build_weights(config, lambda name, shape: check_shape(checkpoint, family.tensor(name, config), shape))
     ignored = list(family.IGNORED)
     if config.tied_head:
         head = family.tensor("head.weight", config).key
@@ -44,9 +39,24 @@ def read_weights(config: Config, checkpoint: Checkpoint | GGUF, dtype: str) -> W
             "{path} holds {count} tensors that its config.json does not ask for, such as {key}",
             path=checkpoint.path,
             count=len(left),
-            key=left[0],
+            key=plain(left[0]),
         )
-    return weights
+
+
+def read_weights(config: Config, checkpoint: Stored, dtype: str) -> Weights:
+    """Every array of the model. FileError: as `check_weights`, before anything is allocated; a number that is NaN or
+    infinite; a file that changes meanwhile."""
+    check_weights(config, checkpoint)
+    family = get_family(config.family)
+    made: dict[Source, Any] = {}
+
+    def make(name: str, shape: tuple[int, ...]) -> Any:
+        source = family.tensor(name, config)
+        if source not in made:  # an encoder may share the decoder's embeddings
+            made[source] = finite(checkpoint, source, shape, dtype)
+        return made[source]
+
+    return build_weights(config, make)
 
 
 def empty_weights(library: Backend, config: Config, dtype: str) -> Weights:
@@ -66,7 +76,7 @@ def read_gguf(path: Path, library: Backend, dtype: str, latent: str | None) -> P
     """The model in a GGUF file, dequantised."""
     checkpoint = GGUF(path)
     config = choose_latent(make_config(checkpoint.facts()), latent)
-    tokenizer = read_gguf_tokenizer(checkpoint)
+    tokenizer = read_gguf_tokenizer(checkpoint, config.vocab_size)
     checkpoint.forget_lists()
     if library.holds_data:
         weights = read_weights(config, checkpoint, host_dtype(dtype))
@@ -116,7 +126,9 @@ def load(
     UsageError: no such model, unknown backend, dtype or form. BackendError: the backend is not installed or does not
     work. FileError: a malformed file, tensors that contradict the config, NaN.
     """
+    check_kind("model", isinstance(model, str | PathLike), model, Words("the name or the path of a model"))
     path = find_model(str(model))
+    check_attention(attention)
     library = get_backend(backend, device)
     library.dtype(dtype)  # an unknown dtype is refused before anything is read
     read = read_gguf if path.is_file() else read_folder

@@ -12,14 +12,16 @@ Take = Callable[[Any], Any]
 class Source(NamedTuple):
     """One array of `kvsim.blueprint.build_weights` in a checkpoint.
 
-    `stored` is the shape of the tensor `key` if it differs from the array's own; `take` makes the array from the
-    tensor, as a view if possible. `plus` is added after conversion to the model's dtype.
+    `stored` is the shape of the tensor `key` if it differs from the array's own, and `rows` the rows [start, stop) of
+    it that are read, if not all; `take` makes the array from these rows, as a view if possible. `plus` is added after
+    conversion to the model's dtype.
     """
 
     key: str
     stored: tuple[int, ...] | None = None
     take: Take | None = None
     plus: float = 0.0
+    rows: tuple[int, int] | None = None
 
 
 class Names(NamedTuple):
@@ -54,7 +56,7 @@ def is_part(name: str, *parts: str) -> str | None:
 
 def rows(key: str, start: int, stop: int, stored: tuple[int, ...]) -> Source:
     """Rows start:stop of a tensor in which several arrays are stacked."""
-    return Source(key, stored, lambda tensor: tensor[start:stop])
+    return Source(key, stored, rows=(start, stop))
 
 
 def fused_blocks(key: str, which: str, config: Config, bias: bool) -> Source:

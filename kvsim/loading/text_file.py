@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kvsim.errors import FileError
+from kvsim.files.reading import open_file
 
 _TEXT = 64 * 2**20  # bytes: more than any context holds
 _PIECE = 2**20  # bytes
@@ -20,21 +21,16 @@ def _read_pieces(file: BinaryIO, most: int) -> bytes:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A file's bytes. FileError: absent, or more than `limit`."""
-    try:
-        if not path.is_file():  # a pipe or a device might never end
-            raise FileError("cannot read {path}: there is no such file", path=path)
-        with path.open("rb") as file:
-            raw = _read_pieces(file, limit + 1)
-    except OSError as error:
-        raise FileError("cannot read {path}: {reason}", path=path, reason=error.strerror or error) from error
-    return _checked(raw, path, limit)
-
-
-def _checked(raw: bytes, path: Path | str, limit: int) -> bytes:
-    if len(raw) > limit:
-        raise FileError("{path} has more than the {limit} bytes allowed", path=path, limit=limit)
+    """A regular file's bytes. FileError: absent, more than `limit`, changed while it was read."""
+    with open_file(path) as file:
+        _check_size(file.size, path, limit)
+        raw = file.read(0, file.size)
     return raw
+
+
+def _check_size(size: int, path: Path | str, limit: int) -> None:
+    if size > limit:
+        raise FileError("{path} has more than the {limit} bytes allowed", path=path, limit=limit)
 
 
 def read_text(name: str) -> str:
@@ -45,7 +41,8 @@ def read_text(name: str) -> str:
     elif sys.stdin is None:
         raise FileError("cannot read {path}: there is no such file", path="stdin")
     else:
-        raw = _checked(_read_pieces(sys.stdin.buffer, _TEXT + 1), "stdin", _TEXT)
+        raw = _read_pieces(sys.stdin.buffer, _TEXT + 1)
+        _check_size(len(raw), "stdin", _TEXT)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from kvsim.files.writing import write_beside
 from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost
@@ -91,10 +92,11 @@ class Oracle:
             return
         facts = {name: _finite(value) for name, value in error.facts.items()}
         record = {**stamp("oracle"), "test": self.name, "seed": self.seed, "text": str(error), **facts}
+        data = f"{dump(record)}\n".encode()
         try:
             self.report.mkdir(parents=True, exist_ok=True)
-            (self.report / file_name(self.name)).write_text(dump(record) + "\n", encoding="utf-8")
-        except OSError as failure:
+            write_beside(self.report / file_name(self.name), data)
+        except (OSError, ValueError) as failure:  # ValueError: FileError, or NUL in the name of the folder
             error.add_note(f"--kv-report: {failure}")
 
 

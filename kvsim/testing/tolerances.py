@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.checks import check_progress, check_whole
 from kvsim.testing.feeds.chunking import equal_chunks, split_chunks
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import format_name, rounding
 from kvsim.testing.subject.calls import max_abs
+from kvsim.testing.subject.room import check_room
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.weights import map_arrays
 
@@ -39,11 +41,18 @@ def measure_tolerance(
 ) -> Tolerance:
     """Run random weights on a text of `context` tokens in float64 and in `dtype`. `sizes`: as `kvsim.testing.weights`.
 
-    `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go together.
+    `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go
+    together or are too large.
     """
-    name = format_name(dtype)
+    check_progress(progress)
+    seed = check_whole("seed", seed, 0)
+    name, context = format_name(dtype), check_whole("context", context, 1)
+    check_room(context, min(CHUNK, context), check_whole("heads", sizes.get("heads", Sizes.heads), 1))
+    if name == "float64":  # compared with a run of the whole text at once
+        check_room(context, context, sizes.get("heads", Sizes.heads))
     weights = make_weights(seed=seed, dtype=name, context=context, **sizes)
     reference = Reference(weights)
+    check_room(context, weights.config.vocab)
     ids = [int(i) for i in np.random.default_rng(seed).integers(0, weights.config.vocab, context)]
     text = split_chunks(ids, equal_chunks(context, CHUNK))
     right = reference.run(text)

@@ -1,20 +1,10 @@
-"""`kvsim verify FILE.py:NAME`: a function or class of a user's file, checked in a separate process.
+"""`kvsim verify FILE.py:NAME`: a function or class of a user's file, run in a separate process and judged in this one.
 
 A function is attention; a class with `update` is a cache for the small decoder; one with `quantise` and `dequantise`
-is a quantiser; any other class is a decoder made from weights. `python -m kvsim.testing.verifying` is the separate
-process: it writes its result to a file.
+is a quantiser; any other class is a decoder made from weights.
 """
 
-import contextlib
-import faulthandler
-import inspect
-import json
-import os
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Mapping
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,16 +18,25 @@ from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
-from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
-from kvsim.testing.subject.clearing import find_clear
-from kvsim.testing.subject.process import run_process
-from kvsim.testing.subject.weights import ModelWeights, Sizes, make_weights
+from kvsim.testing.subject import serving
+from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.remote import (
+    CodeEndedError,
+    NoAnswerError,
+    Process,
+    Remote,
+    RemoteObject,
+    TimeUpError,
+    start_process,
+)
+from kvsim.testing.subject.weights import ModelWeights, make_weights
+from kvsim.testing.subject.wire import ATTENTION, CACHE, DECODER, KINDS, QUANTISER
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.text import speak
 
-ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantiser"
-FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", "not started", "broken"
-UNREADABLE, REFUSED = "unreadable", "refused"  # raised as FileError and UsageError
+FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", serving.NOT_STARTED, serving.BROKEN
+MOST_BITS, MOST_GROUP = 64, 512  # of a quantiser
+MOST_ROWS = 4096  # that a cache may return
 
 
 class Found(NamedTuple):
@@ -62,19 +61,17 @@ class ForeignRows(Rows):
     that it holds, the newest last."""
 
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        update = self.decoder.foreign.update  # type: ignore[attr-defined]
-        held = call(update, self.layer, np.stack(keys, axis=1), np.stack(values, axis=1))
-        if not isinstance(held, list | tuple) or len(held) != 2:
-            raise UnreadableError("update gave {got}, expected keys and values", got=type(held).__name__)
+        foreign: RemoteObject = self.decoder.foreign  # type: ignore[attr-defined]
+        held = foreign.update(self.layer, np.stack(keys, axis=1), np.stack(values, axis=1))
         all_keys, all_values = (to_host(x)[0] for x in held)
-        g, k = keys[0].shape
+        (g, k), stop = keys[0].shape, start + len(keys)
         shapes = [list(x.shape) for x in (all_keys, all_values)]
-        if shapes[0] != shapes[1] or all_keys.ndim != 3 or shapes[0][::2] != [g, k]:
+        fit = shapes[0] == shapes[1] and all_keys.ndim == 3 and shapes[0][::2] == [g, k]
+        if not fit or shapes[0][1] > MOST_ROWS:
             raise UnreadableError("update gave keys and values of shapes {got}, expected [{g}, rows, {k}] each",
                                   got=shapes, g=g, k=k)  # fmt: skip
         self.keys, self.values = list(all_keys.transpose(1, 0, 2)), list(all_values.transpose(1, 0, 2))
-        count, stop = len(self.keys), start + len(keys)
-        self.positions = list(range(stop - count, stop))
+        self.positions = list(range(stop - len(self.keys), stop))
 
 
 class WithCache(Decoder):
@@ -82,62 +79,93 @@ class WithCache(Decoder):
 
     caches = POLICIES | {"dynamic": ForeignRows}
 
-    def __init__(self, weights: ModelWeights, cache: Any) -> None:
+    def __init__(self, weights: ModelWeights, cache: RemoteObject) -> None:
         self.foreign = cache
         super().__init__(weights.config.to_config(), weights.to_weights())
 
     def empty(self) -> None:
         """Empty the cache by a method of its own. NotImplementedError: it has none."""
-        found = find_clear(self.foreign, None)
-        if found is None:
-            raise NotImplementedError
-        found[1](self.foreign)
+        empty(self.foreign)
         self.rows, self.seen = self.new_rows(), 0
 
 
-def kind_of(thing: Any) -> str:
-    """ATTENTION, CACHE, QUANTISER or DECODER."""
-    if not inspect.isclass(thing):
-        return ATTENTION
-    if hasattr(thing, "update"):
-        return CACHE
-    return QUANTISER if hasattr(thing, "quantise") and hasattr(thing, "dequantise") else DECODER
+def empty(thing: RemoteObject) -> None:
+    """Empty an object of the code by a method of its own. NotImplementedError: it has none."""
+    if thing.remote.call("clear", number=thing.number)[0].get("cleared") is not True:
+        raise NotImplementedError
 
 
-def check(thing: Any, kind: str, wanted: Texts) -> None:
-    """Run the checks for this kind. OracleError: one fails."""
-    seed, more = wanted.seed, wanted._asdict()
-    context = max(Sizes.context, wanted.length)
-    if kind == CACHE:
-        weights = make_weights(seed=seed, context=context)
-        assert_split_invariant(lambda: WithCache(weights, call(thing)), forward, weights, clear=WithCache.empty,
-                               **more)  # fmt: skip
-    elif kind == QUANTISER:
-        asked = {name: getattr(thing, name) for name in ("bits", "axis", "group", "symmetric") if hasattr(thing, name)}
-        one: Any = thing()
-        assert_quantiser(one.quantise, one.dequantise, seed=seed, **asked)
-    elif kind == DECODER:
-        check_decoder(thing, make_weights(seed=seed, context=context), wanted)
-    else:
-        names = inspect.signature(thing).parameters
-        layout = getattr(thing, "layout", "b t h d")
-        for window in (None, 4) if "window" in names else (None,):
-            assert_attention(thing, layout, heads=4, kv_heads=2, window=window, **more)
+def check(remote: Remote, about: dict[str, Any], wanted: Texts) -> None:
+    """Run the checks for this kind of code. OracleError: one fails. UsageError: the code says of itself what does not
+    fit together."""
+    windows = (None, 4) if about.get("windows") is True else (None,)
+    checks: dict[str, Callable[[], None]] = {
+        CACHE: lambda: check_cache(remote, wanted),
+        DECODER: lambda: check_decoder(remote, windows, wanted),
+        QUANTISER: lambda: check_quantiser(remote, about.get("asked"), wanted.seed),
+        ATTENTION: lambda: check_attention(remote, about, windows, wanted),
+    }
+    checks[about["kind"]]()
 
 
-def forward(decoder: Any, ids: list[int]) -> Any:
-    """One step of a decoder: `decoder.forward(ids)`, or `decoder(ids)`. TypeError: it has neither."""
-    if not (hasattr(decoder, "forward") or callable(decoder)):
-        raise TypeError(f"a decoder has forward(ids), or is called with ids: {type(decoder).__name__} has neither")
-    return decoder.forward(ids) if hasattr(decoder, "forward") else decoder(ids)
+def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | None, ...], wanted: Texts) -> None:
+    """OracleError: the function is wrong."""
+
+    def attention(*arrays: Any, window: int | None = None) -> Any:
+        return remote.array("attend", *arrays, window=window)
+
+    attention.__name__ = str(about.get("called"))[:80]
+    for window in windows:
+        assert_attention(attention, str(about.get("layout")), heads=4, kv_heads=2, window=window,
+                         **wanted._asdict())  # fmt: skip
 
 
-def check_decoder(thing: Any, weights: ModelWeights, wanted: Texts) -> None:
-    """Check a class that is made from weights, if its constructor takes any. OracleError: it is wrong."""
-    takes_weights = len(inspect.signature(thing).parameters) >= 1
-    windows = (None, 4) if getattr(thing, "has_window", False) else (None,)
-    make = thing if takes_weights else lambda _: call(thing)
-    assert_split_invariant(make, forward, weights, windows=windows, **wanted._asdict())
+def check_cache(remote: Remote, wanted: Texts) -> None:
+    """OracleError: a decoder with this cache is wrong."""
+    weights = make_weights(seed=wanted.seed)
+
+    def make() -> WithCache:
+        return WithCache(weights, remote.object("make", window=None))
+
+    def forward(decoder: WithCache, ids: list[int]) -> Any:
+        return decoder.forward(ids)
+
+    assert_split_invariant(make, forward, weights, clear=WithCache.empty, **wanted._asdict())
+
+
+def check_decoder(remote: Remote, windows: tuple[int | None, ...], wanted: Texts) -> None:
+    """OracleError: the decoder is wrong."""
+
+    def make(weights: ModelWeights) -> Any:
+        return remote.object("make", window=weights.config.window)
+
+    def forward(decoder: Any, ids: list[int]) -> Any:
+        return remote.array("step", number=decoder.number, ids=list(ids))
+
+    assert_split_invariant(make, forward, make_weights(seed=wanted.seed), windows=windows, clear=empty,
+                           **wanted._asdict())  # fmt: skip
+
+
+def check_quantiser(remote: Remote, asked: Any, seed: int) -> None:
+    """OracleError: the quantiser is wrong. UsageError: its bits, axis or group are not those of a quantiser."""
+    said = asked if isinstance(asked, dict) else {}
+    bits, group = said.get("bits", 8), said.get("group", 64)
+    axis, symmetric = str(said.get("axis", "channel")), bool(said.get("symmetric", True))
+    whole = type(bits) is int and type(group) is int
+    if not whole or not 2 <= bits <= MOST_BITS or not 1 <= group <= MOST_GROUP:
+        raise UsageError(
+            "bits is from 2 to {bits} and group from 1 to {group}, got {got}", bits=MOST_BITS, group=MOST_GROUP,
+            got=[bits, group],
+        )  # fmt: skip
+    one = remote.object("quantiser")
+
+    def quantise(x: Any) -> Any:
+        return remote.object("quantise", x, number=one.number)
+
+    def dequantise(packed: Any) -> Any:
+        return remote.array("dequantise", number=one.number, packed=packed.number)
+
+    assert_quantiser(quantise, dequantise, bits=bits, axis=axis, group=group, symmetric=symmetric, seed=seed)
 
 
 def split_target(target: str) -> tuple[Path, str]:
@@ -151,117 +179,72 @@ def split_target(target: str) -> tuple[Path, str]:
 
 
 def verify(target: str, seed: int = 0, seconds: float = 60.0, cases: int = 0, length: int = 0) -> Found:
-    """Check `target`, "FILE.py:NAME", in a separate process without input and with a time limit of `seconds`. `seed`,
-    `cases` and `length`: as `kvsim.testing.assert_policy` takes them.
+    """Check `target`, "FILE.py:NAME", in a separate process without input; all its calls together may take `seconds`.
+    `seed`, `cases` and `length`: as `kvsim.testing.assert_policy` takes them.
 
-    UsageError: the file has nothing of that name, or what it has cannot be checked. FileError: the file cannot be
-    imported.
+    The process returns arrays, from which the result is formed here. UsageError: the file has nothing of that name, or
+    what it has cannot be checked. FileError: the file cannot be imported.
     """
     path, name = split_target(target)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "found.json"
-        until = str(time.time() + seconds)
-        wanted = map(str, Texts(cases, seed, length))
-        command = [sys.executable, "-m", "kvsim.testing.verifying", str(path), name, *wanted, until, str(out)]
-        done = run_process(command, seconds)
-        found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-        place = find_place(path, stack_file(out))
-        kind = (kind_file(out).read_text(encoding="utf-8") if kind_file(out).exists() else "") or None
-    if not found:
-        return Found(BROKEN, describe_end(done.code, seconds, place), done.out, kind)
-    if found["ended"] == UNREADABLE:
-        raise FileError("{path} cannot be imported: {error}", path=path, error=found["text"])
-    if found["ended"] == REFUSED:
-        raise UsageError(found["template"], **found["values"])
-    return Found(found["ended"], found["text"], done.out, kind, found.get("facts", {}))
+    process = start_process(path, name, seed, seconds)
+    about: dict[str, Any] = {}
+    try:
+        found = judge(process.remote, path, name, Texts(cases, seed, length), about)
+    except CodeEndedError as ended:
+        found = Found(BROKEN, describe_end(ended, process, path, seconds))
+    finally:
+        process.end()
+    return found._replace(printed=process.out.text(), kind=about.get("kind"))
 
 
-def stack_file(out: Path) -> Path:
-    """The file to which the process writes its stack shortly before its time limit."""
-    return out.with_suffix(".stack")
+def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str, Any]) -> Found:
+    """The result of a check of the code behind `remote`. What is known of the code is added to `about` before any of it
+    is called. CodeEndedError: the code ended before the check did."""
+    try:
+        about |= describe(remote, path, name)
+        with np.errstate(all="ignore"):  # the numbers of the code may be of any size
+            check(remote, about, wanted)
+    except UnreadableError as error:  # outside any check: an error where the code itself is not called
+        raise NoAnswerError from error
+    except OracleError as error:
+        ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
+        return Found(ended, str(error), facts=error.facts)
+    except CodeEndedError as error:
+        if error.ended == serving.UNREADABLE:
+            raise FileError("{path} cannot be imported: {error}", path=path, error=error.text) from None
+        if error.ended not in (NOT_STARTED, BROKEN):
+            raise
+        return Found(error.ended, error.text)
+    return Found(FINE, "")
 
 
-def kind_file(out: Path) -> Path:
-    """The file to which the process writes the kind before it calls the code, which may never return."""
-    return out.with_suffix(".kind")
+def describe(remote: Remote, path: Path, name: str) -> dict[str, Any]:
+    """What the code says of itself. UsageError: the file has nothing of that name."""
+    about = remote.describe()
+    if isinstance(known := about.get("known"), list):
+        if not known:
+            raise UsageError("{path} defines no function or class", path=str(path))
+        raise UsageError("{path} has no function or class {name}, but {known}", path=str(path), name=name,
+                         known=", ".join(str(one)[:80] for one in known[:20]))  # fmt: skip
+    if about.get("kind") not in KINDS:
+        raise NoAnswerError
+    return about
 
 
-def find_place(path: Path, stack: Path) -> str:
-    """The innermost line of the file on a written stack, as in "line 3 in attention"; "" if there is none."""
-    own = f'File "{path.absolute()}"'
-    written = stack.read_text(encoding="utf-8", errors="replace").splitlines() if stack.exists() else []
-    return next((line.partition('", ')[2] for line in written if own in line), "")
-
-
-def describe_end(code: int | None, seconds: float, place: str) -> str:
-    """Why there is no result: the time limit (`code` is None), or the exit code of the process."""
-    say = speak()
-    if code is None:
+def describe_end(ended: CodeEndedError, process: Process, path: Path, seconds: float) -> str:
+    """Why there is no result: the time limit, or how the process ended."""
+    say, code = speak(), process.end()
+    if isinstance(ended, TimeUpError):
         when = say("it did not end within {seconds} s").format(seconds=f"{seconds:g}")
+        place = find_place(path, process.errors.text())
         return f"{when} ({place})" if place else when
+    if isinstance(ended, NoAnswerError):
+        return say("its process sent something else than an answer")
     return say("it ended its own process, with exit code {code}").format(code=code)
 
 
-def load(path: Path) -> Any:
-    """The file as a module. Raises whatever the code raises: SyntaxError, SystemExit ..."""
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent))
-    spec.loader.exec_module(module)
-    return module
-
-
-def run_here(path: Path, name: str, wanted: Texts, note_kind: Callable[[str], Any]) -> dict[str, Any]:
-    """The result of the separate process: {"ended", "text"}, with the facts of an OracleError; or {"ended", "template",
-    "values"} of a UsageError."""
-    try:
-        module = load(path)
-    except (Exception, SystemExit) as error:
-        return {"ended": UNREADABLE, "text": describe_error(error)}
-    try:
-        thing = getattr(module, name, None)
-        if not callable(thing):
-            known = [n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == path.stem]
-            if not known:
-                raise UsageError("{path} defines no function or class", path=str(path))
-            raise UsageError("{path} has no function or class {name}, but {known}", path=str(path), name=name,
-                             known=", ".join(known))  # fmt: skip
-        kind = kind_of(thing)
-        note_kind(kind)
-        check(thing, kind, wanted)
-    except NotImplementedError as error:
-        return {"ended": NOT_STARTED, "text": describe_error(error)}
-    except OracleError as error:
-        ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
-        return {"ended": ended, "text": str(error), "facts": error.facts}
-    except UsageError as error:
-        values = {key: str(value) for key, value in error.values.items()}
-        return {"ended": REFUSED, "template": error.template, "values": values}
-    except (Exception, SystemExit) as error:
-        return {"ended": BROKEN, "text": describe_error(error)}
-    return {"ended": FINE, "text": ""}
-
-
-def main(arguments: list[str]) -> None:
-    """Write the result to a file and end the process at once: threads that the code started may never end."""
-    path, name, cases, seed, length, until, out = arguments
-    wanted = Texts(int(cases), int(seed), int(length))
-    left = float(until) - time.time()  # of the time limit, part of which the start of this process has taken
-    with stack_file(Path(out)).open("w") as stack:
-        faulthandler.dump_traceback_later(max(0.9 * left, 0.001), file=stack)
-        found = run_here(Path(path), name, wanted, kind_file(Path(out)).write_text)
-        faulthandler.cancel_dump_traceback_later()
-    whole = Path(out).with_suffix(".part")
-    whole.write_text(json.dumps(found), encoding="utf-8")
-    whole.replace(out)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def find_place(path: Path, stack: str) -> str:
+    """The innermost line of the file on a written stack, as in "line 3 in attention"; "" if there is none."""
+    own = f'File "{path.absolute()}"'
+    written = stack.rpartition("Timeout (")[2].splitlines()
+    return next((line.partition('", ')[2][:200] for line in written if own in line), "")

@@ -8,13 +8,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from kvsim.arrays import Array
+from kvsim.checks import is_name
 from kvsim.config import Config, LayerKind
+from kvsim.errors import UsageError, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
 SQUARES = ("scores", "capped", "masked", "probs")  # watched places whose arrays have a row for every query
+# The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
+# diagonal; latent attention, and layers whose score matrices are watched, compute full squares all the same. The ledger
+# shows what ran.
+ATTENTION = {"square": None, "blocked": 128}
+
+
+def check_attention(name: Any) -> None:
+    """UsageError: no key of `ATTENTION`."""
+    if not is_name(name, ATTENTION):
+        raise UsageError("unknown attention {got}: use one of {known}", got=shortened(name), known=", ".join(ATTENTION))
 
 
 class LayerCache(Protocol):

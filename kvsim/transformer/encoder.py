@@ -15,10 +15,10 @@ def convolve(ops: Ops, w: Convolution, x_TD: Array, stride: int) -> Array:
     xp = ops.xp
     zeros_1D = xp.zeros_like(x_TD[:1, :])
     padded = xp.concat([zeros_1D, x_TD, zeros_1D], axis=0)
-    starts = list(range(0, x_TD.shape[0], stride))
-    taps = [xp.take(padded, ops.ids([start + k for start in starts]), axis=0) for k in range(3)]
+    n_rows = x_TD.shape[0]
+    taps = [padded[k : k + n_rows : stride, :] for k in range(3)]
     # The kernel is stored innermost: [out, in, 3].
-    patches = xp.reshape(xp.stack(taps, axis=-1), (len(starts), 3 * x_TD.shape[1]))
+    patches = xp.reshape(xp.stack(taps, axis=-1), (taps[0].shape[0], 3 * x_TD.shape[1]))
     return ops.matmul("convolution", patches, xp.matrix_transpose(w.weight)) + w.bias
 
 

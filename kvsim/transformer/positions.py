@@ -11,6 +11,7 @@ from kvsim.arrays import Array
 from kvsim.config import Alibi, Buckets, Config, Rope
 from kvsim.ops import Ops
 from kvsim.spans import Keys, Scattered, Span, admitted_pairs
+from kvsim.transformer.alibi import slopes
 from kvsim.transformer.rotary import depends_on_length, frequencies, rotate
 
 Encode = Callable[[Any, Any, Span], tuple[Any, Any]]
@@ -70,8 +71,8 @@ def causal_mask(ops: Ops, query_pos: Span, key_pos: Keys, window: int | None) ->
 def alibi_bias(ops: Ops, alibi: Alibi, n_groups: int, query_pos: Span, key_pos: Keys) -> Array:
     """slope · (key position - query position): [G, R, T, S]."""
     xp = ops.xp
-    slope_H = xp.asarray(alibi.slopes, dtype=ops.dtype, device=ops.device)
-    slope_GR11 = xp.reshape(slope_H, (n_groups, len(alibi.slopes) // n_groups, 1, 1))
+    slope_H = xp.astype(ops.constants(alibi.n_heads, lambda: slopes(alibi)), ops.dtype)
+    slope_GR11 = xp.reshape(slope_H, (n_groups, alibi.n_heads // n_groups, 1, 1))
     keys = xp.astype(key_positions(ops, key_pos), ops.dtype)
     if alibi.rounded:
         rough = ops.round_bfloat16(ops.round_bfloat16(slope_GR11) * ops.round_bfloat16(keys))
@@ -163,11 +164,15 @@ class Positions:
         ops, xp, config = self.ops, self.ops.xp, self.config
         assert config.buckets is not None
         far = config.buckets.max_distance  # all larger distances share its bucket
-        numbers = [bucket_of(d, config.buckets, config.causal) for d in range(-far, far + 1)]
+        if ops.backend.holds_data:  # no pair is farther apart
+            far = min(far, max(query_pos.stop - key_pos.start, key_pos.stop - query_pos.start))
+            ids = ops.ids([bucket_of(d, config.buckets, config.causal) for d in range(-far, far + 1)])
+        else:
+            ids = ops.arange(-far, far + 1)
         query_T1 = ops.arange(query_pos.start, query_pos.stop)[:, None]
         key_1S = ops.arange(key_pos.start, key_pos.stop)[None, :]
         place_TS = ops.clamp(key_1S - query_T1, far) + far
-        flat = xp.take(xp.take(self.table, ops.ids(numbers), axis=0), xp.reshape(place_TS, (-1,)), axis=0)
+        flat = xp.take(xp.take(self.table, ids, axis=0), xp.reshape(place_TS, (-1,)), axis=0)
         bias_HTS = xp.reshape(xp.permute_dims(flat, (1, 0)), (config.n_heads, query_pos.size, key_pos.size))
         shape = (config.n_kv_heads, config.n_heads // config.n_kv_heads, query_pos.size, key_pos.size)
         return xp.reshape(bias_HTS, shape)

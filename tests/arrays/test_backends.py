@@ -25,9 +25,9 @@ PACKAGE = Path(kvsim.__file__).parent
 def test_wrong_names():
     with pytest.raises(UsageError, match="unknown backend 'jax': use one of numpy, cupy, torch, exact, meta"):
         get_backend("jax")
-    with pytest.raises(UsageError, match="numpy runs on the device cpu, not on cuda"):
+    with pytest.raises(UsageError, match="numpy runs on the device cpu, not on 'cuda'"):
         get_backend("numpy", "cuda")
-    with pytest.raises(UsageError, match="exact runs on the device cpu, not on cuda"):
+    with pytest.raises(UsageError, match="exact runs on the device cpu, not on 'cuda'"):
         get_backend("exact", "cuda")
     with pytest.raises(UsageError, match="meta runs on no device"):
         get_backend("meta", "cpu")

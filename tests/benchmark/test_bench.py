@@ -134,7 +134,7 @@ def test_sums_of_an_interrupted_run_end_at_its_last_point():
 
 
 def test_writing_a_plot_through_a_link_and_a_pipe(tmp_path):
-    from kvsim.files import write_beside
+    from kvsim.files.writing import write_beside
 
     (tmp_path / "link.svg").symlink_to(tmp_path / "target.svg")
     write_beside(tmp_path / "link.svg", b"drawn")
@@ -178,7 +178,7 @@ def test_interrupted_in_the_middle(capsys, monkeypatch):
         (["--peer", "abacus"], 2, "unknown peer 'abacus'"),
         (["--backend", "meta"], 2, "there is nothing to time"),
         (["--dtype", "int8"], 2, "unknown dtype"),
-        (["--svg", "/nowhere/at/all.svg"], 2, "there is no folder /nowhere/at"),
+        (["--svg", "/nowhere/at/all.svg"], 4, "there is no folder /nowhere/at"),
     ],
 )
 def test_bad_input(argv, code, message, capsys):

@@ -13,7 +13,7 @@ TURNING = replace(PRIMES, layers=(replace(PRIMES.layers[0], rope=Rope(10.0, 10))
 
 
 def random_ids(config, length, seed=0):
-    """Distinct ids: equal tokens have equal keys in the first layer, and rounding would break ties between them."""
+    """Distinct ids, whose keys differ."""
     return [int(i) for i in np.random.default_rng(seed).permutation(config.vocab_size)[:length]]
 
 

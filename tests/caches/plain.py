@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-NEAR = 1e-9  # scores as near as this may be ranked otherwise by other rounding
+TIE = 1e-5  # scores are tied if they differ by no more than this part of their size
+NEAR = 1e-4  # differences as near as this part of the tolerance may be on its other side after other rounding
 
 
 class NearTieError(Exception):
-    """Two scores are so close that rounding decides between them."""
+    """Rounding decides whether two scores are tied."""
 
 
 @dataclass
@@ -29,16 +30,18 @@ class Row:
 # The policies: a head's rows, and for each query of the step what it gave to which position; answer: the rows that stay
 
 
-def keep_best(rows, scores, sources, count):
-    """The `count` rows with the largest scores, in order; ties go to the older. NearTieError: different scores differ
-    by rounding only."""
-    ranked = sorted(range(len(rows)), key=lambda i: (-scores[i], i))
-    if 0 < count < len(rows):
-        last, next_ = scores[ranked[count - 1]], scores[ranked[count]]
-        near = [i for i in ranked if abs(scores[i] - last) < NEAR]
-        if last - next_ < NEAR and len({sources[i] for i in near}) > 1:
+def rank_rows(rankings, count):
+    """The `count` rows that stay of those with these scores: by the first ranking, ties with the last place by the
+    next, and at the end by age. NearTieError: rounding decides whether a score is tied with the last place."""
+    chosen, tied = [], list(range(len(rankings[0])))
+    for scores in rankings if count else ():
+        last = sorted((scores[i] for i in tied), reverse=True)[count - len(chosen) - 1]
+        room = TIE * abs(last)
+        if any(abs(abs(scores[i] - last) - room) < NEAR * room for i in tied):
             raise NearTieError
-    return [rows[i] for i in sorted(ranked[:count])]
+        chosen += [i for i in tied if scores[i] - last > room]
+        tied = [i for i in tied if abs(scores[i] - last) <= room]
+    return sorted(chosen + tied[: count - len(chosen)])
 
 
 def h2o(rows, given, budget):
@@ -48,7 +51,7 @@ def h2o(rows, given, budget):
         return rows
     newest = math.ceil(budget / 2)
     others, last = rows[: len(rows) - newest], rows[len(rows) - newest :]
-    return keep_best(others, [row.score for row in others], range(len(others)), budget - newest) + last
+    return [others[i] for i in rank_rows([[row.score for row in others]], budget - newest)] + last
 
 
 def snapkv(rows, given, budget):
@@ -57,15 +60,15 @@ def snapkv(rows, given, budget):
     window = min(32, len(given), budget)
     others, last = rows[: len(rows) - window], rows[len(rows) - window :]
     votes = [sum(gave.get(row.position, 0.0) for gave in given[-window:]) for row in others]
-    best = [max(range(max(0, i - 3), min(len(votes), i + 4)), key=votes.__getitem__) for i in range(len(votes))]
-    return keep_best(others, [votes[i] for i in best], best, budget - window) + last
+    pooled = [max(votes[max(0, i - 3) : i + 4]) for i in range(len(votes))]
+    return [others[i] for i in rank_rows([pooled, votes], budget - window)] + last
 
 
 def knorm(rows, given, budget):
     if len(rows) <= budget:
         return rows
-    norms = [-math.sqrt(sum(float(x) ** 2 for x in row.bare)) for row in rows[:-1]]
-    return keep_best(rows[:-1], norms, [row.bare.tobytes() for row in rows[:-1]], budget - 1) + rows[-1:]
+    norms = [-sum(float(x) ** 2 for x in row.bare) for row in rows[:-1]]
+    return [rows[i] for i in rank_rows([norms], budget - 1)] + rows[-1:]
 
 
 POLICIES = {"h2o": h2o, "snapkv": snapkv, "knorm": knorm}

@@ -1,8 +1,13 @@
 """Caches: rows held, bytes, refused calls, and the state after a step that failed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import kvsim
+from kvsim.caches.base import Waste
+from kvsim.costs.bytes.memory import measure_memory
 from kvsim.errors import UsageError
 from tests.models import CLOSE, PRIMES, make_model
 
@@ -24,6 +29,30 @@ def test_what_is_held(spec):
     assert cache.logical_bytes == 8 * ROW == sum(x.keys.nbytes + x.values.nbytes for x in cache.layers)
     assert cache.allocated_bytes == sum(x._keys.nbytes + x._values.nbytes for x in cache.layers)
     assert cache.allocated_bytes == (40 if spec == "static:40" else 8) * ROW
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4, 9])
+def test_static_counts_the_rows_in_a_window_as_in_use(tokens):
+    """As `dynamic`, `paged` and the planner do; the rows before the window are kept for `crop`."""
+    windows = replace(PRIMES, layers=(replace(PRIMES.layers[0], window=4), PRIMES.layers[1]))
+    model, row = make_model(windows), ROW // PRIMES.n_layers
+    cache, others = model.new_cache("static:40"), [model.new_cache(spec) for spec in ("dynamic", "paged:4")]
+    for held in (cache, *others):
+        model(list(range(tokens)), held)
+    used = min(tokens, 3)
+    for held in (cache, cache.fork(), *others):
+        assert [layer.logical_bytes for layer in held.layers] == [used * row, tokens * row]
+    assert cache.layers[0].waste == Waste(reserved=(40 - tokens) * row, external=(tokens - used) * row)
+    assert cache.layers[1].waste == Waste(reserved=(40 - tokens) * row)
+    assert cache.allocated_bytes == cache.logical_bytes + sum(cache.wasted) == 40 * ROW
+    planned = [measure_memory(windows, [tokens], dtype="float64").contexts[0].logical]
+    planned += [
+        kvsim.count(windows, prompt=tokens, dtype="float64", cache=x).kv_bytes for x in ("static:40", "dynamic")
+    ]
+    assert planned == [cache.logical_bytes] * 3
+    assert cache.layers[0].fresh().waste == Waste(reserved=40 * row)
+    cache.crop(1)
+    assert cache.logical_bytes == ROW
 
 
 def test_none_holds_nothing():

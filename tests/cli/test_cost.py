@@ -195,7 +195,7 @@ def test_the_svg(lang, tmp_path, capsys):
         (["gpt2", "--overhead", "1"], 2, "--overhead goes with --device"),
         (["gpt2", "--device", "a10", "--overhead", "-1"], 2, "--overhead takes seconds, at least 0, got -1.0"),
         (["gpt2", "--device", "a10", "--overhead", "nan"], 2, "got nan"),
-        (["gpt2", "--svg", "/nowhere/x.svg"], 2, "there is no folder /nowhere for x.svg"),
+        (["gpt2", "--svg", "/nowhere/x.svg"], 4, "there is no folder /nowhere for x.svg"),
         ([], 2, "MODEL is missing"),
     ],
 )  # fmt: skip

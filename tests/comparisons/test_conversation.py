@@ -238,7 +238,7 @@ def test_an_interrupted_turn_leaves_no_trace(action, monkeypatch):
 @pytest.mark.parametrize(
     ("do", "said"),
     [
-        (lambda talk: talk.say([]), "the text is empty"),
+        (lambda talk: talk.say([]), "no token ids"),
         (lambda talk: talk.say([1], 0), "at least 1, got 0"),
         (lambda talk: talk.say([1] * 600), "a context of 512 tokens"),
         (lambda talk: talk.say("text"), "has no tokenizer.json"),
@@ -247,7 +247,7 @@ def test_an_interrupted_turn_leaves_no_trace(action, monkeypatch):
         (lambda talk: talk.edit(3, [1]), "there is no turn 3"),
         (lambda talk: talk.edit(True, [1]), "there is no turn True"),
         (lambda talk: talk.edit(1, [1] * 600), "a context of 512 tokens"),
-        (lambda talk: talk.edit(1, []), "the text is empty"),
+        (lambda talk: talk.edit(1, []), "no token ids"),
     ],
 )
 def test_a_refused_turn_changes_nothing(do, said):

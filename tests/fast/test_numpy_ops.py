@@ -227,9 +227,14 @@ def test_the_number_of_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert fast_ops.count_threads() == 3
     fast_ops.count_threads.cache_clear()
-    monkeypatch.setenv("OMP_NUM_THREADS", "all")
-    assert fast_ops.count_threads() == 4
-    fast_ops.count_threads.cache_clear()
+    for text in ("all", "\u00b2", "9" * 5000, "0", "-1", "\udcff", "1e1", ""):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert fast_ops.count_threads() == 4
+        fast_ops.count_threads.cache_clear()
+    for text in ("2,1", " 2 "):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert fast_ops.count_threads() == 2
+        fast_ops.count_threads.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

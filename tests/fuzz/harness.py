@@ -15,7 +15,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from kvsim.errors import KvsimError
 CPU_SECONDS = 1.0  # of one case
 SPACE = 200 * 2**20  # bytes of address space of one case, above what was there after the valid input
 MESSAGE = 700  # characters
+ONE_PROCESS = 1_000  # cases: what results keep in memory for later calls stays far below SPACE
 
 
 class Target(NamedTuple):
@@ -116,25 +116,24 @@ def _run_here(target: Target, numbers: Iterable[int], seconds: float, progress: 
     return Found(inputs, answers, dict(refusals), others)
 
 
-def _until(minutes: float) -> Iterator[int]:
+def _until(numbers: Iterable[int], minutes: float) -> Iterator[int]:
+    """`numbers` until so many minutes are over; 0: all."""
     end = time.monotonic() + 60 * minutes
-    for number in count():
-        if time.monotonic() > end:
+    for number in numbers:
+        if minutes and time.monotonic() > end:
             return
         yield number
 
 
 def run_child(name: str, cases: int, minutes: float, first: int, progress: Path) -> None:
-    """Run cases and print what was found as JSON. `minutes`, if not 0, replaces the number of cases."""
-    numbers = _until(minutes) if minutes else range(first, first + cases)
+    """Run cases, for `minutes` at most if not 0, and print what was found as JSON."""
+    numbers = _until(range(first, first + cases), minutes)
     with progress.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
         found = _run_here(find_target(name), numbers, CPU_SECONDS if minutes else 10 * CPU_SECONDS, shared)
     sys.stdout.write(json.dumps(found._asdict()) + "\n")
 
 
-def run(name: str, cases: int = 0, minutes: float = 0, first: int = 0) -> Found:
-    """Run cases of a target in a process of its own. A process that is ended by a signal, or fails, is in `others`
-    with the number of its case."""
+def _run_process(name: str, cases: int, minutes: float, first: int) -> Found:
     with tempfile.NamedTemporaryFile() as progress:
         progress.write(bytes(8))
         progress.flush()
@@ -149,3 +148,19 @@ def run(name: str, cases: int = 0, minutes: float = 0, first: int = 0) -> Found:
         why = f"case {number}: the process ended with {done.returncode}: {done.stderr[-2000:]}"
         return Found(number - first + 1, 0, {}, [why])
     return Found(**json.loads(last[0]))
+
+
+def _add(one: Found, other: Found) -> Found:
+    refusals = Counter(one.refusals) + Counter(other.refusals)
+    return Found(one.inputs + other.inputs, one.answers + other.answers, refusals, one.others + other.others)
+
+
+def run(name: str, cases: int = 0, minutes: float = 0, first: int = 0) -> Found:
+    """Run `cases` of a target, or as many as take so many minutes, in processes of their own. A process that is ended
+    by a signal, or fails, is in `others` with the number of its case."""
+    if not minutes:
+        return _run_process(name, cases, 0, first)
+    found, end = Found(0, 0, {}, []), time.monotonic() + 60 * minutes
+    while (left := end - time.monotonic()) > 0:
+        found = _add(found, _run_process(name, ONE_PROCESS, left / 60, first + found.inputs))
+    return found

@@ -70,10 +70,10 @@ def test_nan_is_never_chosen(sampler):
         ({"temperature": -1.0}, "temperature must be 0"),
         ({"temperature": float("nan")}, "temperature must be 0"),
         ({"temperature": float("inf")}, "temperature must be 0"),
-        ({"temperature": 1.0, "top_k": 0}, "top-k must be at least 1"),
+        ({"temperature": 1.0, "top_k": 0}, "top-k must be a whole number of at least 1"),
         ({"temperature": 1.0, "top_p": 0.0}, "top-p must be above 0"),
         ({"temperature": 1.0, "top_p": 1.1}, "top-p must be above 0"),
-        ({"temperature": 1.0, "seed": -1}, "the seed must be 0"),
+        ({"temperature": 1.0, "seed": -1}, "seed must be a whole number of at least 0"),
         ({"top_k": 3}, "need a temperature above 0"),
     ],
 )

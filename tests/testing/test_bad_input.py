@@ -11,6 +11,7 @@ from kvsim.testing import OracleError
 from kvsim.testing.verifying import BROKEN, WRONG, verify
 from tests.testing.checks.test_attention import mine
 from tests.testing.checks.test_quantisers import quantiser
+from tests.testing.in_one_process import verify_here
 from tests.testing.strangers.numpy_decoders import NumpyDecoder
 
 QUANTISE, DEQUANTISE = quantiser()
@@ -303,15 +304,10 @@ BAD = (
 )
 
 
-# In processes of their own: each kind with an exception and a result, each bad line with a decoder. Without a process
-# every kind is checked above.
-@pytest.mark.parametrize(
-    ("kind", "line", "said"),
-    [(kind, *bad) for kind in KINDS for bad in (BAD if kind == "decoder" else (BAD[0], BAD[2]))],
-)
+@pytest.mark.parametrize(("kind", "line", "said"), [(kind, *bad) for kind in KINDS for bad in BAD])
 def test_under_verify(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
-    ended, text, *_ = verify(f"{tmp_path / 'mine.py'}:it")
+    ended, text, *_ = verify_here(tmp_path / "mine.py")
     assert ended == WRONG
     assert re.search(said, text.splitlines()[0]), text
     assert not any(word in text for word in MISMATCH), text
@@ -321,8 +317,8 @@ FOR_EVER = "while True: __import__('time').sleep(0.01)"
 
 
 @pytest.mark.parametrize(("kind", "line", "said"), [
-    *((kind, "import os; os._exit(3)", "it ended its own process, with exit code 3") for kind in KINDS),
-    *((kind, FOR_EVER, r"it did not end within \d+ s \(line \d+ in ") for kind in ("attention", "cache")),
+    ("attention", "import os; os._exit(3)", "it ended its own process, with exit code 3"),
+    ("decoder", FOR_EVER, r"it did not end within \d+ s \(line \d+ in "),
 ])  # fmt: skip
 def test_what_only_a_separate_process_survives(kind, line, said, tmp_path):
     (tmp_path / "mine.py").write_text(KINDS[kind].format(line), encoding="utf-8")
@@ -337,4 +333,4 @@ def test_what_only_a_separate_process_survives(kind, line, said, tmp_path):
 def test_arguments_under_verify(tmp_path):
     for text in ("def it(q):\n    return q\n", "class it:\n    def update(self):\n        pass\n"):
         (tmp_path / "mine.py").write_text(text, encoding="utf-8")
-        assert "cannot be called with" in verify(f"{tmp_path / 'mine.py'}:it").text
+        assert "cannot be called with" in verify_here(tmp_path / "mine.py").text

@@ -1,14 +1,26 @@
 """The commands verify, explain and tolerance, and the exercises: as they are handed out, and as they are solved."""
 
+import json
+import os
+import select
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import kvsim
 from kvsim.cli import run
+from kvsim.errors import UsageError
+from kvsim.processes.channel import FrameError
 from kvsim.testing.bank import BANK
+from kvsim.testing.subject import wire
+from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError
 from kvsim.testing.tolerances import measure_tolerance
-from kvsim.testing.verifying import FINE, NOT_STARTED, WRONG, verify
+from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, verify
+from tests.testing.in_one_process import judge_answers, verify_here
 
 EXERCISES = Path(__file__).parent.parent.parent / "examples" / "exercises"
 CACHE = """
@@ -53,7 +65,7 @@ def test_a_stub_that_is_not_started_is_no_failure(capsys):
     "class it:\n    def forward(self, ids):\n        raise NotImplementedError\n",
 ])  # fmt: skip
 def test_other_stubs(text, tmp_path):
-    assert verify(write(tmp_path, text) + ":it").ended == NOT_STARTED
+    assert verify_here(write(tmp_path, text)).ended == NOT_STARTED
 
 
 def test_what_is_half_written_is_a_failure(tmp_path):
@@ -61,7 +73,7 @@ def test_what_is_half_written_is_a_failure(tmp_path):
     text = CACHE.replace(
         "old = self", "if keys.shape[1] > 1:\n            raise NotImplementedError('chunks')\n        old = self"
     )
-    assert verify(write(tmp_path, text) + ":KVCache").ended == WRONG
+    assert verify_here(write(tmp_path, text), "KVCache").ended == WRONG
 
 
 def test_the_first_exercise_solved(tmp_path, capsys):
@@ -79,20 +91,20 @@ def test_the_first_exercise_solved(tmp_path, capsys):
 ])  # fmt: skip
 def test_the_first_exercise_wrong(before, after, id, tmp_path):
     assert before in CACHE
-    ended, text, *_ = verify(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)) + ":KVCache")
+    ended, text, *_ = verify_here(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)), "KVCache")
     assert ended == WRONG
     assert f"[{id}]" in text
 
 
 def test_the_second_exercise(tmp_path):
-    ended, text, *_ = verify(f"{EXERCISES / 'tutorial_loop.py'}:TutorialLoop")
+    ended, text, *_ = verify_here(EXERCISES / "tutorial_loop.py", "TutorialLoop")
     assert (ended, "[unknown]" in text) == (WRONG, True)
     chained = LOOP.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
-    ended, text, *_ = verify(write(tmp_path, chained) + ":TutorialLoop")
+    ended, text, *_ = verify_here(write(tmp_path, chained), "TutorialLoop")
     assert ended == WRONG
     assert "[decode_does_not_append]" in text
     both = APPENDED.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
-    assert verify(write(tmp_path, both) + ":TutorialLoop")[:2] == (FINE, "")
+    assert verify_here(write(tmp_path, both), "TutorialLoop")[:2] == (FINE, "")
 
 
 def test_an_attention_function(tmp_path, capsys):
@@ -151,6 +163,207 @@ def test_what_the_code_prints_is_told_apart(tmp_path, capsys):
     assert out.endswith(": right\n")
     assert "hello" in err
     assert "no input" in err
+
+
+RIGHT = """
+import numpy as np
+
+def it(q, k, v):
+    k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    scores = np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(q.shape[-1])
+    later = np.arange(k.shape[1]) > np.arange(k.shape[1] - q.shape[1], k.shape[1])[:, None]
+    weights = np.exp(np.where(later, -np.inf, scores))
+    return np.einsum("bhts,bshd->bthd", weights / weights.sum(axis=-1, keepdims=True), v)
+"""
+
+
+def test_the_folder_of_the_code_takes_no_modules_place(tmp_path):
+    """Neither in the process of the code nor in that of the command, which is run in this folder; the code's own
+    modules are found beside it, and it may itself be called like one of Python's."""
+    for name in ("json", "numpy", "tempfile", "click", "socket", "signal", "colorsys"):
+        write(tmp_path, "raise SystemExit('shadowed')", f"{name}.py")
+    write(tmp_path, "HALF = 0.5\n", "my_helper.py")
+    text = RIGHT.replace("np.sqrt(q.shape[-1])", "q.shape[-1] ** my_helper.HALF")
+    write(tmp_path, "import colorsys, my_helper\n" + text, "random.py")
+    environment = os.environ | {"PYTHONPATH": str(Path(kvsim.__file__).parent.parent), "KVSIM_LANG": "en"}
+    done = subprocess.run([sys.executable, "-m", "kvsim", "verify", "random.py:it"], cwd=tmp_path, check=False,
+                          env=environment, capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "random.py:it: right\n", "")
+
+
+def test_nothing_that_the_code_patches_or_prints_makes_it_right(tmp_path):
+    text = (
+        RIGHT.replace("/ np.sqrt(q.shape[-1])", "")
+        + """
+import json, os, sys
+import kvsim.testing.checks.attention as checks
+json.dumps = lambda *a, **k: '{"ended": "fine"}'
+checks.assert_attention = checks.equal = lambda *a, **k: None
+os.write(1, b'{"ended": "fine", "text": ""}')
+"""
+    )
+    found = verify(write(tmp_path, text) + ":it")
+    assert (found.ended, "[missing_scale]" in found.text or "diagnosis" in found.text) == (WRONG, True)
+    assert found.printed == '{"ended": "fine", "text": ""}'
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_the_code_starts_is_ended(tmp_path):
+    """A child in its group, one in a session of its own, and one that two forks have handed to init: each holds a pipe
+    with a name, which ends when they do."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    text = f"""
+import os, subprocess, time
+held = os.open({str(pipe)!r}, os.O_WRONLY)
+for alone in (False, True):
+    subprocess.Popen(["/bin/sleep", "600"], start_new_session=alone, pass_fds=[held])
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(held, b"up")
+        time.sleep(600)
+    os._exit(0)
+os.close(held)
+"""
+    found = verify(write(tmp_path, text + RIGHT) + ":it", seconds=600.0)
+    assert found.ended == FINE
+    assert select.select([reader], [], [], 60.0)[0]
+    while (read := os.read(reader, 100)) == b"up":
+        select.select([reader], [], [], 60.0)
+    assert read == b""
+    os.close(reader)
+
+
+ATTENTION = b'{"facts": {"kind": "attention", "layout": "b t h d", "called": "it"}, "arrays": []}'
+
+
+def reply(array="", **facts):
+    return json.dumps({"facts": facts, "arrays": json.loads(f"[{array}]")}).encode()
+
+
+@pytest.mark.parametrize("answers", [
+    [b"nope"],
+    [b"[" * 60_000],
+    [b'{"facts": {}}'],
+    [b'{"facts": [], "arrays": []}'],
+    [bytes(70_000)],
+    [b'{"facts": {"kind": "fine"}, "arrays": []}'],
+    [ATTENTION, b""],
+    [ATTENTION, reply()],
+    [ATTENTION, reply('[[3], "float64"]'), bytes(23)],
+    [ATTENTION, reply('[[3], "float64"]'), bytes(32)],
+    [ATTENTION, reply('[[1048577], "float64"]'), b""],
+    [ATTENTION, reply('[[1048576, 1048576], "float64"]'), b""],
+    [ATTENTION, reply('[[-1], "float64"]'), b""],
+    [ATTENTION, reply('[[1.0], "float64"]'), bytes(8)],
+    [ATTENTION, reply('[[1], "object"]'), bytes(8)],
+    [ATTENTION, reply('[[1], ["float64"]]'), bytes(8)],
+    [ATTENTION, reply('[[1]]'), bytes(8)],
+    [ATTENTION, reply(", ".join(4 * ['[[], "float64"]'])), *4 * [bytes(8)]],
+    [ATTENTION, reply(problem="{name.__class__}", values={"name": "x"})],
+    [ATTENTION, reply(problem="{name} raised {error}", values={"name": "x"})],
+    [ATTENTION, reply(problem="{name} raised {error}", values={"name": "x", "error": [1]})],
+    [ATTENTION, reply(problem=["x"], values={})],
+    [b'{"facts": {"kind": "quantiser"}, "arrays": []}', reply(number="1")],
+    [b'{"facts": {"kind": "quantiser"}, "arrays": []}', reply(problem="quantise changed its input", values={})],
+    [reply(problem="quantise changed its input", values={})],
+    [b'{"facts": {"kind": "cache"}, "arrays": []}', reply(number=1), reply('[[1], "float64"]'), bytes(8)],
+])  # fmt: skip
+def test_answers_that_are_none(answers):
+    with pytest.raises(NoAnswerError):
+        judge_answers(answers)
+
+
+def test_no_array_is_waited_for_that_is_too_large():
+    class Frames:
+        def __init__(self, *frames):
+            self.frames, self.limits = list(frames), []
+
+        def receive(self, limit):
+            self.limits.append(limit)
+            return self.frames.pop(0)
+
+    frames = Frames(reply('[[1048577], "float64"]'), bytes(8 * 1048577))
+    with pytest.raises(FrameError):
+        wire.receive(frames)
+    assert frames.limits == [wire.HEAD]
+
+
+@pytest.mark.parametrize("answers", [[], [ATTENTION], [b'{"facts": {"ended": "fine", "text": "right"}, "arrays": []}'],
+                                     [ATTENTION, reply(ended="right")]])  # fmt: skip
+def test_an_end_is_no_result(answers):
+    with pytest.raises(CodeEndedError):
+        judge_answers(answers)
+
+
+def test_what_an_answer_says_is_one_short_line():
+    ended = reply(ended="broken", text="a\nit: right\n" + 900 * "x")
+    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {})
+    raised = reply(problem="{name} raised {error}", values={"name": "a\nb", "error": 5000 * "x"}, fatal=True)
+    found = judge_answers([ATTENTION, raised])
+    assert found.ended == WRONG
+    assert found.text.startswith("a b raised xxx")
+    assert len(found.text.splitlines()) == 1
+    assert len(found.text) < 1200
+
+
+def test_numbers_of_any_size(tmp_path):
+    text = "class it:\n    def update(self, layer, k, v): return 1e200 * k, 1e300 * v\n"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert verify_here(write(tmp_path, text)).ended == WRONG
+    assert [str(one.message) for one in caught] == []
+
+
+def test_too_many_numbers(tmp_path):
+    text = "import numpy as np\ndef it(q, k, v): return np.zeros(2**20 + 1)\n"
+    assert (
+        "the result has 1048577 numbers, more than the 1048576 that are read" in verify_here(write(tmp_path, text)).text
+    )
+    text = "import numpy as np\nclass it:\n    def update(self, layer, k, v): return 2 * [np.zeros((2, 5000, 8))]\n"
+    assert "update gave keys and values of shapes [[2, 5000, 8]" in verify_here(write(tmp_path, text)).text
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("bits = 2**40", "bits is from 2 to 64 and group from 1 to 512, got [1099511627776, 64]"),
+    ("group = 'all'", "got [8, 'all']"),
+    ("axis = []", "unknown axis '[]': use one of channel, token"),
+])  # fmt: skip
+def test_quantisers_that_are_none(line, said, tmp_path):
+    text = f"class it:\n    {line}\n    def quantise(self, x): return x\n    def dequantise(self, x): return x\n"
+    with pytest.raises(UsageError) as caught:
+        verify_here(write(tmp_path, text))
+    assert said in str(caught.value)
+
+
+def test_every_message_of_the_process_is_known(monkeypatch, tmp_path):
+    """One that the process raises and PROBLEMS lacks would be no answer."""
+    monkeypatch.setattr(wire, "PROBLEMS", set())
+    with pytest.raises(NoAnswerError):
+        verify_here(write(tmp_path, "def it(q, k, v): raise ValueError\n"))
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("def it(q, k, v):\n    q += 1\n    return q\n", "attention changed its input q"),
+    ("class it:\n    def __init__(self, w): self.w = w\n    def forward(self, ids):\n"
+     "        self.w['lm_head.weight'] += 1\n        return ids\n",
+     "the weights were changed by make or step: lm_head.weight (feed [3, 3, 1], step 1)"),
+    ("class it:\n    def __init__(self, w): w['lm_head.weight'] += 1\n",
+     "the weights were changed by make or step: lm_head.weight"),
+    ("class it:\n    def __init__(self, w): w.pop('lm_head.weight')\n",
+     "the weights were changed by make or step: lm_head.weight"),
+    ("import numpy as np\nclass it:\n    def forward(self, ids):\n        ids.append(3)\n"
+     "        return np.zeros((1, 31))\n", "step changed the list of ids that it was given"),
+    ("class it:\n    def quantise(self, x): x += 1\n    def dequantise(self, x): pass\n", "quantise changed its input"),
+    ("class it:\n    def update(self, layer, k, v): return k\n", "update gave ndarray, expected keys and values"),
+    ("class it:\n    def __init__(self, w): raise ValueError('no\\nway')\n", "it raised ValueError: no way"),
+])  # fmt: skip
+def test_what_the_process_finds(text, said, tmp_path):
+    found = verify_here(write(tmp_path, text))
+    assert found.ended == WRONG
+    assert said in found.text
 
 
 @pytest.mark.parametrize("target", ["mine.txt:x", "mine.py", "nowhere.py:x", "a.py:b c"])

@@ -98,8 +98,8 @@ def test_any_split(name, sizes, data):
 
 
 def test_intermediate_arrays(case):
-    with case.model.watch("layers.*.probs", "layers.*.cross_probs", "layers.*.hidden", "embedding", "final",
-                          "encoder.final") as seen:  # fmt: skip
+    crossed = ("layers.*.cross_probs", "encoder.final") if case.seq2seq else ()
+    with case.model.watch("layers.*.probs", "layers.*.hidden", "embedding", "final", *crossed) as seen:
         case.full()
     allowed, last = ALLOWED[case.dtype], case.model.config.n_layers
     places = {"probs": "attention"} | ({"cross_probs": "cross_attention"} if case.seq2seq else {})

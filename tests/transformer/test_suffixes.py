@@ -86,7 +86,7 @@ def sizes_of(config: Any) -> dict[str, int]:
             "1": 1}  # fmt: skip
 
 
-ALIBI = replace(PRIMES, layers=(LayerKind(),) * 2, alibi=Alibi((0.5, 0.25, 0.1, 0.2, 0.3, 0.4)), sinks=True)
+ALIBI = replace(PRIMES, layers=(LayerKind(),) * 2, alibi=Alibi(6), sinks=True)
 MIXED = replace(PRIMES, layers=(replace(PRIMES.layers[0], experts=Experts(19, 2, 17, "softmax", True)),) * 2)
 
 

@@ -1,12 +1,18 @@
 """Watching records arrays without changing the computation, and recorded arrays are never overwritten."""
 
+import json
+
 import numpy as np
 import pytest
 
 import kvsim
+from kvsim.loading.config_file import make_config
+from kvsim.loading.facts import Facts
 from kvsim.loading.random_weights import random_weights
+from kvsim.loading.small_models import FILE
 from kvsim.model import Model
-from tests.models import GPT2_LIKE, PRIMES
+from kvsim.transformer.places import list_places
+from tests.models import GPT2_LIKE, PRIMES, make_model
 
 IDS = [5 + i % 90 for i in range(400)]
 BLOCKED = 95_361_024
@@ -18,7 +24,7 @@ def blocked():
 
 
 def count_macs(model, *patterns):
-    with model.watch(*patterns) as seen, model.count() as ledger:
+    with model.ops.watch(*patterns) as seen, model.count() as ledger:  # also places that the model lacks
         model(IDS)
     return ledger.macs, seen
 
@@ -69,3 +75,16 @@ def test_no_array_that_was_shown_is_overwritten(config, patterns):
     cache = model.new_cache()
     for watched, ids in zip(logits, (IDS[:9], IDS[9:10]), strict=True):
         assert np.array_equal(model(ids, cache), watched)
+
+
+@pytest.mark.parametrize("name", ["llama", "deepseek_v3", "mixtral", "t5", "whisper"])
+def test_every_place_is_listed_and_nothing_else(name):
+    """`watch` refuses patterns by this list: it must be what a run shows."""
+    config = make_config(Facts(FILE, json.loads(FILE.read_text(encoding="utf-8"))[name]))
+    model, source = make_model(config, "float32"), {}
+    if config.encoder is not None:
+        audio = config.encoder.audio
+        source = {"encoder_ids": [1, 2, 3]} if audio is None else {"encoder_features": np.ones((audio.n_mels, 6))}
+    with model.watch("*") as seen:
+        model([1, 2], **source)
+    assert set(seen) == set(list_places(config))

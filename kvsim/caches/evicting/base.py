@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, check_numbers, read_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -24,13 +24,6 @@ def gather(ops: Ops, x: Array, columns: Array) -> Array:
     places = columns + ops.arange(0, g)[:, None] * s  # indices into the rows of all heads, for `take`
     taken = xp.take(xp.reshape(x, (g * s, *rest)), xp.reshape(places, (-1,)), axis=0)
     return xp.reshape(taken, (g, columns.shape[1], *rest))
-
-
-def best_columns(ops: Ops, scores: Array, count: int) -> Array:
-    """The columns of the `count` largest of each head's scores [G, S], in ascending order: [G, count]. Ties go to the
-    older row."""
-    order = ops.xp.argsort(-scores, axis=-1, stable=True)
-    return ops.xp.sort(order[:, :count], axis=-1)
 
 
 def followed_by(ops: Ops, columns: Array, start: int, stop: int) -> Array:
@@ -66,7 +59,6 @@ class EvictingLayer(LayerCache):
         super().__init__(ops, shape, options)
         self.budget: int = options
         self.since, self.stop = 0, 0
-        self.done = 0  # tokens committed; less than `stop` during a step and after an interrupted one
         xp, (g, k, v) = ops.xp, shape
         self._old: Array = xp.empty((g, 0), dtype=xp.int64, device=ops.device)
         self._keys: Array = xp.empty((g, 0, k), dtype=ops.dtype, device=ops.device)
@@ -118,10 +110,6 @@ class EvictingLayer(LayerCache):
         return int(self._old.shape[1]) + position - self.since
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
-        if pos.start != self.done:  # some layers have committed a step, and evicted rows, and some have not
-            raise UsageError(
-                "the cache {spec} was interrupted while it evicted rows: clear it, or use a new one", spec=self.spec
-            )
         xp, held = self.ops.xp, self._column(pos.start)
         keys, values = encode(keys, values, pos)
         self._keys = xp.concat([self._keys[:, :held, :], keys], axis=1)
@@ -136,7 +124,6 @@ class EvictingLayer(LayerCache):
         """The columns to keep after the step at `pos`, [G, N] in ascending order. None: all."""
 
     def commit(self, pos: Span) -> None:
-        self.done = pos.stop
         columns = self._choose(pos)
         if columns is not None:
             self._keep(columns)
@@ -191,19 +178,35 @@ class EvictingLayer(LayerCache):
         return f"{self.example.partition(':')[0]}:{self.budget}"
 
     def crop(self, length: int) -> None:
-        self.stop = self.done = length
+        self.stop = length
 
     def state(self) -> State:
-        rows = self._column(self.done)
-        arrays = {"positions": self._old, "keys": self._keys[:, :rows, :], "values": self._values[:, :rows, :]}
-        return State({"since": self.since, "stop": self.done}, arrays)
+        arrays = {"positions": self._old, "keys": self.keys, "values": self.values}
+        return State({"since": self.since, "stop": self.stop}, arrays)
 
     def restore(self, state: State) -> None:
         xp, arrays = self.ops.xp, state.arrays
         self.since, self.stop = state.numbers["since"], state.numbers["stop"]
-        self.done = self.stop
         self._old = xp.astype(arrays["positions"], xp.int64)
         self._keys, self._values = (xp.astype(arrays[name], self.ops.dtype) for name in ("keys", "values"))
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """Before the first eviction `since` is 0; each leaves `budget` rows, of more."""
+        since = numbers.get("since", -1)
+        if since != 0 and not self.budget < since <= seen:
+            raise ValueError(f"rows were evicted before position {since}")
+        check_numbers(numbers, {"since": since, "stop": seen})
+        old = self.budget if since else 0
+        return {"positions": (self.shape.n_heads, old), **self._shapes(old + seen - since)}
+
+    def check_arrays(self, state: State) -> None:
+        """Each head's positions ascend, and every policy keeps the newest row."""
+        positions, since = state.arrays["positions"], state.numbers["since"]
+        if not since:
+            return
+        ascending = bool((positions[:, 1:] > positions[:, :-1]).all())
+        if not (ascending and bool((positions[:, 0] >= 0).all()) and bool((positions[:, -1] == since - 1).all())):
+            raise ValueError(f"positions are not in order from 0 to {since - 1}")
 
 
 class ScoredLayer(EvictingLayer):
@@ -254,3 +257,11 @@ class ScoredLayer(EvictingLayer):
     def restore(self, state: State) -> None:
         super().restore(state)
         self._scores = self._next = self.ops.xp.astype(state.arrays["scores"], self.ops.wide_dtype)
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        """Rows are evicted after every step that leaves more than `budget`."""
+        shapes = super().expect(seen, numbers)
+        g, rows, _ = shapes["keys"]
+        if rows > self.budget:
+            raise ValueError(f"{rows} rows of at most {self.budget}")
+        return {**shapes, "scores": (g, rows)}

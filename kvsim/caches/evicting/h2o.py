@@ -3,12 +3,13 @@ attention so far (H2O, arXiv:2306.14048).
 
 A row's score is the sum of its attention probabilities over all queries since it was written, in all query heads that
 read it. If more than B rows are held after a step, the newest ceil(B/2) are kept and, of the others, those with the
-largest scores; ties go to the older row.
+largest scores; ties (`kvsim.caches.evicting.ranking`) go to the older row.
 """
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode
-from kvsim.caches.evicting.base import ScoredLayer, attention_received, best_columns, followed_by, zeros
+from kvsim.caches.evicting.base import ScoredLayer, attention_received, followed_by, zeros
+from kvsim.caches.evicting.ranking import best_columns
 from kvsim.errors import UsageError, Words
 from kvsim.spans import Span, View
 

@@ -1,13 +1,14 @@
 """`knorm:B`: each head keeps the B rows whose keys have the smallest L2 norm ("A Simple and Effective L2 Norm-Based
 Strategy for KV Cache Compression", arXiv:2406.11430: such keys receive the most attention).
 
-If more than B rows are held after a step, the newest is kept and, of the others, those with the smallest norms; ties go
-to the older row. Norms are those of keys without positions: rotary encoding changes a norm by rounding only, but that
-would break ties between rows of equal tokens, whose keys in the first layer are equal.
+If more than B rows are held after a step, the newest is kept and, of the others, those with the smallest norms; ties
+(`kvsim.caches.evicting.ranking`) go to the older row. The rows kept in the first layer do not depend on how the text is
+cut into steps. Norms are those of keys without positions, which rotary encoding does not change.
 """
 
 from kvsim.arrays import Array
-from kvsim.caches.evicting.base import ScoredLayer, best_columns, followed_by
+from kvsim.caches.evicting.base import ScoredLayer, followed_by
+from kvsim.caches.evicting.ranking import best_columns
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops

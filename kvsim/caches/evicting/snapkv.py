@@ -4,13 +4,15 @@ arXiv:2404.14469).
 After a step of T > 1 tokens that leaves more than B rows, the last w = min(32, T, B) are kept: the observation window,
 which is no longer than the step, because only the step's queries are known. Of the others, the B - w with the most
 votes are kept. A row's votes are its attention probabilities summed over the w queries and over all query heads that
-read the head, then max-pooled over the row and its three neighbours on either side (held rows before the window). Ties
-go to the older row. A step of one token evicts nothing: generated text is kept.
+read the head, then max-pooled over the row and its three neighbours on either side (held rows before the window). The
+pooled votes of neighbours are often tied (`kvsim.caches.evicting.ranking`): of these the rows with the most votes of
+their own stay, and ties of those go to the older row. A step of one token evicts nothing: generated text is kept.
 """
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode
-from kvsim.caches.evicting.base import EvictingLayer, attention_received, best_columns, followed_by, zeros
+from kvsim.caches.evicting.base import EvictingLayer, attention_received, followed_by, zeros
+from kvsim.caches.evicting.ranking import best_columns
 from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
@@ -61,5 +63,6 @@ class SnapLayer(EvictingLayer):
             return None
         window = self._window(pos)
         others = self.rows - window
-        chosen = best_columns(self.ops, max_pooled(self.ops, self._votes[:, :others]), self.budget - window)
+        votes = self._votes[:, :others]
+        chosen = best_columns(self.ops, max_pooled(self.ops, votes), self.budget - window, votes)
         return followed_by(self.ops, chosen, others, self.rows)

@@ -8,7 +8,7 @@ that the queries can see.
 from typing import Any
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, read_whole
+from kvsim.caches.base import Encode, LayerCache, Shape, State, Waste, check_numbers, read_whole
 from kvsim.caches.paged.blocks import BlockPool
 from kvsim.caches.paged.table import Rows, Table
 from kvsim.errors import Words
@@ -109,3 +109,7 @@ class PagedLayer(LayerCache):
         if self.rows:
             self.table.prepare(Span(0, self.rows))
             self.stored.write(self.table, Span(0, self.rows), state.arrays["keys"], state.arrays["values"])
+
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        check_numbers(numbers, {"rows": seen})
+        return self._shapes(seen)

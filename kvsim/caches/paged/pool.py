@@ -3,15 +3,15 @@ texts grow, and texts with a common prefix store it once."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import index
 from typing import Any
 from weakref import WeakSet
 
 from kvsim.caches.base import describe, layer_shape
-from kvsim.caches.cache import Cache
+from kvsim.caches.cache import Cache, Snapshot, change_caches
 from kvsim.caches.paged.blocks import BlockPool, prefix_key
 from kvsim.caches.paged.layer import PagedLayer
 from kvsim.caches.paged.table import Rows, Table, blocks_for
+from kvsim.checks import check_ids
 from kvsim.config import BY_LENGTH, Config
 from kvsim.errors import UsageError
 from kvsim.ops import Ops
@@ -49,25 +49,48 @@ class PagedCache(Cache):
         size = self.pool.size
         if not self.pool.caches_prefixes or len(self.ids) != self.seen:
             return
-        for i in range(len(self.prefixes), self.seen // size):
-            parent = self.prefixes[-1] if self.prefixes else b""
-            self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
-            self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
+        full = range(len(self.prefixes), self.seen // size)
+        if not full:
+            return
+        with self.table.pool.change():
+            for i in full:
+                parent = self.prefixes[-1] if self.prefixes else b""
+                self.prefixes.append(prefix_key(parent, self.ids[i * size : (i + 1) * size]))
+                self.table.pool.register(self.table.blocks[i], self.prefixes[-1])
+
+    def roll_back(self, before: Snapshot) -> None:
+        super().roll_back(before)
+        self._trim()
+
+    def repair(self) -> None:
+        super().repair()
+        self._trim()
+
+    def _trim(self) -> None:
+        """Releases the blocks after those of the rows in use, and repairs the pool if a change was interrupted."""
+        self.table.pool.repair()
+        del self.prefixes[self.seen // self.pool.size :]
+        self.table.crop(self.seen)
 
     def crop(self, length: int) -> None:
         super().crop(length)
-        for layer in self.layers:  # an interrupted step may have left more rows
-            layer.rows = self.seen
-        self.table.crop(self.seen)
-        del self.prefixes[self.seen // self.pool.size :]
+        self._trim()
+
+    def clear(self) -> None:
+        super().clear()
+        self._trim()
 
     def begin(self, blocks: list[int], ids: list[int], prefixes: list[bytes]) -> None:
         """Starts this empty cache after the tokens `ids`, whose rows are in `blocks`, which it shares."""
-        self.table.crop(0)  # an interrupted step may have allocated blocks
+        self.repair()
+        change_caches([self], lambda: self._begin(blocks, ids, prefixes))
+
+    def _begin(self, blocks: list[int], ids: list[int], prefixes: list[bytes]) -> None:
         self.table.take(blocks)
         for layer in self.layers:
             layer.rows = len(ids)
-        self.seen, self.ids, self.prefixes = len(ids), [*ids], [*prefixes]
+        self.ids, self.prefixes = [*ids], [*prefixes]
+        self.seen = len(ids)
 
     def _empty(self) -> "PagedCache":
         return self.pool.new_cache()
@@ -78,7 +101,9 @@ class PagedCache(Cache):
             layer.rows = self.seen  # a run on the meta backend has no ids
 
     def _drop_rows(self) -> None:
-        self.begin([], [], [])
+        for layer in self.layers:
+            layer.rows = 0
+        self.prefixes = []
 
     @property
     def metadata_bytes(self) -> int:
@@ -136,7 +161,8 @@ class Pool:
         """Starts an empty cache with the longest prefix of `ids` whose blocks are cached; returns its number of tokens.
         At least the last token remains to be fed: `model(ids[cache.seen:], cache)`.
 
-        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids.
+        UsageError: a cache of another pool or one that is not empty; a model whose rows depend on more than the ids; an
+        id outside the vocabulary.
         """
         if not isinstance(cache, PagedCache) or cache.pool is not self:
             raise UsageError("the cache belongs to another pool: use one made by this pool's new_cache")
@@ -148,7 +174,7 @@ class Pool:
             raise UsageError(
                 "this model cannot reuse prefixes: its position encoding depends on the length of the text"
             )
-        ids = [index(i) for i in ids]
+        ids = check_ids(ids, self.config.vocab_size, self.config.family, least=0)
         blocks: list[int] = []
         prefixes: list[bytes] = []
         for stop in range(self.size, len(ids), self.size):
@@ -167,6 +193,7 @@ class Pool:
         Needed are blocks for new rows and copies of the shared blocks that are written: one for each writer, except
         that the last writer keeps the block if every holder writes it.
         """
+        self.numbers.repair()
         needed, writers = 0, Counter[int]()
         for cache, pos in steps:
             held = cache.table.blocks

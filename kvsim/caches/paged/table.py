@@ -4,7 +4,6 @@ A run of consecutive blocks is one slice of an array and is read without a copy;
 a sequence that is alone in its pool are one run.
 """
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ class Rows:
     that the rows of one head in one block are contiguous."""
 
     def __init__(self, ops: Ops, shape: Shape, size: int, blocks: int) -> None:
-        self.ops, self.shape, self.size, self.blocks = ops, shape, size, blocks
+        self.ops, self.shape, self.size = ops, shape, size
         self.keys, self.values = self._allocate(blocks)
 
     def _allocate(self, blocks: int) -> tuple[Array, Array]:
@@ -42,15 +41,19 @@ class Rows:
             ) from error
         return made[0], made[1]
 
+    @property
+    def blocks(self) -> int:
+        """Number of blocks for which there is room."""
+        return int(self.values.shape[1]) // self.size
+
     def reserve(self, blocks: int) -> None:
         """Grows the arrays to at least `blocks` blocks, by doubling, so n blocks copy at most 2n in total."""
         if blocks <= self.blocks:
             return
-        capacity = 1 << (blocks - 1).bit_length()
-        keys, values = self._allocate(capacity)
+        keys, values = self._allocate(1 << (blocks - 1).bit_length())
         old = slice(0, self.blocks * self.size)
-        keys[:, old, :], values[:, old, :] = self.keys, self.values
-        self.keys, self.values, self.blocks = keys, values, capacity
+        keys[:, old, :], values[:, old, :] = self.keys[:, old, :], self.values
+        self.keys, self.values = keys, values  # the values last: their number of rows says how many blocks there are
 
     def write(self, table: "Table", pos: Span, keys: Array, values: Array) -> None:
         """Writes the rows [G, T, K] at the positions `pos`, whose blocks are in the table."""
@@ -73,7 +76,7 @@ class Rows:
     def _gather(self, x: Array, where: Array) -> Array:
         """The blocks `where` of x, concatenated: [G, blocks · size, K]."""
         xp, (g, _, width) = self.ops.xp, x.shape
-        blocks = xp.reshape(x, (g, self.blocks, self.size * width))
+        blocks = xp.reshape(x, (g, x.shape[1] // self.size, self.size * width))
         return xp.reshape(xp.take(blocks, where, axis=1), (g, where.shape[0] * self.size, width))
 
     def copy(self, old: int, new: int, count: int) -> None:
@@ -100,18 +103,19 @@ class Table:
 
     def __init__(self, pool: BlockPool, layers: list[Rows]) -> None:
         self.pool, self.layers = pool, layers
-        self.blocks: list[int] = []  # always this list object: the finaliser releases what is in it
+        self.blocks: list[int] = []  # always this list object: the pool releases what is in it
         self._run = 0  # index from which on the blocks are consecutive
         self._indices: dict[tuple[int, int], Any] = {}
-        weakref.finalize(self, pool.release, self.blocks).atexit = False
+        pool.add_table(self)
 
     def __reduce__(self) -> Any:
         return Table, (self.pool, self.layers), self.blocks
 
     def __setstate__(self, blocks: list[int]) -> None:
-        self.pool.claim(blocks)
-        self.blocks += blocks
-        self._changed()
+        with self.pool.change():
+            self.pool.claim(blocks)
+            self.blocks += blocks
+            self._changed()
 
     # Blocks of the sequence
 
@@ -119,25 +123,24 @@ class Table:
         """Allocates blocks for all rows before `pos.stop` and copies shared blocks that are about to be written (copy
         on write): their rows before `pos.start` go to a new block, in every layer.
 
-        UsageError, and nothing changes: too few blocks are free.
+        UsageError: too few blocks are free.
         """
         first = pos.start // self.pool.size
         shared = [i for i in range(first, len(self.blocks)) if self.pool.references(self.blocks[i]) > 1]
         missing = max(blocks_for(pos.stop, self.pool.size) - len(self.blocks), 0)
         if shared or missing:
-            new = self.pool.allocate(len(shared) + missing)
-            try:
+            with self.pool.change():
+                new = self.pool.allocate(len(shared) + missing)
                 for rows in self.layers:
                     rows.reserve(self.pool.made)
                 for i, block in zip(shared, new, strict=False):
                     for rows in self.layers:
                         rows.copy(self.blocks[i], block, max(pos.start - i * self.pool.size, 0))
-            except BaseException:
-                self.pool.release(new)
-                raise
-            self._replace(shared, new)
-        for block in self.blocks[first:]:  # about to be written
-            self.pool.forget(block)
+                self._replace(shared, new)
+        if known := [block for block in self.blocks[first:] if self.pool.is_known(block)]:
+            with self.pool.change():
+                for block in known:  # about to be written
+                    self.pool.forget(block)
 
     def _replace(self, places: list[int], new: list[int]) -> None:
         """Puts the first new blocks at the indices `places`, whose blocks are released, and appends the others."""
@@ -150,18 +153,24 @@ class Table:
 
     def take(self, blocks: list[int]) -> None:
         """Shares `blocks`, which are in use or cached, as the first blocks of this empty table."""
-        self.pool.share(blocks)
-        self.blocks += blocks
-        self._changed()
+        with self.pool.change():
+            self.pool.share(blocks)
+            self.blocks += blocks
+            self._changed()
 
     def crop(self, rows: int) -> None:
         """Releases the blocks after the first `rows` rows."""
         kept = blocks_for(rows, self.pool.size)
         if kept < len(self.blocks):
-            gone = self.blocks[kept:]
-            del self.blocks[kept:]
-            self.pool.release(gone)
-            self._changed()
+            with self.pool.change():
+                gone = self.blocks[kept:]
+                del self.blocks[kept:]
+                self.pool.release(gone)
+                self._changed()
+
+    def repaired(self) -> None:
+        """The blocks may have been changed without updating what is computed from them."""
+        self._changed()
 
     # Indices into the arrays
 

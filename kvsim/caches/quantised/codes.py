@@ -14,7 +14,7 @@ limit; with zero points, numbers below -65504 become -65504 and those more than 
 that limit. A group with a NaN is read back as NaN, a group of zeros as zeros.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvsim.arrays import Array
 from kvsim.ops import Ops
@@ -99,6 +99,18 @@ def pack(ops: Ops, code: Code, q: Array) -> Array:
         return xp.astype(q, xp.uint8 if code.zero else xp.int8)
     nibbles = xp.astype(q if code.zero else q + MIDDLE, xp.uint8)
     return nibbles[..., ::2] + nibbles[..., 1::2] * 16
+
+
+def are_codes(code: Code, payload: Any) -> bool:
+    """Can `pack` return this payload? Given as a NumPy array, of fp8 as float16."""
+    if code.name == "fp8":  # four significant bits, steps of 2⁻⁹ at least
+        x = abs(payload.astype("float32"))
+        return bool(((x <= code.top) & (payload.view("uint16") % 128 == 0) & (x * 512 % 1 == 0)).all())
+    if code.zero:
+        return True
+    if code.name == "int4":
+        return bool(((payload % 16 > 0) & (payload > 15)).all())
+    return bool((payload >= code.low).all())
 
 
 def unpack(ops: Ops, code: Code, payload: Array) -> Array:

@@ -11,11 +11,11 @@ promises the error bound of `kvsim.caches.quantised.codes`, not split invariance
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from kvsim.arrays import Array
-from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, layer_shape
-from kvsim.caches.quantised.codes import Code, Packed, append, dequantise, quantise
+from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, check_numbers, layer_shape
+from kvsim.caches.quantised.codes import Code, Packed, append, are_codes, dequantise, quantise
 from kvsim.caches.quantised.options import Options, fitting_groups, read_options
 from kvsim.config import Config
 from kvsim.errors import UsageError, Words
@@ -107,7 +107,7 @@ class QuantisedLayer(LayerCache):
         keys, values = self._allocate(max(needed, min(1 << (needed - 1).bit_length(), most)))
         keys[:, : old_keys.shape[1], :] = old_keys
         values[:, : old_values.shape[1], :] = old_values
-        self._keys, self._values = keys, values  # assigned last: an interrupt before keeps the old arrays
+        self._keys, self._values = keys, values
 
     def _newest(self) -> tuple[Array, Array]:
         """Keys and values of the rows that are not quantised."""
@@ -115,13 +115,6 @@ class QuantisedLayer(LayerCache):
         return self._keys[:, held, :], self._values[:, held, :]
 
     def update(self, keys: Array, values: Array, pos: Span, encode: Encode) -> tuple[View]:
-        if pos.start < self.quantised:
-            raise UsageError(
-                "cannot write at {start}: an interrupted step has already quantised the rows before {rows}: clear the"
-                " cache",
-                start=pos.start,
-                rows=self.quantised,
-            )
         self.rows = pos.start
         place = slice(pos.start - self.quantised, pos.stop - self.quantised)
         self._make_room(place.stop)
@@ -215,6 +208,25 @@ class QuantisedLayer(LayerCache):
         newest[0][...] = state.arrays["keys"]
         newest[1][...] = state.arrays["values"]
 
+    def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
+        count = self.options.quantised(seen)
+        check_numbers(numbers, {"rows": seen, "quantised": count})
+        shapes = self._shapes(seen - count)
+        parts = zip(("keys", "values"), self.shape[1:], self.options.groups(self.shape), strict=True)
+        for name, size, groups in parts:
+            scales = (self.shape.n_heads, count // groups.rows, size // groups.channels)
+            shapes[f"{name}.payload"] = (self.shape.n_heads, count, size // self.code.per_byte)
+            shapes |= {f"{name}.{part}": scales for part in (("scale", "zero") if self.code.zero else ("scale",))}
+        return shapes
+
+    def check_arrays(self, state: State) -> None:
+        """Scales are not negative, and codes are those of the format."""
+        for name in ("keys", "values"):
+            if bool((state.arrays[f"{name}.scale"] < 0).any()):
+                raise ValueError(f"{name}.scale has a negative scale")
+            if not are_codes(self.code, state.arrays[f"{name}.payload"]):
+                raise ValueError(f"{name}.payload has numbers that are no codes of {self.name}")
+
 
 class Int8Layer(QuantisedLayer):
     """Codes from -127 to 127, or 0 to 255 with zero points."""
@@ -239,35 +251,4 @@ class Int4Layer(QuantisedLayer):
                 spec=spec,
                 key=shape.d_key,
                 value=shape.d_value,
-            )
-
-
-class Fp8Layer(QuantisedLayer):
-    """float8_e4m3fn, up to 448."""
-
-    name = example = "fp8"
-    promise = Words("every row; all but the newest 128 or more rounded to 8-bit floats, in groups with a scale each")
-    takes_zero = False
-
-    def _cast(self, dtype: Any) -> list[Packed]:
-        """The quantised rows, with payloads cast to `dtype`."""
-        return [packed._replace(payload=self.ops.xp.astype(packed.payload, dtype)) for packed in self._packed]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The payload as float32, which is exact: torch cannot read back a pickled array of 8-bit floats."""
-        return self.__dict__ | {"_packed": self._cast(self.ops.xp.float32)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._packed = self._cast(self.ops.xp.float8_e4m3fn)
-
-    @classmethod
-    def _check(cls, spec: str, shape: Shape, ops: Ops, options: Options) -> None:
-        super()._check(spec, shape, ops, options)
-        if not hasattr(ops.xp, "float8_e4m3fn"):
-            raise UsageError(
-                "the cache {spec} stores float8_e4m3fn, which the backend {backend} does not support (numpy and exact"
-                ' do after pip install ".[quant]" in a clone of kvsim): use int8',
-                spec=spec,
-                backend=ops.backend.name,
             )

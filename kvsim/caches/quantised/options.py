@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from kvsim.caches.base import Shape
 from kvsim.caches.quantised.codes import Groups
+from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 
 GROUP, RESIDUAL = 64, 128  # defaults
@@ -50,8 +51,8 @@ class Options(NamedTuple):
 
 
 def fitting_groups(d_value: int) -> list[int]:
-    """The group sizes that divide values of `d_value` channels."""
-    fitting = [size for size in range(1, d_value + 1) if d_value % size == 0]
+    """The group sizes that divide values of `d_value` channels; of those of large values the smaller ones."""
+    fitting = [size for size in range(1, min(d_value, 1_024) + 1) if d_value % size == 0]
     return fitting + ([GROUP] if d_value < GROUP else [])
 
 
@@ -60,7 +61,7 @@ def read_options(name: str, text: str, flags: Sequence[str]) -> Options:
     found: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         key, _, size = part.partition("=")
-        is_size = key in ("group", "residual") and re.fullmatch("[0-9]{1,9}", size) and int(size) > 0
+        is_size = key in ("group", "residual") and re.fullmatch("[0-9]+", size) and parse_whole(key, size) > 0
         if key in found or not (is_size or part in flags):
             raise UsageError(
                 "the cache {name} takes {known}, each once and N at least 1: {got} is none of them",

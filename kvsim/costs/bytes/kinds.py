@@ -1,4 +1,7 @@
-"""A model reduced to one layer of each kind: layers of one kind have the same arrays and cost the same."""
+"""A model reduced to one layer of each kind: layers of one kind have the same arrays and cost the same.
+
+Layers that differ in nothing but the factor on their scores cost the same too, and count as one kind.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,6 +18,10 @@ class Kinds:
     config: Config
     members: Members
     encoder_members: Members = ()
+
+    def layers_of(self, kind: LayerKind) -> tuple[int, ...]:
+        """The numbers of the model's layers of one kind of `config.layers`."""
+        return self.members[self.config.layers.index(kind)]
 
     def names(self, site: str) -> list[str]:
         """The sites or arrays of the full model that `site` of the reduced model stands for."""
@@ -35,10 +42,21 @@ class Kinds:
 
 def group_layers(layers: Iterable[LayerKind]) -> dict[LayerKind, tuple[int, ...]]:
     """Each kind of layer, in order of first occurrence, with the numbers of its layers."""
-    found: dict[LayerKind, tuple[int, ...]] = {}
+    found: dict[LayerKind, list[int]] = {}
+    same: dict[int, list[int]] = {}  # by id of the kind, so that a kind is hashed once, not for each of its layers
     for i, kind in enumerate(layers):
-        found[kind] = (*found.get(kind, ()), i)
-    return found
+        if id(kind) not in same:
+            same[id(kind)] = found.setdefault(kind, [])
+        same[id(kind)].append(i)
+    return {kind: tuple(members) for kind, members in found.items()}
+
+
+def without_scales(layers: Iterable[LayerKind]) -> tuple[LayerKind, ...]:
+    """The layers without the factors on their scores, which make no difference to what a layer costs: GPT-2 may have
+    another one in each of its layers."""
+    layers = tuple(layers)
+    made = {id(kind): kind if kind.scale is None else replace(kind, scale=None) for kind in layers}
+    return tuple(made[id(kind)] for kind in layers)
 
 
 def reduce_config(config: Config, context: int = 0, source: int = 0) -> Kinds:
@@ -48,7 +66,7 @@ def reduce_config(config: Config, context: int = 0, source: int = 0) -> Kinds:
     """
 
     def reduce(part: Config, positions: int) -> tuple[Config, Members]:
-        kinds = group_layers(part.layers)
+        kinds = group_layers(without_scales(part.layers))
         room = max(part.max_context, positions)
         return replace(part, layers=tuple(kinds), n_layers=len(kinds), max_context=room), tuple(kinds.values())
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from kvsim.caches.base import Shape, layer_shape
 from kvsim.caches.quantised.options import Options
-from kvsim.checks import LARGEST, check_whole
+from kvsim.checks import LARGEST, check_list, check_whole, is_name
 from kvsim.config import Config
 from kvsim.costs.bytes.parameters import BYTES, Parameters, measure_parameters
 from kvsim.costs.public.models import check_source, find_config
@@ -165,7 +165,7 @@ def read_format(cache_dtype: str, dtype: str, shape: Shape) -> Format:
     """The format `cache_dtype`; numbers that are not quantised are in `dtype`.
 
     UsageError: an unknown format, or rows of a shape that it cannot store."""
-    if cache_dtype not in CACHE_DTYPES:
+    if not is_name(cache_dtype, CACHE_DTYPES):
         raise UsageError(
             "unknown cache dtype {dtype}: use one of {known}",
             dtype=shortened(cache_dtype),
@@ -247,11 +247,11 @@ def measure_memory(
     UsageError: no such model or dtype, or a size that is not possible. FileError: a config.json that cannot be used.
     """
     name, config = find_config(model)
-    if dtype not in BYTES:
+    if not is_name(dtype, BYTES):
         raise UsageError("unknown dtype {dtype}: use one of {known}", dtype=shortened(dtype), known=", ".join(BYTES))
     positions = check_source(name, config, source)
     batch, block = check_whole("batch", batch, 1, LARGEST), check_whole("block", block, 1, LARGEST)
-    lengths = [check_whole("context", context, 1, LARGEST) for context in contexts]
+    lengths = [check_whole("context", context, 1, LARGEST) for context in check_list("contexts", contexts)]
     cache_dtype = dtype if cache_dtype is None else cache_dtype
     kept = read_format(cache_dtype, dtype, layer_shape(config))
     rows = count_rows(config)

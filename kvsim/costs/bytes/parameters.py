@@ -29,17 +29,22 @@ _GROUP = {part: group for group, parts in _PARTS.items() for part in parts}
 
 
 class ArrayShape(NamedTuple):
-    """One array of a model with one layer of each kind, and the number of layers that have one of that shape."""
+    """One array of a model with one layer of each kind and one expert of each mixture, and how many arrays of the
+    model it stands for."""
 
     name: str
     shape: tuple[int, ...]
     layers: int  # 1 for an array outside the layers
-    experts: Experts | None  # of a layer with a mixture
-    expert: int | None  # the number of the expert that the array belongs to
+    experts: Experts | None  # of the mixture that the array is an expert's of
+
+    @property
+    def times(self) -> int:
+        """Arrays of the model that it stands for."""
+        return self.layers * (1 if self.experts is None else self.experts.count)
 
     @property
     def size(self) -> int:
-        """Numbers in these arrays of all layers."""
+        """Numbers in these arrays of all layers, of one expert of each."""
         return prod(self.shape) * self.layers
 
     @property
@@ -108,30 +113,29 @@ def shares_tokens(config: Config) -> bool:
 
 
 def list_shapes(config: Config) -> Iterator[ArrayShape]:
-    """Every array of `config`, a shared one once, arrays of layers of one kind together."""
+    """Every array of `config`, a shared one once; those of layers of one kind, and of the experts of a mixture,
+    together."""
     kinds = reduce_config(config)
     found: list[tuple[str, tuple[int, ...]]] = []
-    build_weights(kinds.config, lambda name, shape: found.append((name, shape)))
+    build_weights(kinds.config, lambda name, shape: found.append((name, shape)), one_expert=True)
     for name, shape in found:
         if name == "encoder.tokens" and shares_tokens(config):
             continue
         part = kinds.config.encoder if name.startswith("encoder.") else kinds.config
         assert part is not None
         words = name.removeprefix("encoder.").split(".")
-        experts = part.layers[int(words[1])].experts if words[0] == "layers" else None
-        expert = int(words[3]) if words[2:3] == ["experts"] else None
-        yield ArrayShape(name, shape, kinds.times(name), experts, expert)
+        experts = part.layers[int(words[1])].experts if words[2:3] == ["experts"] else None
+        yield ArrayShape(name, shape, kinds.times(name), experts)
 
 
 def measure_parameters(config: Config) -> Parameters:
     """The parameter counts of `config`, in groups."""
     groups, idle, tables = dict.fromkeys(GROUPS, 0), 0, 0
     for array in list_shapes(config):
-        groups[group_of(array.name)] += array.size
+        groups[group_of(array.name)] += prod(array.shape) * array.times
         tables += array.size * (array.place in TABLES)
-        if array.experts is not None and array.expert is not None:
-            # All experts have arrays of the same sizes, so which of them are idle makes no difference.
-            idle += array.size * (array.expert >= array.experts.chosen)
+        if array.experts is not None:
+            idle += array.size * (array.experts.count - array.experts.chosen)
     return Parameters(groups, idle, tables)
 
 

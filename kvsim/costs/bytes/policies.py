@@ -9,6 +9,7 @@ from kvsim.caches import new_cache
 from kvsim.caches.offload import OffloadLayer
 from kvsim.caches.specs import POLICIES, find_policy, parse_spec
 from kvsim.config import Config
+from kvsim.costs.bytes.kinds import Kinds, reduce_config
 from kvsim.costs.public.models import find_config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
@@ -60,19 +61,21 @@ def _fact_dict(fact: PolicyFacts) -> dict[str, Any]:
     }
 
 
-def _row_bytes(spec: str, config: Config, ops: Ops) -> Fraction:
+def _row_bytes(spec: str, kinds: Kinds, ops: Ops) -> Fraction:
     """Bytes of a token in all layers, summed over the layers' own policies: a layer with a window may have another one
     than the model's. UsageError: the policy does not support the model."""
-    layers = new_cache(spec, config, ops).layers
-    kept = [layer.layer if isinstance(layer, OffloadLayer) else layer for layer in layers]
-    return sum((layer.row_bytes(ops, layer.shape, layer.options) for layer in kept), Fraction(0))
+    total = Fraction(0)
+    for layer, members in zip(new_cache(spec, kinds.config, ops).layers, kinds.members, strict=True):
+        kept = layer.layer if isinstance(layer, OffloadLayer) else layer
+        total += len(members) * kept.row_bytes(ops, kept.shape, kept.options)
+    return total
 
 
-def _describe(name: str, config: Config, ops: Ops) -> PolicyFacts:
+def _describe(name: str, config: Config, kinds: Kinds, ops: Ops) -> PolicyFacts:
     policy = find_policy(name)
     size, refusal = None, None
     try:
-        size = _row_bytes(policy.example, config, ops)
+        size = _row_bytes(policy.example, kinds, ops)
     except UsageError as error:
         refusal = error
     lossless = policy.is_lossless(config, parse_spec(policy.example).options)
@@ -88,5 +91,5 @@ def list_policies(model: str | Path | Config = "demo", dtype: str = "float32") -
     name, config = find_config(model)
     backend = get_backend("meta")
     backend.dtype(dtype)
-    ops = Ops(backend, dtype)
-    return Policies(name, dtype, tuple(_describe(policy, config, ops) for policy in POLICIES))
+    ops, kinds = Ops(backend, dtype), reduce_config(config)
+    return Policies(name, dtype, tuple(_describe(policy, config, kinds, ops) for policy in POLICIES))

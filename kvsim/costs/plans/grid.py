@@ -17,7 +17,7 @@ from kvsim.costs.plans.planning import MOST_DEVICES, check_dtypes, read_utilizat
 from kvsim.costs.public.devices import Device, find_device
 from kvsim.costs.public.models import check_source, find_config
 from kvsim.errors import FileError, UsageError, shortened
-from kvsim.loading.json_file import read_json
+from kvsim.loading.json_file import SMALL, read_json
 
 MOST_POINTS = 10**8
 
@@ -78,6 +78,8 @@ class Grid:
 
 def make_grid(axes: Axes) -> Grid:
     """The grid of these axes. UsageError: an unknown name, a number that is not possible, more than MOST_POINTS."""
+    if axes.source is not None:
+        check_whole("source", axes.source, 1, LARGEST)  # also where no model has an encoder
     for dtype, cache_dtype in [*((d, None) for d in axes.dtypes), *((None, c) for c in axes.cache_dtypes)]:
         check_dtypes(dtype, cache_dtype)
     grid = Grid(
@@ -105,7 +107,7 @@ def read_grid(path: Path) -> Grid:
     """The grid in a JSON file: an object whose keys are KEYS and whose values are lists.
 
     FileError: another key or value, or a required key is missing. UsageError: as `make_grid`."""
-    found = read_json(path)
+    found = read_json(path, SMALL)
     for key in found:
         if key not in KEYS:
             raise FileError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kvsim.caches.base import layer_shape
-from kvsim.checks import LARGEST, check_whole
+from kvsim.checks import LARGEST, check_whole, is_name
 from kvsim.config import Config
 from kvsim.costs.bytes.growth import Growth, make_growth
 from kvsim.costs.bytes.memory import CACHE_DTYPES, count_rows, read_format
@@ -156,11 +156,11 @@ def check_setup(setup: Setup) -> Setup:
 
 def check_dtypes(dtype: str | None, cache_dtype: str | None) -> None:
     """UsageError: an unknown dtype or cache dtype (None: none is given)."""
-    if dtype is not None and dtype not in WEIGHT_DTYPES:
+    if dtype is not None and not is_name(dtype, WEIGHT_DTYPES):
         raise UsageError(
             "unknown dtype {dtype}: use one of {known}", dtype=shortened(dtype), known=", ".join(WEIGHT_DTYPES)
         )
-    if cache_dtype is not None and cache_dtype not in CACHE_DTYPES:
+    if cache_dtype is not None and not is_name(cache_dtype, CACHE_DTYPES):
         raise UsageError(
             "unknown cache dtype {dtype}: use one of {known}",
             dtype=shortened(cache_dtype),

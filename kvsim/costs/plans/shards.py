@@ -88,4 +88,4 @@ def array_bytes(name: str, shape: tuple[int, ...], bits: int | None, item: int) 
 def measure_weights(config: Config, dtype: str, rest: str) -> int:
     """Bytes of all arrays in `dtype`; with int8 or int4, the arrays that are not quantised are in `rest`."""
     bits, item = WEIGHT_BITS.get(dtype), BYTES[rest if dtype in WEIGHT_BITS else dtype]
-    return sum(array_bytes(array.name, array.shape, bits, item) * array.layers for array in list_shapes(config))
+    return sum(array_bytes(array.name, array.shape, bits, item) * array.times for array in list_shapes(config))

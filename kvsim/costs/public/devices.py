@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kvsim.checks import check_text, is_name
 from kvsim.errors import UsageError, shortened
 
 FILE = Path(__file__).resolve().parent / "devices.json"
@@ -29,7 +30,7 @@ class Device(NamedTuple):
 
     def peak(self, dtype: str) -> int:
         """FLOP/s of dense products in `dtype`. UsageError: no peak for this dtype."""
-        if dtype not in self.peaks:
+        if not is_name(dtype, self.peaks):
             raise UsageError(
                 "the device {device} has no peak for {dtype}: it has {known}",
                 device=self.name,
@@ -61,7 +62,7 @@ def find_device(name: str) -> Device:
     UsageError: no such device, or several (the message suggests near names).
     """
     devices = read_devices()
-    wanted = "-".join(str(name).lower().replace("_", " ").replace("-", " ").split())
+    wanted = "-".join(check_text("device", name).lower().replace("_", " ").replace("-", " ").split())
     if wanted in devices:
         return devices[wanted]
     longer = [known for known in devices if wanted and known.startswith(f"{wanted}-")]

@@ -6,15 +6,16 @@ A name is the lower-case Hugging Face id without its owner: "llama-3.1-405b".
 import difflib
 import json
 from functools import cache
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from kvsim.checks import LARGEST, check_whole
+from kvsim.checks import LARGEST, check_kind, check_whole
 from kvsim.config import Config
-from kvsim.errors import UsageError, shortened
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.loading.config_file import make_config
 from kvsim.loading.facts import Facts
-from kvsim.loading.json_file import read_json
+from kvsim.loading.json_file import SMALL, read_json
 from kvsim.loading.places import BUNDLED
 
 FILE = Path(__file__).resolve().parent / "models.json"
@@ -27,6 +28,12 @@ def read_catalogue() -> dict[str, dict[str, Any]]:
     return entries
 
 
+def _as_name(model: Any) -> str:
+    """A model given by its name or path, as text. UsageError: anything else."""
+    check_kind("model", isinstance(model, str | PathLike), model, Words("the name or the path of a model, or a Config"))
+    return str(model)
+
+
 def find_config(model: str | Path | Config) -> tuple[str, Config]:
     """Name and config of a catalogue name, a bundled model, a folder with config.json, such a file, or a Config.
 
@@ -34,7 +41,7 @@ def find_config(model: str | Path | Config) -> tuple[str, Config]:
     """
     if isinstance(model, Config):
         return model.family, model
-    name, facts = find_facts(str(model))
+    name, facts = find_facts(_as_name(model))
     return name, make_config(facts)
 
 
@@ -45,7 +52,7 @@ def find_assumed(model: str | Path | Config) -> dict[str, Any]:
     UsageError, FileError: as `find_config`."""
     if isinstance(model, Config):
         return {}
-    facts = find_facts(str(model))[1]
+    facts = find_facts(_as_name(model))[1]
     make_config(facts)
     return facts.assumed
 
@@ -60,9 +67,9 @@ def find_facts(name: str) -> tuple[str, Facts]:
     except (OSError, ValueError):  # too long, a NUL byte
         found = False
     if found and path.is_dir():
-        return path.resolve().name, Facts(path / "config.json", read_json(path / "config.json"))
+        return path.resolve().name, Facts(path / "config.json", read_json(path / "config.json", SMALL))
     if found and path.suffix == ".json":
-        return path.resolve().parent.name, Facts(path, read_json(path))
+        return path.resolve().parent.name, Facts(path, read_json(path, SMALL))
     near = difflib.get_close_matches(name.lower(), [*read_catalogue(), *BUNDLED], n=3, cutoff=0.6)
     if not near:
         raise UsageError(

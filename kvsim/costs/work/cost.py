@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from kvsim.checks import is_name
 from kvsim.config import Config, LayerKind
 from kvsim.costs.bytes.parameters import Parameters, measure_parameters
 from kvsim.costs.work.conventions import CONVENTIONS, Convention, add_flops, macs_under, sites_under
@@ -53,7 +54,7 @@ class Phase:
         """FLOPs per site ("layers.0.scores"), layer ("layers.0"), kind ("scores") or place (a site in all layers
         together, "layers.*.scores"). UsageError: unknown key or convention."""
         sums = self._under(convention)
-        if key != "place":
+        if not isinstance(key, str) or key != "place":
             return {name: 2 * macs_under(totals, convention) for name, totals in sums.by(key).items()}
         found: dict[str, int] = {}
         for site, totals in sums.sites.items():
@@ -62,7 +63,7 @@ class Phase:
         return found
 
     def flops_by_layer_kind(self, convention: Convention) -> dict[LayerKind, int]:
-        """FLOPs of the decoder's layers, per kind of layer."""
+        """FLOPs of the decoder's layers, per kind of layer, without its `scale`, which changes no cost."""
         sums = self._under(convention)
         layers = sums.forms.kinds.config.layers
         found = dict.fromkeys(layers, 0)
@@ -185,7 +186,7 @@ class Cost:
 
 def check_convention(convention: Convention) -> Convention:
     """`convention` itself. UsageError: unknown."""
-    if convention not in CONVENTIONS:
+    if not is_name(convention, CONVENTIONS):
         raise UsageError(
             "unknown convention {convention}: use one of {known}",
             convention=shortened(convention),

@@ -65,10 +65,14 @@ class Sums:
     def by(self, key: Key) -> dict[str, Totals]:
         """Totals per site ("layers.0.scores"), layer ("layers.0", "head") or kind ("scores"). UsageError: other key."""
         if not isinstance(key, str) or key not in _PARTS:
-            raise UsageError("unknown key {key}: use site, layer or kind", key=repr(key))
+            raise UsageError("unknown key {key}: use site, layer or kind", key=shortened(key))
         part = _PARTS[key]
         found: dict[str, Totals] = {}
         for reduced, totals in self.sites.items():
+            if key == "kind":  # the same in all layers
+                name, times = kind_of(reduced), self.forms.kinds.times(reduced)
+                found[name] = add(found.get(name), Totals(*(number * times for number in totals)))
+                continue
             for site in self.forms.kinds.names(reduced):
                 name = part(site)
                 found[name] = add(found.get(name), totals)
@@ -147,6 +151,7 @@ class Count(Counted):
 
     def over(self, first: int, last: int) -> Sums:
         """The sums over the steps `first` .. `last`. The encoder's products belong to step 1."""
+        first, last = check_whole("first", first, 1, LARGEST), check_whole("last", last, 0, LARGEST)
         found = dict(self.forms.encoding) if first == 1 <= last else {}
         for piece, shift in self.numbered():
             lo, hi = max(piece.lo, first + shift), min(piece.hi, last + shift)

@@ -29,7 +29,8 @@ class Shapes:
         self.config = config
         self.ops = Ops(get_backend("meta"), dtype)
         xp = self.ops.xp
-        self.weights = build_weights(config, lambda name, shape: xp.empty(shape, dtype=self.ops.dtype))
+        # Without data the products of all chosen experts run together, on the weights of the first one.
+        self.weights = build_weights(config, lambda name, shape: xp.empty(shape, dtype=self.ops.dtype), one_expert=True)
 
     def encode(self, source: int) -> Array | None:
         """The encoder's output [source, D]; None if the model has no encoder."""

@@ -68,9 +68,8 @@ def count_reads(config: Config) -> Reads:
             if array.name == "tokens":
                 tied = array.size if config.tied_head else 0
                 encoder.row += array.shape[1] if shared else 0
-        elif array.expert is not None and array.experts is not None:
-            if array.expert == 0:  # the other experts have arrays of the same sizes
-                stack.mixed.append(Mixed(array.experts, array.size))
+        elif array.experts is not None:
+            stack.mixed.append(Mixed(array.experts, array.size))
         elif any(projection in array.place for projection in SOURCE_PROJECTIONS):
             stack.cross += array.size
         else:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from kvsim.config import Audio, Config
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.common import ACTIVATIONS, same_layers
-from kvsim.loading.sources import Names, Source
+from kvsim.loading.sources import Names, Source, rows
 
 PREFIX = "model."
 IGNORED = ("*encoder.embed_tokens.weight", "*decoder.embed_tokens.weight", "lm_head.weight", "proj_out.weight")
@@ -94,7 +94,8 @@ def tensor(name: str, config: Config) -> Source:
     key = names(stack, config.family).find(place)
     part = config.encoder if stack == "encoder" and config.encoder is not None else config
     if place == "positions" and config.audio is None:
-        return Source(key, (part.max_context + OFFSET, part.d_model), lambda t: t[OFFSET:])
+        stored = (part.max_context + OFFSET, part.d_model)
+        return rows(key, OFFSET, stored[0], stored)
     if place == "head.bias":
         return Source(key, (1, config.vocab_size), lambda t: t[0])
     if place.startswith("convolutions.") and place.endswith("weight") and config.audio is not None:

@@ -2,7 +2,7 @@
 
 from kvsim.config import Alibi, Config
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import NO_LIMIT, alibi_slopes, same_layers
+from kvsim.loading.families.common import NO_LIMIT, same_layers
 from kvsim.loading.sources import Names, Source, fused_groups, is_part
 
 PREFIX = "transformer."
@@ -51,7 +51,7 @@ def config(facts: Facts) -> Config:
         layers=same_layers(n_layers),
         residual="normed" if facts.flag("apply_residual_connection_post_layernorm") else "pre",
         embedding_norm=True,
-        alibi=Alibi(alibi_slopes(n_heads)),
+        alibi=Alibi(n_heads),
         qkv_bias=True,
         out_bias=True,
         ff_bias=True,

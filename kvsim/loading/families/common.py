@@ -1,9 +1,11 @@
 """Fields that config.json files of several families share."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from kvsim.config import LayerKind, Rope
+from kvsim.config import Experts, LayerKind, Rope
 from kvsim.errors import Words
 from kvsim.loading.facts import Facts
 
@@ -48,7 +50,7 @@ def rope_facts(
         if key not in merged and (outside in facts.behind.values or facts.given(outside)):
             merged[key] = facts.number(outside)
     if merged.get("rope_type") is None:
-        merged["rope_type"] = merged.get("type") or "default"
+        merged["rope_type"] = "default" if merged.get("type") is None else merged["type"]
     return facts.inside("rope_parameters", merged)
 
 
@@ -62,9 +64,8 @@ def _magnitude(rope: Facts, kind: str, factor: float, original: int) -> float:
         return 1.0
     if kind == "longrope":
         return math.sqrt(1 + math.log(factor) / math.log(original))
-    scale, all_dims = rope.value("mscale"), rope.value("mscale_all_dim")
-    if scale and all_dims:
-        over, under = rope.number("mscale"), rope.number("mscale_all_dim")
+    over, under = rope.number_or_none("mscale"), rope.number_or_none("mscale_all_dim")
+    if over is not None and under is not None:
         return (0.1 * over * math.log(factor) + 1.0) / (0.1 * under * math.log(factor) + 1.0)
     return 0.1 * math.log(factor) + 1.0
 
@@ -94,7 +95,10 @@ def read_rope(
     if partial is None:
         rope.only("partial_rotary_factor", 1.0)
     kind = rope.choice("rope_type", ROPES)
-    size = int(d_head * (1.0 if partial is None else rope.number("partial_rotary_factor")))
+    share = 1.0 if partial is None else rope.number("partial_rotary_factor")
+    if share > 1:
+        raise facts.wrong("partial_rotary_factor", share, "0 < x <= 1")
+    size = int(d_head * share)
     if size < 2 or size % 2 or size > d_head:
         raise facts.wrong("head_dim · partial_rotary_factor", size, Words("an even number of rotary elements"))
     base = rope.number("rope_theta")
@@ -140,10 +144,8 @@ def same_layers(n_layers: int, **fields: Any) -> tuple[LayerKind, ...]:
     return (LayerKind(**fields),) * n_layers
 
 
-def alibi_slopes(n_heads: int) -> tuple[float, ...]:
-    """2^(-8i/n) for a power of two n of heads; for other counts those of the next smaller power, and every
-    other one of the next larger (the paper's own code, arXiv:2108.12409)."""
-    power = 1 << int(math.log2(n_heads))
-    slopes = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
-    slopes += [2.0 ** (-8.0 * (2 * i + 1) / (2 * power)) for i in range(n_heads - power)]
-    return tuple(slopes)
+def with_experts(layers: Sequence[LayerKind], experts: Sequence[Experts | None]) -> tuple[LayerKind, ...]:
+    """The layers with these mixtures; equal layers stay one object, so that counting looks at each kind once."""
+    pairs = list(zip(layers, experts, strict=True))
+    made = {(id(kind), mixed): replace(kind, experts=mixed) for kind, mixed in pairs}
+    return tuple(made[id(kind), mixed] for kind, mixed in pairs)

@@ -68,10 +68,11 @@ def read_experts(facts: Facts, third: bool) -> Experts:
 def score_scale(facts: Facts, size: int) -> float:
     """1/√size, and YaRN's correction where the rotary positions are stretched."""
     rope = rope_facts(facts)
-    if rope.value("rope_type") == "default" or not rope.value("mscale_all_dim"):
+    all_dims = rope.number_or_none("mscale_all_dim")
+    if rope.value("rope_type") == "default" or all_dims is None:
         return float(size**-0.5)
     factor = rope.number("factor")
-    magnitude = 0.1 * rope.number("mscale_all_dim") * math.log(factor) + 1.0 if factor > 1 else 1.0
+    magnitude = 0.1 * all_dims * math.log(factor) + 1.0 if factor > 1 else 1.0
     return float(size**-0.5 * magnitude * magnitude)
 
 
@@ -89,7 +90,8 @@ def config(facts: Facts) -> Config:
     facts.only("mlp_bias", False)
     experts = read_experts(facts, third) if dense < n_layers else None
     scale = score_scale(facts, nope + rotary)
-    kinds = tuple(LayerKind(rope, scale=scale, experts=None if i < dense else experts) for i in range(n_layers))
+    mixed = LayerKind(rope, scale=scale, experts=experts)
+    kinds = tuple(replace(mixed, experts=None) if i < dense else mixed for i in range(n_layers))
     n_heads, bias = facts.size("num_attention_heads"), facts.flag("attention_bias")
     return Config(
         family=family,

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvsim.config import Alibi, Config
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import ACTIVATIONS, alibi_slopes, read_rope, same_layers
+from kvsim.loading.families.common import ACTIVATIONS, read_rope, same_layers
 from kvsim.loading.sources import Names, Source, fused_groups, is_part
 
 PREFIX = "transformer."
@@ -41,7 +41,7 @@ def config(facts: Facts) -> Config:
     alibi = facts.flag("alibi")
     positions: dict[str, Any] = {"layers": same_layers(n_layers)}
     if alibi:
-        positions["alibi"] = Alibi(alibi_slopes(n_heads), rounded=True, scale=d_head**-0.5)
+        positions["alibi"] = Alibi(n_heads, rounded=True, scale=d_head**-0.5)
     else:
         positions["layers"] = same_layers(n_layers, rope=read_rope(facts, d_head))
     return Config(

@@ -81,16 +81,15 @@ def config(facts: Facts) -> Config:
         return base(facts, **changes)
     n_layers, n_heads = facts.layers("num_hidden_layers"), facts.size("num_attention_heads")
     d_head = head_size(facts, facts.size("hidden_size"), n_heads)
-    # Gemma 3's code stores the scores' cap and does not use it.
-    score_cap = family == "gemma2" and facts.value("attn_logit_softcapping")
     return base(
         facts,
         **changes,
         layers=kinds(facts, n_layers, d_head),
         residual="sandwich",
         qk_norm="head" if family == "gemma3_text" else None,
-        score_cap=facts.number("attn_logit_softcapping") if score_cap else None,
-        logit_cap=facts.number("final_logit_softcapping") if facts.value("final_logit_softcapping") else None,
+        # Gemma 3's code stores the scores' cap and does not use it.
+        score_cap=facts.number_or_none("attn_logit_softcapping") if family == "gemma2" else None,
+        logit_cap=facts.number_or_none("final_logit_softcapping"),
     )
 
 

@@ -36,11 +36,12 @@ def config(facts: Facts) -> Config:
     windows = {"full_attention": None, "sliding_attention": window}
     d_head = head_size(facts, facts.size("hidden_size"), facts.size("num_attention_heads"))
     rope = read_rope(facts, d_head)
+    kinds = {t: LayerKind(rope=rope, window=width, experts=experts) for t, width in windows.items()}
     bias = facts.flag("attention_bias")
     return base(
         facts,
         activation="clipped_swiglu",
-        layers=tuple(LayerKind(rope=rope, window=windows[t], experts=experts) for t in types),
+        layers=tuple(kinds[t] for t in types),
         sinks=True,
         qkv_bias=bias,
         out_bias=bias,
@@ -58,10 +59,11 @@ def tensor(name: str, config: Config) -> Source:
     d, f, n = config.d_model, experts.d_ff, experts.count
     columns = {"gate": slice(0, None, 2), "up": slice(1, None, 2), "down": slice(None)}[part]
     width = {"gate": 2 * f, "up": 2 * f, "down": d}[part]
+    own = int(expert), int(expert) + 1
     if kind == "bias":
-        return Source(key, (n, width), lambda t: t[int(expert), columns])
+        return Source(key, (n, width), lambda t: t[0, columns], rows=own)
 
     def take(t: Any) -> Any:
-        return t[int(expert), :, columns].T
+        return t[0, :, columns].T
 
-    return Source(key, (n, f if part == "down" else d, width), take)
+    return Source(key, (n, f if part == "down" else d, width), take, rows=own)

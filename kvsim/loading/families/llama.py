@@ -68,7 +68,8 @@ def rotary_layers(facts: Facts, n_layers: int) -> list[bool]:
         every = facts.size("no_rope_layer_interval")
         default = [int((i + 1) % every != 0) for i in range(n_layers)]
     given = facts.value("no_rope_layers", default)
-    if not isinstance(given, list) or len(given) != n_layers or any(g not in (0, 1) for g in given):
+    bits = isinstance(given, list) and all(type(g) is int and g in (0, 1) for g in given)
+    if not bits or len(given) != n_layers:
         raise facts.wrong("no_rope_layers", given, Words("0 or 1 for each layer"))
     return [bool(g) for g in given]
 
@@ -76,18 +77,19 @@ def rotary_layers(facts: Facts, n_layers: int) -> list[bool]:
 def make_layers(facts: Facts, n_layers: int, d_head: int) -> tuple[LayerKind, ...]:
     """Rotary positions and windows, layer by layer."""
     rope = read_rope(facts, d_head, partial=PARTIAL.get(facts.family))
-    rotary = rotary_layers(facts, n_layers)
-    return tuple(
-        LayerKind(rope=rope if has else None, window=window)
-        for has, window in zip(rotary, windows(facts, n_layers), strict=True)
-    )
+    pairs = list(zip(rotary_layers(facts, n_layers), windows(facts, n_layers), strict=True))
+    kinds = {pair: LayerKind(rope=rope if pair[0] else None, window=pair[1]) for pair in set(pairs)}
+    return tuple(kinds[pair] for pair in pairs)
 
 
 def context_of(facts: Facts, layers: tuple[LayerKind, ...]) -> int:
     """The model's context; with dynamic NTK the written context times its factor."""
     written = facts.size("max_position_embeddings")
     factors = [kind.rope.factor for kind in layers if kind.rope is not None and kind.rope.kind == "dynamic"]
-    return int(written * factors[0]) if factors else written
+    context = written * factors[0] if factors else written
+    if not 1 <= context < 2**40:
+        raise facts.wrong("max_position_embeddings · factor", context, Words("a positive integer"))
+    return int(context)
 
 
 def base(facts: Facts, **changes: Any) -> Config:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from kvsim.config import Config, Experts
 from kvsim.loading.facts import Facts
+from kvsim.loading.families.common import with_experts
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
 from kvsim.loading.sources import Names, Source
 
@@ -22,7 +23,7 @@ def config(facts: Facts) -> Config:
     plain = base(facts, qkv_bias=False, out_bias=False, ff_bias=False)
     count = facts.size("num_local_experts")
     experts = Experts(count, facts.at_most("num_experts_per_tok", count), plain.d_ff, normalize=True)
-    return replace(plain, layers=tuple(replace(kind, experts=experts) for kind in plain.layers))
+    return replace(plain, layers=with_experts(plain.layers, [experts] * plain.n_layers))
 
 
 def tensor(name: str, config: Config) -> Source:

@@ -2,7 +2,7 @@
 
 from kvsim.config import Alibi, Config
 from kvsim.loading.facts import Facts
-from kvsim.loading.families.common import alibi_slopes, same_layers
+from kvsim.loading.families.common import same_layers
 from kvsim.loading.sources import Names, Source, fused_blocks, is_part
 
 PREFIX = "transformer."
@@ -33,7 +33,6 @@ def config(facts: Facts) -> Config:
     facts.only("logit_scale")
     # transformers always uses 8, the original code the written value: only 8 is the same in both.
     attention.only("alibi_bias_max", 8)
-    clip, scale = attention.value("clip_qkv"), attention.value("softmax_scale")
     return Config(
         family="mpt",
         vocab_size=facts.size("vocab_size"),
@@ -48,20 +47,12 @@ def config(facts: Facts) -> Config:
         norm_eps=facts.number("layer_norm_epsilon"),
         activation="gelu",
         gated=False,
-        layers=same_layers(n_layers, scale=attention.number("softmax_scale") if scale else None),
+        layers=same_layers(n_layers, scale=attention.number_or_none("softmax_scale")),
         norm_bias=False,
-        alibi=Alibi(mpt_slopes(n_heads)),
-        clip_qkv=attention.number("clip_qkv") if clip else None,
+        alibi=Alibi(n_heads, "mpt"),
+        clip_qkv=attention.number_or_none("clip_qkv"),
         tied_head=facts.flag("tie_word_embeddings"),
     )
-
-
-def mpt_slopes(n_heads: int) -> tuple[float, ...]:
-    """As `alibi_slopes` for a power of two; for other counts every other one of the next larger power's
-    first, then those between."""
-    power = 1 << (n_heads - 1).bit_length()
-    slopes = alibi_slopes(power)
-    return slopes if power == n_heads else (slopes[1::2] + slopes[::2])[:n_heads]
 
 
 def tensor(name: str, config: Config) -> Source:

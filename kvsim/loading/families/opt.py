@@ -4,7 +4,7 @@ sizes embeddings of a width other than the model's."""
 from kvsim.config import Config
 from kvsim.loading.facts import Facts
 from kvsim.loading.families.common import ACTIVATIONS, same_layers
-from kvsim.loading.sources import Names, Source
+from kvsim.loading.sources import Names, Source, rows
 
 PREFIX = "model."
 IGNORED: tuple[str, ...] = ()
@@ -70,5 +70,5 @@ def config(facts: Facts) -> Config:
 def tensor(name: str, config: Config) -> Source:
     if name == "positions":
         stored = (config.max_context + OFFSET, config.d_model)
-        return Source(NAMES.find(name), stored, lambda t: t[OFFSET:])
+        return rows(NAMES.find(name), OFFSET, stored[0], stored)
     return Source(NAMES.find(name))

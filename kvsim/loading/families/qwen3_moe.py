@@ -5,6 +5,7 @@ from dataclasses import replace
 from kvsim.config import Config, Experts
 from kvsim.errors import Words
 from kvsim.loading.facts import Facts
+from kvsim.loading.families.common import with_experts
 from kvsim.loading.families.llama import IGNORED, INSIDE, OUTSIDE, PREFIX, base
 from kvsim.loading.sources import Names, Source
 
@@ -27,15 +28,13 @@ def config(facts: Facts) -> Config:
         normalize=facts.flag("norm_topk_prob"),
     )
     every = facts.size("decoder_sparse_step")
-    dense = facts.value("mlp_only_layers") or []
-    if not isinstance(dense, list):
+    dense = facts.value("mlp_only_layers", [])
+    if not isinstance(dense, list) or any(type(layer) is not int for layer in dense):
         raise facts.wrong("mlp_only_layers", dense, Words("a list of layers"))
+    without = set(dense)
     plain = base(facts, qk_norm="head", ff_bias=False)
-    kinds = tuple(
-        replace(kind, experts=experts if i not in dense and (i + 1) % every == 0 else None)
-        for i, kind in enumerate(plain.layers)
-    )
-    return replace(plain, layers=kinds)
+    has = [i not in without and (i + 1) % every == 0 for i in range(plain.n_layers)]
+    return replace(plain, layers=with_experts(plain.layers, [experts if mixed else None for mixed in has]))
 
 
 def tensor(name: str, config: Config) -> Source:

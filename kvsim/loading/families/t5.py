@@ -37,6 +37,17 @@ def names(stack: str, gated: bool) -> Names:
     return Names(f"{stack}.block", inside, outside)
 
 
+def read_buckets(facts: Facts) -> Buckets:
+    """The buckets of distances. The encoder has half of them on each side, and half of these for single distances."""
+    count, distance = "relative_attention_num_buckets", "relative_attention_max_distance"
+    buckets = Buckets(facts.size(count), facts.at_most(distance, 2**20))
+    if buckets.count < 4:
+        raise facts.wrong(count, buckets.count, "n >= 4")
+    if buckets.max_distance <= buckets.count // 2:
+        raise facts.wrong(distance, buckets.max_distance, f"n > {buckets.count // 2} ({count} / 2)")
+    return buckets
+
+
 def config(facts: Facts) -> Config:
     n_layers, n_heads, d_model = facts.layers("num_layers"), facts.size("num_heads"), facts.size("d_model")
     activation, gated = facts.choice("feed_forward_proj", FEED_FORWARDS)
@@ -62,10 +73,7 @@ def config(facts: Facts) -> Config:
         activation=activation,
         gated=gated,
         layers=same_layers(n_layers, scale=1.0),
-        buckets=Buckets(
-            facts.size("relative_attention_num_buckets"),
-            facts.at_most("relative_attention_max_distance", 2**20),
-        ),
+        buckets=read_buckets(facts),
         causal=False,
     )
     scaled = facts.flag("scale_decoder_outputs", tied)

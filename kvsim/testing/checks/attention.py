@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from kvsim.checks import check_whole
-from kvsim.errors import UsageError
+from kvsim.checks import check_flag, check_function, check_list, check_whole
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.feeds.attention import SIZES, Comparison, compare_all, own_error
-from kvsim.testing.feeds.references import Allowed, allow, coarser, refuse_vacuous
+from kvsim.testing.feeds.references import Allowed, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import exact, format_name
 from kvsim.testing.subject.attention import Setting
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
+from kvsim.testing.subject.room import CASES, check_room
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
 
@@ -37,18 +38,17 @@ def assert_attention(
     """
     __tracebackhide__ = True
     kv_heads = heads if kv_heads is None else kv_heads
-    _check_sizes({"heads": heads, "kv_heads": kv_heads, "d_head": d_head, "batch": batch, "window": window})
-    check_whole("seed", seed, 0)
-    check_whole("cases", cases, 0)
-    check_whole("length", length, 0)
-    if show is not None and not 1 <= show[0] <= show[1]:
-        raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
-                         queries=show[0], keys=show[1])  # fmt: skip
+    heads, kv_heads, d_head, batch = _check_sizes(heads, kv_heads, d_head, batch)
+    window = None if window is None else check_whole("window", window, 1)
+    seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
+    length = check_whole("length", length, 0)
+    show, allowed = _read_show(show), check_allowed(allowed)
+    check_function("array", array)
     shape = read_layout(layout)
     s = Setting(
-        limited(function, seconds), shape, shape if out is None else read_layout(out), heads, kv_heads, d_head, window,
-        batch if shape.batched else 1, format_name(dtype), array, seed, rotated, cases,
-        length,
+        limited(function, seconds, "function"), shape, shape if out is None else read_layout(out), heads, kv_heads,
+        d_head, window, batch if shape.batched else 1, format_name(dtype), array, seed,
+        check_flag("rotated", rotated), cases, length,
     )  # fmt: skip
     done = compare_all(s, _sizes(s, show))
     bound = _allow(s, done, allowed)
@@ -56,27 +56,44 @@ def assert_attention(
         raise OracleError(describe_failure(s, done, bound, show))
 
 
-def _check_sizes(sizes: dict[str, int | None]) -> None:
-    """UsageError: a size below 1, or heads that are not a multiple of kv_heads."""
-    for name, value in sizes.items():
-        if name != "window" or value is not None:
-            check_whole(name, value, 1)
-    heads, kv_heads = sizes["heads"], sizes["kv_heads"]
-    if heads and kv_heads and heads % kv_heads:
+def _read_show(show: Any) -> tuple[int, int] | None:
+    """The (queries, keys) to show. UsageError: not two whole numbers, or more queries than keys."""
+    if show is None:
+        return None
+    pair = check_list("show", show)
+    if len(pair) != 2:
+        raise UsageError("show takes (queries, keys), got {got}", got=shortened(show))
+    queries, keys = (check_whole("show", size, 1) for size in pair)
+    if queries > keys:
+        raise UsageError("show asks for {queries} queries and {keys} keys: the queries are the last of the keys",
+                         queries=queries, keys=keys)  # fmt: skip
+    return queries, keys
+
+
+def _check_sizes(heads: Any, kv_heads: Any, d_head: Any, batch: Any) -> tuple[int, int, int, int]:
+    """The sizes as ints. UsageError: not whole numbers from 1 on, or heads that are not a multiple of kv_heads."""
+    heads, kv_heads = check_whole("heads", heads, 1), check_whole("kv_heads", kv_heads, 1)
+    d_head, batch = check_whole("d_head", d_head, 1), check_whole("batch", batch, 1)
+    if heads % kv_heads:
         raise UsageError(
             "heads must be a multiple of kv_heads and all sizes at least 1, got {heads} heads and {kv_heads} kv_heads",
             heads=heads,
             kv_heads=kv_heads,
         )
+    return heads, kv_heads, d_head, batch
 
 
 def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
-    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`."""
+    """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`.
+
+    UsageError: arrays too large to compute with."""
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
     long = (*long, (2, s.length)) if s.length > max(n for _, n in SIZES) else long
     sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    for queries, keys in sizes if show is None else [*sizes, show]:
+        check_room(s.batch, s.heads, keys, max(queries, s.d_head))
     return sizes if show is None or show in sizes else [*sizes, show]
 
 

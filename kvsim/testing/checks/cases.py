@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from kvsim.checks import check_whole
+from kvsim.checks import check_flag, check_list, check_whole
+from kvsim.errors import UsageError
 from kvsim.testing.checks.attention import assert_attention
+from kvsim.testing.independent.rounding import format_name
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,18 @@ def cases(
     """Every combination in which heads are a multiple of kv_heads.
 
     `rope`: are q and k rotated by their positions before the function is called, as in a model? (The function itself
-    never rotates.) UsageError: a size below 1.
+    never rotates.) UsageError: no list, an empty one, a size below 1, or an unknown format.
     """
-    for name, values in (("heads", heads), ("kv_heads", kv_heads), ("d_head", d_head)):
-        for value in values:
-            check_whole(name, value, 1)
-    return [Case(*c) for c in product(rope, heads, kv_heads, window, d_head, dtype) if c[1] % c[2] == 0]
+    ropes = [check_flag("rope", value) for value in check_list("rope", rope)]
+    sizes = [
+        [check_whole(name, value, 1) for value in check_list(name, values)]
+        for name, values in (("heads", heads), ("kv_heads", kv_heads), ("d_head", d_head))
+    ]
+    windows = [None if size is None else check_whole("window", size, 1) for size in check_list("window", window)]
+    dtypes = [format_name(name) for name in check_list("dtype", dtype)]
+    for name, values in zip(("rope", "heads", "kv_heads", "d_head", "window", "dtype"),
+                            (ropes, *sizes, windows, dtypes), strict=True):  # fmt: skip
+        if not values:
+            raise UsageError("{name} is empty: nothing would be checked", name=name)
+    every = product(ropes, sizes[0], sizes[1], windows, sizes[2], dtypes)
+    return [Case(*c) for c in every if c[1] % c[2] == 0]

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from kvsim.errors import UsageError, shortened
+from kvsim.checks import check_list, check_whole
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.testing.feeds.chunking import split_chunks
 from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call
 from kvsim.testing.subject.limits import SECONDS, limited
 from kvsim.testing.subject.numpy_products import count_numpy_products
 from kvsim.testing.subject.products import CELLS, ROWS, Tally
+from kvsim.testing.subject.room import NUMBERS
 from kvsim.testing.subject.weights import ModelWeights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.failure import Failure
@@ -99,26 +101,35 @@ def assert_cost(
     says how it was counted.
 
     OracleError: other counts, or counts that are not known, and why. UsageError: `reference` has no weights to count
-    in.
+    in, `feed` no sizes of chunks, or an expected count is no whole number.
     """
     __tracebackhide__ = True
-    make, step = limited(make, seconds), limited(step, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    feed = read_feed(feed)
     if not isinstance(reference, ModelWeights) and report is None:
         raise UsageError("costs are counted in weights made by kvsim.testing.weights: give them as reference=")
+    wanted = {CELLS: score_cells, ROWS: projected_rows}
+    expected = {name: check_whole(name, n, 0) for name, n in wanted.items() if n is not None}
     vocab = reference.config.vocab if isinstance(reference, ModelWeights) else 2
     text = split_chunks([i % vocab for i in range(1, sum(feed) + 1)], tuple(feed))
     try:
         if report is None:
             counted = count_cost(make, step, text, reference)
         else:
-            counted = ask_report(make, step, text, limited(report, seconds))
+            counted = ask_report(make, step, text, limited(report, seconds, "report"))
     except UnreadableError as error:
         raise OracleError(Failure(headlines=(error.problem,), compared=False)) from error
-    expected = {name: n for name, n in ((CELLS, score_cells), (ROWS, projected_rows)) if n is not None}
     refuse_unknown(counted, list(expected))
     wrong = {name: n for name, n in expected.items() if counted.counts[name] != n}
     if wrong:
         raise OracleError(describe_costs(counted, wrong, sum(feed)))
+
+
+def read_feed(feed: Any) -> list[int]:
+    """The sizes of chunks. UsageError: none, or anything but whole numbers from 1 to `NUMBERS` together."""
+    sizes = [check_whole("feed", size, 1) for size in check_list("feed", feed)]
+    check_whole(Words("the number of tokens in feed"), sum(sizes), 1, NUMBERS)
+    return sizes
 
 
 def describe_costs(counted: Counted, wrong: dict[str, int], n_tokens: int) -> Failure:

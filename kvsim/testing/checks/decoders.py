@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.caches.specs import parse_spec
-from kvsim.errors import UsageError
+from kvsim.checks import check_finite, check_list, check_number
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.feeds.chunking import Texts, choose_feeds, make_text
 from kvsim.testing.feeds.feeding import Make, More, Step, check_texts, nonfinite_problem, run_check, run_feed
 from kvsim.testing.feeds.references import Reference
@@ -46,10 +47,11 @@ def assert_policy(
     that no feed would check.
     """
     __tracebackhide__ = True
-    make, step = limited(make, seconds), limited(step, seconds)
-    shown = None if layers is None else limited(layers, seconds)
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    shown = None if layers is None else limited(layers, seconds, "layers")
+    emptied = limited(clear, seconds, "clear") if callable(clear) else clear
     check = run_check(make, step, Reference(reference, policy), Texts(cases, seed, length), allowed, dtype,
-                      More(shown, limited(clear, seconds) if callable(clear) else clear))  # fmt: skip
+                      More(shown, emptied))  # fmt: skip
     if any(c.given.problem is not None or c.fails(check.allowed.value) for c in check.done):
         raise OracleError(describe_failure(check))
 
@@ -72,7 +74,7 @@ def assert_split_invariant(
         return
     if not isinstance(reference, ModelWeights):
         raise UsageError("windows= makes weights for each window: reference must be made by kvsim.testing.weights")
-    windows = list(windows)
+    windows = check_list("windows", windows)
     if not windows:
         raise UsageError("windows= is empty: nothing would be checked; give at least one window, or None for none")
     for window in windows:
@@ -100,9 +102,13 @@ def assert_close_to(
     """
     __tracebackhide__ = True
     parse_spec(policy)  # UsageError: unknown
-    exact, make, step = Reference(reference), limited(make, seconds), limited(step, seconds)
-    check_texts(wanted := Texts(cases, seed, length), exact.config.max_context)
-    chosen = choose_feeds(exact.config, policy, *wanted)
+    max_logit_error = check_finite("max_logit_error", max_logit_error, 0.0)
+    if not 0 <= check_number("min_top1", min_top1) <= 1:
+        raise UsageError("min_top1 is a part of the rows, from 0 to 1, got {got}", got=shortened(min_top1))
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    exact = Reference(reference)
+    wanted = check_texts(Texts(cases, seed, length), exact.config.max_context)
+    seed, chosen = wanted.seed, choose_feeds(exact.config, policy, *wanted)
     texts = [make_text(feed, n, exact.config.vocab_size, seed) for n, feed in enumerate(chosen)]
     found = measure_closeness(make, step, exact, texts)
     if found.logit_error <= max_logit_error and found.top1 >= min_top1:

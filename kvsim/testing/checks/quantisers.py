@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.errors import UsageError
+from kvsim.checks import check_flag, check_function, check_whole, is_name
+from kvsim.errors import UsageError, shortened
 from kvsim.testing.bank import find_mistake
 from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
 from kvsim.testing.subject.attention import read_copy
@@ -16,6 +17,8 @@ from kvsim.testing.verdict.failure import Failure
 
 AXES = {"channel": 0, "token": 1}
 ONE_SCALE = "one scale"  # the case in which all groups have the same
+MOST_BITS = 32  # of a code
+LARGEST_GROUP = 4096  # cases have twice as many tokens and channels
 TINY = 1e-12  # allowed beside rounding: sums of float64
 
 
@@ -138,10 +141,14 @@ def assert_quantiser(
     sizes that are too small.
     """
     __tracebackhide__ = True
-    if axis not in AXES or bits < 2 or group < 1:
-        raise UsageError("axis is channel or token, bits at least 2, group at least 1: got {axis}, {bits}, {group}",
-                         axis=repr(axis), bits=bits, group=group)  # fmt: skip
-    quantiser = Quantiser(limited(quantise, seconds), limited(dequantise, seconds), array)
+    if not is_name(axis, AXES):
+        raise UsageError("unknown axis {axis}: use one of {known}", axis=shortened(axis), known=", ".join(AXES))
+    bits, group = check_whole("bits", bits, 2, MOST_BITS), check_whole("group", group, 1, LARGEST_GROUP)
+    seed, symmetric = check_whole("seed", seed, 0), check_flag("symmetric", symmetric)
+    quantiser = Quantiser(
+        limited(quantise, seconds, "quantise"), limited(dequantise, seconds, "dequantise"),
+        None if array is None else check_function("array", array),
+    )  # fmt: skip
     scheme = Scheme(bits, axis, group, symmetric, FORMATS[format_name(scale_dtype)].eps)
     for case, x in make_cases(group, axis, seed).items():
         if (failure := find_failure(quantiser, scheme, case, x)) is not None:

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.testing.feeds.chunking import choose_feeds, make_text
-from kvsim.testing.feeds.references import Reference, allow
+from kvsim.testing.feeds.references import Reference, allow, check_allowed
 from kvsim.testing.subject.calls import Chunks, Problem, UnreadableError, call, max_abs, to_host
 from kvsim.testing.subject.layouts import Layout, read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
@@ -42,10 +43,12 @@ def assert_cache_rows(
 
     `rows(state)` returns (keys, values) for each layer, in `layout`, in the order of their positions; keys as kvsim
     keeps them: rotated (under sinks not). `allowed`: replaces the difference that rounding explains. A call may take
-    `seconds`. OracleError: other rows, or none that can be read.
+    `seconds`. OracleError: other rows, or none that can be read. UsageError: as `assert_policy`.
     """
     __tracebackhide__ = True
-    make, step, rows = (limited(function, seconds) for function in (make, step, rows))
+    make, step = limited(make, seconds, "make"), limited(step, seconds, "step")
+    rows = limited(rows, seconds, "rows")
+    seed, allowed = check_whole("seed", seed, 0), check_allowed(allowed)
     exact, shape = Reference(reference, policy), read_layout(layout)
     for number, feed in enumerate(choose_feeds(exact.config, policy, 0, seed)[:3]):
         text = make_text(feed, number, exact.config.vocab_size, seed)

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.config import Config
 from kvsim.errors import UsageError
 from kvsim.testing.independent.decoder import read_policy
+from kvsim.testing.subject.room import CASES
 
 LONGEST = 64  # tokens of one feed
 LONG = 34  # tokens of a random feed, at most
@@ -65,7 +67,9 @@ def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: 
     and after as many as it keeps, and a text of more than 32 rows, past which arrays have grown (of `length` rows if
     that is more; none under int8). `cases` more are random, of up to 34 tokens or `length` (fewer under int8). The last
     feed is the first one again, which shows a cache that is not reset.
+    UsageError: more than CASES.
     """
+    check_whole("cases", cases, 0, CASES)
     n = min(tokens_needed(config, policy), LONGEST - 4, config.max_context - 4)
     windows = {kind.window for kind in config.layers if kind.window is not None}
     part = min(n - 1, (LONGEST - 1) // 2)

@@ -10,7 +10,7 @@ from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
 from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, make_text, small_feeds, tokens_missing
-from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser, refuse_vacuous
+from kvsim.testing.feeds.references import Allowed, Reference, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
     Chunks,
@@ -24,6 +24,7 @@ from kvsim.testing.subject.calls import (
     with_place,
 )
 from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.room import CASES
 
 Make = Callable[..., Any]
 Step = Callable[[Any, list[int]], Any]
@@ -90,13 +91,15 @@ def dtype_problem(done: list[Compared]) -> Problem | None:
     return with_place(mixed, done[-1].text, 1)
 
 
-def check_texts(wanted: Texts, max_context: int) -> None:
-    """UsageError: a negative number, or a text that is longer than the model's context."""
-    for name, value in wanted._asdict().items():
-        check_whole(name, value, 0)
+def check_texts(wanted: Texts, max_context: int) -> Texts:
+    """The numbers as Python's own. UsageError: a negative number, too many cases, or a text that is longer than the
+    model's context."""
+    cases, seed = check_whole("cases", wanted.cases, 0, CASES), check_whole("seed", wanted.seed, 0)
+    wanted = Texts(cases, seed, check_whole("length", wanted.length, 0))
     if wanted.length > max_context:
         raise UsageError("length is at most the model's context, {context} tokens, got {length}", context=max_context,
                          length=wanted.length)  # fmt: skip
+    return wanted
 
 
 def refuse_unreachable(reference: Reference) -> None:
@@ -123,11 +126,11 @@ def run_check(
 ) -> Check:  # fmt: skip
     """Run all feeds, up to the first fatal problem, then compute the difference that rounding explains."""
     config = reference.config
-    check_texts(wanted, config.max_context)
+    wanted, given = check_texts(wanted, config.max_context), check_allowed(given)
     refuse_unreachable(reference)
     chosen, seed = choose_feeds(config, reference.policy, *wanted), wanted.seed
     numbers = [*range(len(chosen) - 1), 0]  # the last feed has the text of the first
-    format = format_name(dtype) if dtype else None
+    format = None if dtype is None else format_name(dtype)
     margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []

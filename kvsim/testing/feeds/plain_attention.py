@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.arrays import get_backend
-from kvsim.errors import UsageError
+from kvsim.checks import LARGEST, check_finite, check_flag, check_kind, check_list, check_whole, is_name
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 from kvsim.transformer.attention import Scoring, attend
 from kvsim.transformer.positions import Mask
 
+SOFTMAX_DTYPES = ("float16", "bfloat16", "float32", "float64")
+WANTED = Words("a NumPy array of floating point numbers with three or four axes")
 MODES = ("scores", "capped", "masked", "probs")  # what `qk_mode` 0 to 3 returns
 
 
@@ -94,9 +97,10 @@ class Visible(NamedTuple):
 
 def split_heads(x: Any, heads: int | None, name: str) -> Any:
     """[B, T, H·K] as [B, H, T, K]; four-dimensional arrays unchanged. UsageError: another shape."""
-    if x.ndim == 4:
+    heads = None if heads is None else check_whole(Words("the number of heads"), heads, 1)
+    if x.ndim == 4 and heads in (None, x.shape[1]):
         return x
-    if x.ndim != 3 or not heads or x.shape[2] % heads:
+    if x.ndim == 4 or heads is None or x.shape[2] % heads:
         raise UsageError(
             "{name} must be [B, H, T, K], or [B, T, H·K] with the number of its heads, got {shape}",
             name=name,
@@ -140,17 +144,26 @@ def attention(
     Causal: query i sees keys up to i + the length of the past (or `nonpad_kv_seqlen` - T). A query that sees no key
     gives 0. `qk_mode` selects the scores that are returned: scaled (0), capped (1), masked (2) or after softmax (3).
 
-    UsageError: arrays whose shapes do not go together.
+    UsageError: no arrays, arrays whose shapes or dtypes do not go together, or an option out of range.
     """
+    past_rows = {} if past_key is None and past_value is None else {"past_key": past_key, "past_value": past_value}
+    _check_arrays({"q": q, "k": k, "v": v, **past_rows})
     flat = q.ndim == 3
     inputs = _join(
         Inputs(split_heads(q, q_num_heads, "q"), split_heads(k, kv_num_heads, "k"), split_heads(v, kv_num_heads, "v")),
         past_key, past_value,
     )  # fmt: skip
     past = 0 if past_key is None else past_key.shape[2]
-    visible = Visible(mask, causal, left_window, right_window, past, nonpad_kv_seqlen)
-    scale = inputs.q.shape[3] ** -0.5 if scale is None else scale
+    lengths = None if nonpad_kv_seqlen is None else _read_lengths(nonpad_kv_seqlen, inputs.shape)
+    left, right = (None if n is None else check_whole(name, n, 0, LARGEST)
+                   for name, n in (("left_window", left_window), ("right_window", right_window)))  # fmt: skip
+    visible = Visible(_read_mask(mask, inputs.shape, q.dtype), check_flag("causal", causal), left, right, past, lengths)
+    scale = inputs.q.shape[3] ** -0.5 if scale is None else check_finite("scale", scale)
+    softcap, qk_mode = check_finite("softcap", softcap, 0.0), check_whole("qk_mode", qk_mode, 0, len(MODES) - 1)
     ops = Ops(get_backend("numpy"), q.dtype.name)
+    if softmax_dtype is not None and not is_name(softmax_dtype, SOFTMAX_DTYPES):
+        raise UsageError("unknown dtype {dtype}: use one of {known}", dtype=shortened(softmax_dtype),
+                         known=", ".join(SOFTMAX_DTYPES))  # fmt: skip
     if softmax_dtype in ("float32", "float64"):
         ops.wide_dtype = np.promote_types(softmax_dtype, ops.wide_dtype)
     texts = [_attend(ops, inputs, b, visible, (scale, softcap or None), qk_mode) for b in range(len(inputs.q))]
@@ -158,6 +171,39 @@ def attention(
     if flat:
         output = output.transpose(0, 2, 1, 3).reshape(len(output), inputs.q.shape[2], -1)
     return Result(output, inputs.k, inputs.v, scores)
+
+
+def _check_arrays(given: dict[str, Any]) -> None:
+    """UsageError: q, k, v or a past that is no NumPy array of floating point numbers with three or four axes, or one of
+    another dtype than the others."""
+    for name, x in given.items():
+        check_kind(name, isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim in (3, 4), x, WANTED)
+        if x.size == 0 and not name.startswith("past"):
+            raise UsageError("{name} is empty, of shape {shape}", name=name, shape=list(x.shape))
+    if len(dtypes := {x.dtype.name for x in given.values()}) > 1:
+        raise UsageError("expected arrays of one dtype, got {got}", got=", ".join(sorted(dtypes)))
+
+
+def _read_mask(mask: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The mask, booleans or numbers in `dtype`. UsageError: one that cannot be spread over the scores [B, H, T, S]."""
+    if mask is None:
+        return None
+    fits = isinstance(mask, np.ndarray) and mask.dtype.kind in "bfiu" and mask.ndim > 0
+    check_kind("mask", fits, mask, Words("a NumPy array of booleans or numbers"))
+    sizes = (1,) * (4 - mask.ndim) + mask.shape
+    known = len(sizes) == 4 and all(n in (1, whole) for n, whole in zip(sizes[:3], shape, strict=False))
+    if not known or not 0 < sizes[3] <= shape[3]:
+        raise UsageError("a mask of shape {got} does not fit scores of shape {shape}", got=list(mask.shape),
+                         shape=list(shape))  # fmt: skip
+    return mask if mask.dtype == bool else mask.astype(dtype)
+
+
+def _read_lengths(given: Any, shape: tuple[int, ...]) -> list[int]:
+    """The number of valid keys of each text. UsageError: not one from 0 to the number of keys for each."""
+    lengths = [check_whole("nonpad_kv_seqlen", n, 0, shape[3]) for n in check_list("nonpad_kv_seqlen", given)]
+    if len(lengths) != shape[0]:
+        raise UsageError("nonpad_kv_seqlen has {got} lengths for {count} texts", got=len(lengths), count=shape[0])
+    return lengths
 
 
 def _join(inputs: Inputs, past_key: Any, past_value: Any) -> Inputs:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.checks import check_number, check_text
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
@@ -39,6 +40,15 @@ def allow(dtype: str, own: float, largest: float, given: float | None = None) ->
     return Allowed(dtype, own, FLOOR * FORMATS[dtype].eps * largest, given)
 
 
+def check_allowed(given: Any) -> float | None:
+    """The largest difference that passes, as the caller gives it, if at all. UsageError: no number of at least 0;
+    NaN."""
+    value = None if given is None else check_number("allowed", given)
+    if value is not None and not value >= 0:
+        raise UsageError("{name} must be at least {least}, got {got}", name="allowed", least=0, got=shortened(given))
+    return value
+
+
 def refuse_vacuous(allowed: Allowed, largest: float) -> None:
     """UsageError: the allowed difference is at least as large as the largest number, so that no check could fail."""
     if allowed.given is None and allowed.value >= largest:
@@ -61,7 +71,7 @@ class Reference:
     """
 
     def __init__(self, given: Any, policy: str = "dynamic") -> None:
-        self.policy = policy
+        self.policy = check_text("policy", policy)
         self.given: ModelWeights | None = None
         self.copies: dict[str, Any] = {}  # of the given weights, to find out whether the code under test changes them
         self.dtype = "float64"  # of the given weights

@@ -41,7 +41,7 @@ COVERED = {
 
 def read_policy(spec: str) -> tuple[str, Any]:
     """The name and options of a policy: "sinks:1+3" gives ("sinks", (1, 3)). UsageError: not one of POLICIES."""
-    name, _, text = spec.partition(":")
+    name, _, text = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name in OPTIONS:
         found = re.fullmatch(OPTIONS[name], text)
         if found:
@@ -56,7 +56,7 @@ def covers(config: Config, policy: str = "dynamic") -> bool:
     """Whether the decoder implements this model with this cache policy."""
     plain = all(getattr(config, name) == value for name, value in COVERED.items())
     ropes = all(k.experts is None and (k.rope is None or _plain_rope(k.rope)) for k in config.layers)
-    alibi = config.alibi is None or not config.alibi.rounded
+    alibi = config.alibi is None or (not config.alibi.rounded and config.n_heads & (config.n_heads - 1) == 0)
     try:
         read_policy(policy)
     except UsageError:
@@ -229,12 +229,14 @@ class Decoder(LoopAttention):
         return 1.0 / math.sqrt(self.config.d_head) if scale is None else scale
 
     def bias(self, inputs: AttentionInputs) -> Any:
-        """ALiBi (arXiv:2108.12409): slope · (key position - query position)."""
+        """ALiBi (arXiv:2108.12409): slope · (key position - query position), with the slope 2^(-8 h / heads) of head h,
+        from 1."""
         alibi = self.config.alibi if hasattr(self, "config") else None
         if alibi is None:
             return 0.0
+        slopes = [2.0 ** (-8 * (head + 1) / alibi.n_heads) for head in range(alibi.n_heads)]
         distance_TS = inputs.key_pos - inputs.query_pos[:, None]
-        return np.array(alibi.slopes)[:, None, None] * distance_TS * alibi.scale
+        return np.array(slopes)[:, None, None] * distance_TS * alibi.scale
 
     # Rotary positions
 

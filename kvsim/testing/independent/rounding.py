@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, shortened
 
 Rounding = Callable[[Any], Any]
 
@@ -40,9 +40,11 @@ ALIASES = {
 
 def format_name(dtype: str) -> str:
     """The full name of a format: "bf16" gives "bfloat16". UsageError: an unknown format."""
-    name = ALIASES.get(dtype, dtype)
+    name = ALIASES.get(dtype, dtype) if isinstance(dtype, str) else ""
     if name not in FORMATS:
-        raise UsageError("unknown number format {got}: use one of {known}", got=repr(dtype), known=", ".join(FORMATS))
+        raise UsageError(
+            "unknown number format {got}: use one of {known}", got=shortened(dtype), known=", ".join(FORMATS)
+        )
     return name
 
 

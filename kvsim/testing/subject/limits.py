@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kvsim.errors import UsageError
+from kvsim.checks import check_function, check_number
+from kvsim.errors import UsageError, shortened
 
 SECONDS = 60.0  # the default limit of one call
+LONGEST = 1e9  # no timer takes an infinity
 
 
 class TimeLimitError(BaseException):
@@ -26,10 +28,14 @@ class TimeLimitError(BaseException):
         self.seconds = seconds
 
 
-def limited(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """`function`, every call of which raises TimeLimitError after `seconds`. UsageError: `seconds` is not above 0."""
-    if not seconds > 0:
-        raise UsageError("seconds= is above 0, got {seconds}", seconds=repr(seconds))
+def limited(function: Callable[..., Any], seconds: float, name: str = "function") -> Callable[..., Any]:
+    """`function`, the argument `name` of a check, every call of which raises TimeLimitError after `seconds`.
+
+    UsageError: `seconds` is not above 0, or `function` cannot be called."""
+    check_function(name, function)
+    if not check_number("seconds", seconds) > 0:
+        raise UsageError("seconds= is above 0, got {seconds}", seconds=shortened(seconds))
+    seconds = min(float(seconds), LONGEST)
 
     def call(*args: Any, **keywords: Any) -> Any:
         __tracebackhide__ = True

@@ -1,5 +1,6 @@
 """Random weights under Hugging Face's Llama names, for a decoder under test and for kvsim's own model alike."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from kvsim.blueprint import build_weights
-from kvsim.checks import check_whole
+from kvsim.checks import check_function, check_kind, check_number, check_whole, is_name
 from kvsim.config import Alibi, Config, LayerKind, Rope
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.room import check_room
 from kvsim.text import one_line
 from kvsim.weights import Weights
 
@@ -26,6 +28,7 @@ MODEL_NAMES = {
     "tokens": "model.embed_tokens.weight", "positions": "model.embed_positions.weight",
     "final_norm.gain": "model.norm.weight", "head.weight": "lm_head.weight",
 }  # fmt: skip
+ARRAYS_SIZE = 2_000  # numbers of 8 bytes: what the nine arrays of a layer take even if they are empty
 MINIMUM = {"vocab": 2, "context": 8}  # a check feeds texts of up to 8 tokens even where nothing needs longer ones
 
 
@@ -41,9 +44,7 @@ class Sizes:
     kv_heads: int = 2
     d_head: int = 8
     window: int | None = None  # a query sees its own key and window - 1 before it
-    rope: str | None = (
-        "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned", "alibi" (slopes 2^(-8 h / heads)), None
-    )
+    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned", "alibi", None
     d_model: int = 24
     d_ff: int = 40
     vocab: int = 31
@@ -52,11 +53,15 @@ class Sizes:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.rope not in (*ROPES, "learned", "alibi", None):
-            raise UsageError("unknown rope {got}: use half, pairs, learned, alibi or None", got=repr(self.rope))
+        if self.rope is not None and not is_name(self.rope, (*ROPES, "learned", "alibi")):
+            raise UsageError("unknown rope {got}: use half, pairs, learned, alibi or None", got=shortened(self.rope))
         for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
             if name != "window" or self.window is not None:
                 object.__setattr__(self, name, check_whole(name, getattr(self, name), MINIMUM.get(name, 1)))
+        for name in ("rope_theta", "norm_eps"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name)))
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError("{name} must be a number above 0, got {got}", name=name, got=getattr(self, name))
         if self.heads % self.kv_heads or self.d_head % 2:
             raise UsageError(
                 "sizes are at least 1, heads a multiple of kv_heads and d_head even: got {heads} heads, {kv_heads}"
@@ -68,17 +73,25 @@ class Sizes:
                 window=self.window,
             )
 
+    @property
+    def numbers(self) -> int:
+        """Numbers in all weights; a layer counts as ARRAYS_SIZE at least, since its arrays take memory of their own."""
+        attention = 2 * (self.heads + self.kv_heads) * self.d_head
+        layer = self.d_model * (attention + 3 * self.d_ff + 2)
+        tables = 2 * self.vocab + (self.context if self.rope == "learned" else 0)
+        return self.layers * max(layer, ARRAYS_SIZE) + self.d_model * tables
+
     def to_config(self) -> Config:
-        """The same model as a kvsim config."""
+        """The same model as a kvsim config. UsageError: more weights than a check computes with."""
+        check_room(self.numbers)
         pairs: Any = ROPES.get(self.rope or "")
         rope = Rope(self.rope_theta, self.d_head, pairs) if pairs else None
-        slopes = tuple(2.0 ** (-8 * (head + 1) / self.heads) for head in range(self.heads))
         return Config(
             family="llama", vocab_size=self.vocab, max_context=self.context, n_layers=self.layers,
             d_model=self.d_model, n_heads=self.heads, n_kv_heads=self.kv_heads, d_head=self.d_head, d_ff=self.d_ff,
             norm="rms", norm_eps=self.norm_eps, activation="silu", gated=True,
             layers=(LayerKind(rope=rope, window=self.window),) * self.layers, learned_positions=self.rope == "learned",
-            alibi=Alibi(slopes) if self.rope == "alibi" else None,
+            alibi=Alibi(self.heads) if self.rope == "alibi" else None,
         )  # fmt: skip
 
 
@@ -89,8 +102,11 @@ class ModelWeights(dict[str, Any]):
     def __init__(
         self, config: Sizes, arrays: dict[str, Any], dtype: str = "float64", seed: int | None = None
     ) -> None:  # fmt: skip
+        check_kind("config", isinstance(config, Sizes), config, Words("the config of weights"))
+        check_kind("arrays", isinstance(arrays, dict), arrays, Words("a dict of arrays by their names"))
         super().__init__(arrays)
-        self.config, self.dtype, self.seed = config, dtype, seed
+        self.config, self.dtype = config, format_name(dtype)
+        self.seed = None if seed is None else check_whole("seed", seed, 0)
 
     def __repr__(self) -> str:
         """What the weights are of, in one line of at most 200 characters, and no array."""
@@ -137,6 +153,7 @@ def make_weights(
     UsageError: sizes that do not fit together, or an unknown dtype.
     """
     seed = check_whole("seed", seed, 0)
+    check_function("array", array)
     config, name = Sizes(**sizes), format_name(dtype)
     keep, kind = rounding(name), name if hasattr(np, name) else "float32"
     generator = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ def _float(value: Fraction | None) -> float | None:
 def _layer_kind(found: Cost, kind: LayerKind, flops: int) -> dict[str, Any]:
     e = kind.experts
     return {
-        "layers": [i for i, other in enumerate(found.config.layers) if other == kind],
+        "layers": list(found.count.forms.kinds.layers_of(kind)),
         "window": kind.window,
         "experts": None if e is None else e.count,
         "chosen": None if e is None else e.chosen,

@@ -108,7 +108,7 @@ def format_sites(found: Cost, convention: Convention, say: Say, ascii_only: bool
 
 def name_kind(found: Cost, kind: LayerKind, say: Say) -> str:
     """A kind of layer in words, with the number of its layers."""
-    same = [other for other in found.config.layers if other == kind]
+    same = found.count.forms.kinds.layers_of(kind)
     attends = say("full attention")
     if kind.window is not None:
         attends = say("window {window}").format(window=number(kind.window))
@@ -122,7 +122,7 @@ def format_kinds(found: Cost, convention: Convention, say: Say) -> list[str]:
     """Lines of FLOPs: by kind of layer if there are several, through every expert, and without the head."""
     prefill, decode = found.cached.prefill, found.cached.decode
     lines = []
-    if len(set(found.config.layers)) > 1:
+    if found.count.forms.kinds.config.n_layers > 1:
         kinds = prefill.flops_by_layer_kind(convention), decode.flops_by_layer_kind(convention)
         lines.append(say("FLOPs by kind of layer, {convention} (prefill; decode):").format(convention=convention))
         lines += [

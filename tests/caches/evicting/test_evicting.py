@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kvsim.caches.evicting.base import EvictingLayer, best_columns
+from kvsim.caches.evicting.base import EvictingLayer
+from kvsim.caches.evicting.ranking import best_columns
 from kvsim.caches.evicting.snapkv import max_pooled
 from kvsim.caches.specs import parse_spec
 from kvsim.doctor.against_numpy import IDS, make, source_of

@@ -79,16 +79,23 @@ def test_a_free_block_can_be_found_until_it_is_given_out():
     assert pool.find(keys[0]) is None
 
 
-def test_one_block_for_a_prefix_is_enough():
+def test_every_block_of_a_prefix_is_cached():
     pool = BlockPool(None, 2)
     key, other = prefix_key(b"", [1, 2]), prefix_key(b"", [2, 1])
-    pool.allocate(2)
-    pool.register(0, key)
-    pool.register(1, key)
+    pool.allocate(3)
+    for block in range(3):
+        pool.register(block, key)
     pool.register(0, other)
-    assert (pool.find(key), pool.find(other)) == (0, None)
+    assert (pool.find(key), pool.find(other)) == (0, None), "a block ends one prefix"
+    pool.release([2])
+    assert (pool.find(key), pool.kept) == (0, 1)
+    pool.forget(0)
+    assert (pool.find(key), pool.kept) == (1, 1)
     pool.forget(1)
-    assert pool.find(key) == 0
+    assert (pool.find(key), pool.kept) == (2, 1)
+    pool.share([2])
+    pool.forget(2)
+    assert (pool.find(key), pool.kept) == (None, 0)
 
 
 @settings(max_examples=200)
@@ -173,8 +180,7 @@ class Pools(RuleBasedStateMachine):
     def register(self, data, key):
         block = data.draw(st.sampled_from(sorted(self.holders)))
         self.pool.register(block, key)
-        if block not in self.key_of and key not in self.key_of.values():
-            self.key_of[block] = key
+        self.key_of.setdefault(block, key)
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())
@@ -207,7 +213,7 @@ class Pools(RuleBasedStateMachine):
         assert self.pool.free == self.free()
         assert self.pool.kept == sum(block in self.key_of for block in self.came_back)
         assert [self.pool.references(b) for b in range(self.made)] == [self.holders.get(b, 0) for b in range(self.made)]
-        block_of = {key: block for block, key in self.key_of.items()}
+        block_of = {key: block for block, key in reversed(self.key_of.items())}  # the first one cached
         assert [self.pool.find(key) for key in PREFIXES] == [block_of.get(key) for key in PREFIXES]
 
 

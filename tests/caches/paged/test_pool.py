@@ -163,6 +163,43 @@ def test_a_prefix_is_found_after_its_sequence_has_gone():
     assert close(model(TEXT[2:5], cache), model(TEXT[:5])[2:])
 
 
+LONG = [*range(20, 33)]  # three blocks of four, and one token
+
+
+def test_a_prefix_is_found_through_each_of_its_sequences():
+    """Two sequences with one prompt in one batch compute it twice. The blocks of the first are allocated again."""
+    model = make_model(PRIMES)
+    pool = model.new_pool("paged:4", blocks=8)
+    first, second, other = (pool.new_cache() for _ in range(3))
+    model.batch([(LONG, first), (LONG, second)])
+    assert (pool.held, pool.kept) == (8, 0)
+    first.clear()
+    assert (pool.held, pool.kept) == (4, 3), "its last block is not full"
+    model([1] * 16, other)
+    assert (pool.held, pool.kept) == (8, 0)
+    other.clear()
+    assert pool.reuse(other, LONG) == 12
+    assert other.table.blocks == second.table.blocks[:3]
+    assert close(model(LONG[12:], other), model(LONG)[12:])
+    second.clear()
+    other.clear()
+    assert pool.kept == 6, "three blocks of ones are left"
+
+
+def test_kept_blocks_can_be_found():
+    """The end of the second sequence could not be found without its beginning, which it computed itself."""
+    model = make_model(PRIMES)
+    pool = model.new_pool("paged:4", blocks=7)
+    first, second, other = (pool.new_cache() for _ in range(3))
+    model.batch([(LONG[:8], first), (LONG[:8], second)])
+    model(LONG[8:12], second)
+    first.clear()
+    model([1] * 16, other)
+    second.clear()
+    assert pool.kept == 3
+    assert pool.reuse(second, [*LONG[:12], 1]) == 12
+
+
 def test_who_writes_into_a_block_that_could_be_found_hides_it():
     model = make_model(PRIMES)
     pool = model.new_pool("paged:4", blocks=9)

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kvsim.caches.paged.blocks import prefix_key
 from kvsim.errors import UsageError
 from tests.caches.paged.runs import LATENT, WINDOWS, close, rows_of, scatter
 from tests.models import make_model
@@ -24,6 +25,14 @@ def fresh(model, ids):
     cache = model.new_cache("static:128")
     logits = model(ids, cache)
     return logits, [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def keys_of(text, size):
+    """The keys of the prefixes that the full blocks of a text end."""
+    keys = [b""]
+    for stop in range(size, len(text) + 1, size):
+        keys.append(prefix_key(keys[-1], text[stop - size : stop]))
+    return keys[1:]
 
 
 class Sequences(RuleBasedStateMachine):
@@ -80,6 +89,16 @@ class Sequences(RuleBasedStateMachine):
     def feed_some(self, data, new):
         order = data.draw(st.permutations(range(len(self.caches))))
         self.feed(list(zip(order, new, strict=False)))
+
+    @precondition(lambda self: len(self.caches) > 1)
+    @rule(data=st.data(), new=tokens)
+    def feed_one_text_twice(self, data, new):
+        """In one batch, which computes it twice."""
+        two = data.draw(st.permutations(range(len(self.caches))))[:2]
+        for i in two:
+            self.caches[i].clear()
+            self.texts[i] = ()
+        self.feed([(i, new) for i in two])
 
     @rule(data=st.data(), new=tokens)
     def interrupt(self, data, new):
@@ -160,10 +179,21 @@ class Sequences(RuleBasedStateMachine):
             assert self.pool.numbers.references(block) == sum(blocks.count(block) for blocks in tables)
 
     @invariant()
+    def every_prefix_that_is_held_is_found(self):
+        """Whichever block was cached first, and whatever has become of it since."""
+        numbers = self.pool.numbers
+        for text in self.texts:
+            assert all(numbers.find(key) is not None for key in keys_of(text, self.size))
+        free = [key for block, key in enumerate(numbers._keys) if key and not numbers.references(block)]
+        assert self.pool.kept == len(free)
+        assert all(numbers.find(key) is not None for key in free)
+
+    @invariant()
     def unused_rows_become_nan(self):
         """Overwrites all rows by NaN, except those that a sequence has seen and those of cached blocks."""
         numbers, size = self.pool.numbers, self.size
-        needed = {block * size + j for block in map(numbers.find, numbers._block_of) for j in range(size)}
+        cached = [block for block, key in enumerate(numbers._keys) if key]
+        needed = {block * size + j for block in cached for j in range(size)}
         for cache in self.caches:
             needed |= {cache.table.blocks[s // size] * size + s % size for s in range(cache.seen)}
         rest = sorted({*range(self.pool.blocks * size)} - needed)

@@ -31,7 +31,7 @@ EVEN_LATENT = replace(latent("cached_expanded"), latent=Latent(6, None, 4, 4, 8,
 CONFIGS = {
     "rope": PRIMES,
     "learned": GPT2_LIKE,
-    "alibi": replace(PRIMES, layers=(LayerKind(),) * 2, alibi=Alibi(tuple(0.5**i for i in range(1, 7)))),
+    "alibi": replace(PRIMES, layers=(LayerKind(),) * 2, alibi=Alibi(6)),
     "windowed": replace(PRIMES, layers=(PRIMES.layers[0], replace(PRIMES.layers[1], window=4))),
     "absorbed": latent("absorbed"),
     "reexpanded": latent("reexpanded"),

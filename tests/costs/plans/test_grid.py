@@ -42,6 +42,7 @@ def test_a_file(tmp_path):
         ({"parallel": [0]}, UsageError, "devices must be a whole number"),
         ({"utilizations": [2]}, UsageError, "utilization must be"),
         ({"source": -1, "models": ["t5-small"]}, UsageError, "source must be"),
+        ({"source": "abc"}, UsageError, "source must be"),  # also of models without an encoder
         ({"contexts": [1] * 100_001, "batches": [1] * 1_000}, UsageError, "sweeps go up to 100000000"),
     ],
 )

@@ -99,5 +99,5 @@ def test_results_that_are_no_numbers():
         testing.assert_quantiser(quantise, lambda: 3)
     with pytest.raises(OracleError, match="zeros come back as"):
         testing.assert_quantiser(quantise, lambda packed: np.where(dequantise(packed) == 0, 1e-3, dequantise(packed)))
-    with pytest.raises(UsageError, match="axis is channel or token"):
+    with pytest.raises(UsageError, match=r"unknown axis .head.: use one of channel, token"):
         testing.assert_quantiser(quantise, dequantise, axis="head")

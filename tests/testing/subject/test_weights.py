@@ -32,6 +32,12 @@ def test_the_repr_is_one_line_without_numbers_of_the_arrays(sizes):
     assert len(repr(weights.config)) <= 200
 
 
+@pytest.mark.parametrize("size", ["layers", "heads", "d_head", "d_model", "d_ff", "vocab"])
+def test_more_weights_than_a_check_computes_with_are_refused(size):
+    with pytest.raises(UsageError, match=r"these sizes need .* a check computes with up to 67108864"):
+        testing.weights(**{size: 10**9, "kv_heads": 1})
+
+
 def test_a_repr_that_would_be_longer_is_cut():
     weights = ModelWeights(Sizes(rope="learned", vocab=10**30, context=10**30), {}, "float8_e4m3fn")
     assert repr(weights).startswith("ModelWeights(0 arrays, float8_e4m3fn, Sizes(layers=2, ")

@@ -1,0 +1,1 @@
+"""Files: atomic writing, and reading of files whose content is not trusted."""

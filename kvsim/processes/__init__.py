@@ -1,0 +1,1 @@
+"""Child processes that run kvsim's own code: `child` starts and ends them, `channel` exchanges data with them."""

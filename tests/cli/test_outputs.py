@@ -1,0 +1,49 @@
+"""Files that commands write at their end: the path is tried at their start, and nothing is left if they fail."""
+
+import os
+
+import pytest
+
+from kvsim.benchmark import subjects
+from kvsim.cli import run
+from kvsim.costs.plans import sweep
+from kvsim.costs.work import by_context
+from kvsim.errors import BackendError
+from tests.files.test_writing import names_that_cannot_be
+
+COMMANDS = {
+    "plan": (sweep, "run_sweep", ["plan", "gpt2", "--sweep", "--device", "a10", "--context", "5", "--csv"]),
+    "cost": (by_context, "measure_by_context", ["cost", "gpt2", "--prompt", "9", "--new", "2", "--svg"]),
+    "bench": (subjects, "open_subject", ["bench", "-n", "9", "--svg"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_path_is_refused_before_the_work(name, tmp_path, monkeypatch, capsys):
+    module, function, argv = COMMANDS[name]
+
+    def work(*_, **__):
+        raise BackendError("the work began")
+
+    monkeypatch.setattr(module, function, work)
+    for reason, path in names_that_cannot_be(tmp_path).items():
+        assert run([*argv, str(path), "--lang", "en"]) == 4
+        out, err = capsys.readouterr()
+        assert (reason in err, err.count("\n"), out) == (True, 1, "")
+    assert run([*argv, str(tmp_path / "new"), "--lang", "en"]) == 3  # a good path, and then the work fails
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
+
+
+def test_a_partial_sweep_into_a_stream_goes_there(tmp_path, monkeypatch):
+    """Beside a pipe or a device there is no place for FILE.partial."""
+
+    def broken(grid, scheduler):
+        yield sweep.make_rows(grid, 0, 1)
+        raise BackendError("a worker failed")
+
+    monkeypatch.setattr(sweep, "run_sweep", broken)
+    with (tmp_path / "out").open("wb") as out:
+        argv = ["plan", "gpt2", "--sweep", "--device", "a10", "--context", "5,6", "--csv", f"/dev/fd/{out.fileno()}"]
+        assert run(argv) == 3
+    assert (tmp_path / "out").read_text().count("\n") == 2
+    assert os.listdir(tmp_path) == ["out"]
