@@ -33,6 +33,7 @@ def command(say: Say) -> click.Command:
     @click.option("--batch", type=Number(int), default=2, show_default=True, help=say("Batch size (attention)."))
     @click.option("--rotated", is_flag=True, help=say("Apply rotary positions to queries and keys first (attention)."))
     @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
+    @click.option("--length", type=Number(int), default=0, help=say("Tokens of the longest text, at least."))
     @click.option("--reading", type=Number(int), default=1, show_default=True, help=say("Which form of the mistake."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
     @json_option(say, "explain")

@@ -23,21 +23,26 @@ def command(say: Say) -> click.Command:
     )
     @click.argument("target", metavar="FILE.py:NAME")
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
+    @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
+    @click.option("--length", type=Number(int), default=0, help=say("Tokens of the longest text, at least."))
     @click.option("--seconds", type=Number(float), default=60.0, show_default=True, help=say("Time limit in seconds."))
     @json_option(say, "verify")
     @common(say)
-    def verify(target: str, seed: int, seconds: float, as_json: bool) -> int:
+    def verify(target: str, seed: int, cases: int, length: int, seconds: float, as_json: bool) -> int:
+        from kvsim.checks import check_whole
         from kvsim.schemas import dump
         from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
         from kvsim.testing.verifying import verify as check
         from kvsim.views.json.oracle import verify_dict
 
+        for name, value in (("cases", cases), ("length", length)):
+            check_whole(name, value, 0)
         if seed < 0 or not seconds > 0:
             raise UsageError(
                 "--seed is at least 0 and --seconds above 0, got {seed} and {seconds}", seed=seed, seconds=seconds
             )
         with language_for_checks(language_of(say)):
-            found = check(target, seed, seconds)
+            found = check(target, seed, seconds, cases, length)
         ended, text = found.ended, "\n".join(printable(line) for line in found.text.split("\n"))
         if found.printed:
             note(say("the code printed: {text}").format(text=printable(found.printed.strip())[:300]))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvsim.testing.checks.decoders import assert_close_to as assert_close_to
     from kvsim.testing.checks.decoders import assert_policy as assert_policy
     from kvsim.testing.checks.decoders import assert_split_invariant as assert_split_invariant
+    from kvsim.testing.checks.edits import assert_edits as assert_edits
     from kvsim.testing.checks.quantisers import assert_quantiser as assert_quantiser
     from kvsim.testing.checks.rows import assert_cache_rows as assert_cache_rows
     from kvsim.testing.feeds.plain_attention import attention as attention
@@ -29,6 +30,7 @@ _HOME = {  # public name: its module, and its name there
     "assert_cache_rows": ("checks.rows", "assert_cache_rows"),
     "assert_close_to": ("checks.decoders", "assert_close_to"),
     "assert_cost": ("checks.costs", "assert_cost"),
+    "assert_edits": ("checks.edits", "assert_edits"),
     "assert_policy": ("checks.decoders", "assert_policy"),
     "assert_quantiser": ("checks.quantisers", "assert_quantiser"),
     "assert_split_invariant": ("checks.decoders", "assert_split_invariant"),

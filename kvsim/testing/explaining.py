@@ -9,8 +9,11 @@ from kvsim.errors import UsageError
 from kvsim.testing.bank import Mistake
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_policy
+from kvsim.testing.checks.edits import assert_edits, edits_of
+from kvsim.testing.feeds.references import Reference
+from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.attention import Inputs, attend
-from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
 
 
@@ -29,16 +32,18 @@ class ExplainOptions:
     batch: int = 2
     rotated: bool = False
     cases: int = 0
+    length: int = 0
     reading: int = 1  # which form of the mistake
     show: tuple[int, int] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         queries, keys = self.show or (1, 1)
-        if min(self.seed, self.cases) < 0 or not 1 <= queries <= keys:
+        if min(self.seed, self.cases, self.length) < 0 or not 1 <= queries <= keys:
             raise UsageError(
-                "seed and cases are at least 0, queries at least 1 and at most as many as keys: got {seed}, {cases},"
-                " {queries} and {keys}", seed=self.seed, cases=self.cases, queries=queries, keys=keys,
+                "seed, cases and length are at least 0, queries at least 1 and at most as many as keys: got {seed},"
+                " {cases}, {length}, {queries} and {keys}", seed=self.seed, cases=self.cases, length=self.length,
+                queries=queries, keys=keys,
             )  # fmt: skip
 
 
@@ -56,7 +61,9 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
         )
     cls = readings[options.reading - 1]
     try:
-        if alone:
+        if mistake.edits:
+            _check_edits(cls, options, window)
+        elif alone:
             _check_attention(cls, options, window)
         else:
             _check_decoder(mistake, cls, options, window)
@@ -77,24 +84,38 @@ def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> N
 
     assert_attention(
         wrong, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head, window=window,
-        batch=options.batch, cases=options.cases, seed=options.seed, rotated=options.rotated, show=options.show,
+        batch=options.batch, cases=options.cases, length=options.length, seed=options.seed,
+        rotated=options.rotated, show=options.show,
     )  # fmt: skip
+
+
+def _check_edits(cls: Any, options: ExplainOptions, window: int | None) -> None:
+    """OracleError: the mistake was found."""
+    weights = make_weights(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head,
+                           window=window, seed=options.seed)  # fmt: skip
+    assert_edits(*edits_of(cls, Reference(weights))[:2], weights, crop=cls.crop, fork=cls.fork, seed=options.seed)
 
 
 def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: int | None) -> None:
     """OracleError: the mistake was found."""
+    context = max(Sizes.context, options.length)
     weights = make_weights(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head,
-                           window=window, seed=options.seed)  # fmt: skip
+                           window=window, seed=options.seed, context=context, rope=mistake.rope)  # fmt: skip
     config, arrays = weights.config.to_config(), weights.to_weights()
     kept: dict[str, Any] = {}  # some mistakes carry state from one text to the next
 
-    def make() -> Any:
+    def make() -> dict[str, Any]:
         first = "decoder" not in kept
         kept["decoder"] = cls(config, arrays, mistake.policy) if first else kept["decoder"].fresh()
-        return kept["decoder"]
+        return kept
 
-    def step(decoder: Any, ids: list[int]) -> Any:
+    def step(kept: dict[str, Any], ids: list[int]) -> Any:
         with np.errstate(all="ignore"):
-            return decoder.forward(ids)
+            return kept["decoder"].forward(ids)
 
-    assert_policy(make, step, weights, mistake.policy, cases=options.cases, seed=options.seed)
+    def clear(kept: dict[str, Any]) -> None:
+        kept["decoder"] = kept["decoder"].cleared()
+
+    emptied = clear if cls.cleared is not Decoder.cleared else False
+    assert_policy(make, step, weights, mistake.policy, clear=emptied, cases=options.cases, length=options.length,
+                  seed=options.seed)  # fmt: skip

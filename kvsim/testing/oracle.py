@@ -10,6 +10,7 @@ from kvsim.schemas import dump, stamp
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.costs import assert_cost
 from kvsim.testing.checks.decoders import assert_close_to, assert_policy, assert_split_invariant
+from kvsim.testing.checks.edits import assert_edits
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.checks.rows import assert_cache_rows
 from kvsim.testing.feeds.plain_attention import attention
@@ -47,6 +48,11 @@ class Oracle:
     def assert_policy(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True
         self._run(assert_policy, make, step, **(self._defaults(reference) | more))
+
+    def assert_edits(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
+        __tracebackhide__ = True
+        defaults = {"seed": self.seed, "reference": self._reference(reference)}
+        self._run(assert_edits, make, step, **(defaults | more))
 
     def assert_close_to(self, make: Any, step: Any, reference: Any = None, **more: Any) -> None:
         __tracebackhide__ = True

@@ -15,6 +15,7 @@ from kvsim.errors import FileError, UsageError, shortened
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_split_invariant
 from kvsim.testing.checks.quantisers import assert_quantiser
+from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 from kvsim.testing.subject import serving
@@ -82,21 +83,32 @@ class WithCache(Decoder):
         self.foreign = cache
         super().__init__(weights.config.to_config(), weights.to_weights())
 
+    def empty(self) -> None:
+        """Empty the cache by a method of its own. NotImplementedError: it has none."""
+        empty(self.foreign)
+        self.rows, self.seen = self.new_rows(), 0
 
-def check(remote: Remote, about: dict[str, Any], seed: int) -> None:
+
+def empty(thing: RemoteObject) -> None:
+    """Empty an object of the code by a method of its own. NotImplementedError: it has none."""
+    if thing.remote.call("clear", number=thing.number)[0].get("cleared") is not True:
+        raise NotImplementedError
+
+
+def check(remote: Remote, about: dict[str, Any], wanted: Texts) -> None:
     """Run the checks for this kind of code. OracleError: one fails. UsageError: the code says of itself what does not
     fit together."""
     windows = (None, 4) if about.get("windows") is True else (None,)
     checks: dict[str, Callable[[], None]] = {
-        CACHE: lambda: check_cache(remote, seed),
-        DECODER: lambda: check_decoder(remote, windows, seed),
-        QUANTISER: lambda: check_quantiser(remote, about.get("asked"), seed),
-        ATTENTION: lambda: check_attention(remote, about, windows, seed),
+        CACHE: lambda: check_cache(remote, wanted),
+        DECODER: lambda: check_decoder(remote, windows, wanted),
+        QUANTISER: lambda: check_quantiser(remote, about.get("asked"), wanted.seed),
+        ATTENTION: lambda: check_attention(remote, about, windows, wanted),
     }
     checks[about["kind"]]()
 
 
-def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | None, ...], seed: int) -> None:
+def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | None, ...], wanted: Texts) -> None:
     """OracleError: the function is wrong."""
 
     def attention(*arrays: Any, window: int | None = None) -> Any:
@@ -104,12 +116,13 @@ def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | 
 
     attention.__name__ = str(about.get("called"))[:80]
     for window in windows:
-        assert_attention(attention, str(about.get("layout")), heads=4, kv_heads=2, window=window, seed=seed)
+        assert_attention(attention, str(about.get("layout")), heads=4, kv_heads=2, window=window,
+                         **wanted._asdict())  # fmt: skip
 
 
-def check_cache(remote: Remote, seed: int) -> None:
+def check_cache(remote: Remote, wanted: Texts) -> None:
     """OracleError: a decoder with this cache is wrong."""
-    weights = make_weights(seed=seed)
+    weights = make_weights(seed=wanted.seed)
 
     def make() -> WithCache:
         return WithCache(weights, remote.object("make", window=None))
@@ -117,10 +130,10 @@ def check_cache(remote: Remote, seed: int) -> None:
     def forward(decoder: WithCache, ids: list[int]) -> Any:
         return decoder.forward(ids)
 
-    assert_split_invariant(make, forward, weights, seed=seed)
+    assert_split_invariant(make, forward, weights, clear=WithCache.empty, **wanted._asdict())
 
 
-def check_decoder(remote: Remote, windows: tuple[int | None, ...], seed: int) -> None:
+def check_decoder(remote: Remote, windows: tuple[int | None, ...], wanted: Texts) -> None:
     """OracleError: the decoder is wrong."""
 
     def make(weights: ModelWeights) -> Any:
@@ -129,7 +142,8 @@ def check_decoder(remote: Remote, windows: tuple[int | None, ...], seed: int) ->
     def forward(decoder: Any, ids: list[int]) -> Any:
         return remote.array("step", number=decoder.number, ids=list(ids))
 
-    assert_split_invariant(make, forward, make_weights(seed=seed), windows=windows, seed=seed)
+    assert_split_invariant(make, forward, make_weights(seed=wanted.seed), windows=windows, clear=empty,
+                           **wanted._asdict())  # fmt: skip
 
 
 def check_quantiser(remote: Remote, asked: Any, seed: int) -> None:
@@ -164,8 +178,9 @@ def split_target(target: str) -> tuple[Path, str]:
     return Path(path), name
 
 
-def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
+def verify(target: str, seed: int = 0, seconds: float = 60.0, cases: int = 0, length: int = 0) -> Found:
     """Check `target`, "FILE.py:NAME", in a separate process without input; all its calls together may take `seconds`.
+    `seed`, `cases` and `length`: as `kvsim.testing.assert_policy` takes them.
 
     The process returns arrays, from which the result is formed here. UsageError: the file has nothing of that name, or
     what it has cannot be checked. FileError: the file cannot be imported.
@@ -174,7 +189,7 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
     process = start_process(path, name, seed, seconds)
     about: dict[str, Any] = {}
     try:
-        found = judge(process.remote, path, name, seed, about)
+        found = judge(process.remote, path, name, Texts(cases, seed, length), about)
     except CodeEndedError as ended:
         found = Found(BROKEN, describe_end(ended, process, path, seconds))
     finally:
@@ -182,13 +197,13 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0) -> Found:
     return found._replace(printed=process.out.text(), kind=about.get("kind"))
 
 
-def judge(remote: Remote, path: Path, name: str, seed: int, about: dict[str, Any]) -> Found:
+def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str, Any]) -> Found:
     """The result of a check of the code behind `remote`. What is known of the code is added to `about` before any of it
     is called. CodeEndedError: the code ended before the check did."""
     try:
         about |= describe(remote, path, name)
         with np.errstate(all="ignore"):  # the numbers of the code may be of any size
-            check(remote, about, seed)
+            check(remote, about, wanted)
     except UnreadableError as error:  # outside any check: an error where the code itself is not called
         raise NoAnswerError from error
     except OracleError as error:

@@ -9,11 +9,13 @@ import numpy as np
 
 from kvsim.testing.bank import BANK
 from kvsim.testing.feeds.boundaries import choose_text, measure_margins
-from kvsim.testing.feeds.chunking import choose_feeds
+from kvsim.testing.feeds.chunking import choose_feeds, make_text
+from kvsim.testing.feeds.feeding import CLEARED, CLEARED_AFTER, CLEARED_NUMBER
 from kvsim.testing.feeds.references import Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.subject.weights import make_weights
+from kvsim.testing.verdict.decoders import steps_of
 from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose, run_decoder
 from kvsim.weights import map_arrays
 
@@ -24,29 +26,35 @@ class Programme:
     """Under one policy and in one dtype: feeds, the correct logits, and the votes on every implementation of a
     mistake."""
 
-    def __init__(self, policy, dtype):
+    def __init__(self, policy, dtype, rope="half"):
         self.policy, self.dtype = policy, dtype
         # bfloat16 weights are exact in every dtype, so that the suspects' logits are computed once for all dtypes.
         # Under int8 each dtype has different texts anyway.
         stored = dtype if policy.startswith("int8") else "bfloat16"
-        self.reference = Reference(make_weights(window=WINDOW.get(policy), dtype=stored), policy)
+        sizes = {"window": WINDOW.get(policy)} if rope == "half" else {"rope": rope, "heads": 2, "layers": 1}
+        self.reference = Reference(make_weights(dtype=stored, **sizes), policy)
         config = self.reference.config
         chosen = choose_feeds(config, policy)
         numbers = [*range(len(chosen) - 1), 0]
         margins = measure_margins(self.reference, max(chosen, key=sum), dtype, 0)
         self.texts = [choose_text(self.reference, f, n, 0, margins) for f, n in zip(chosen, numbers, strict=True)]
+        after = next((i for i, feed in enumerate(chosen) if feed == CLEARED_AFTER), 0) + 1
+        coded = policy.startswith("int8")
+        self.cleared = set() if coded else {after}
+        if not coded:
+            self.texts.insert(after, make_text(CLEARED, CLEARED_NUMBER, config.vocab_size))
         self.expected = run_decoder(Decoder, config, self.reference.weights, policy, self.texts)
         own = 0.0 if dtype == "float64" else self.reference.own_error(self.texts, dtype)
         self.allowed = allow(dtype, max(own, 1e-14), max(np.abs(e).max() for e in self.expected)).value
         self.cast = {}  # votes by class
-        self.suspects = Suspects(config, self.reference.weights, policy, self.texts)
+        self.suspects = Suspects(config, self.reference.weights, policy, self.texts, self.cleared)
 
     def outputs(self, cls, dtype):
         """Logits of the decoder class `cls` computed in `dtype`, for every text."""
         keep = rounding(dtype)
         weights = map_arrays(self.reference.weights, keep)
         rounded = type(cls.__name__, (cls,), {"__init__": lambda d, *a: cls.__init__(d, *a[:3], keep)})
-        return run_decoder(rounded, self.reference.config, weights, self.policy, self.texts)
+        return run_decoder(rounded, self.reference.config, weights, self.policy, self.texts, self.cleared)
 
     def votes(self, cls):
         if cls not in self.cast:
@@ -59,7 +67,8 @@ class Programme:
             outputs = [outputs.get(i) for i in range(len(self.texts))]
         else:
             outputs = self.outputs(cls, self.dtype)
-        return [Vote(e, o, self.allowed) for e, o in zip(self.expected, outputs, strict=True)]
+        steps = [steps_of(tuple(map(len, text))) for text in self.texts]
+        return [Vote(e, o, self.allowed, s) for e, o, s in zip(self.expected, outputs, steps, strict=True)]
 
     def _entry(self, cls):
         return next((m, cls) for m in BANK.values() if cls in m.variants)
@@ -69,29 +78,52 @@ class Programme:
 
 
 @cache
-def programme(policy, dtype):
-    return Programme(policy, dtype)
+def programme(policy, dtype, rope="half"):
+    return Programme(policy, dtype, rope)
 
 
-READINGS = [(m, cls) for m in BANK.values() for cls in m.variants]
+def programme_of(mistake, dtype):
+    return programme(mistake.policy, dtype, mistake.rope)
+
+
+READINGS = [(m, cls) for m in BANK.values() if not m.edits for cls in m.variants]
 
 
 # Mistakes that are not caught in a dtype: its rounding changes logits by more than the mistake does.
 LOST = {
     "float64": (),
     "float32": (),
-    "float16": ("quantised_scale_axis", "quantised_twice"),
-    "bfloat16": ("quantised_scale_axis", "quantised_truncates", "quantised_twice"),
+    "float16": ("quantised_scale_axis", "quantised_twice", "quantised_not_at_all", "quantised_wrong_group"),
+    "bfloat16": (
+        "quantised_scale_axis",
+        "quantised_truncates",
+        "quantised_twice",
+        "quantised_not_at_all",
+        "quantised_wrong_group",
+    ),
 }
+# Readings that are none in a dtype: the rows are as fine as the computation.
+NONE_IN = {"float32": ["KeptInFloat32", "KeptInFloat32OnceCached", "ReadRoundedFloat32"]}
+NONE_IN["float16"] = NONE_IN["bfloat16"] = NONE_IN["float32"]
+
+
+def is_lost(mistake, cls, dtype):
+    return mistake.id in LOST[dtype] or cls.__name__ in NONE_IN.get(dtype, ())
+
+
 # Caught without a diagnosis: most of the difference comes from numbers that get other codes once rounded to float16.
 UNNAMED = {"float16": ("quantised_truncates",)}
+# Caught without a diagnosis: one of its scales is so near a rounding boundary that float32 gives another.
+ON_A_BOUNDARY = (("GroupsOfOne", "float32"),)
+# Caught without a diagnosis: every number that differs is NaN, and there are many ways to NaN.
+BLANK = ("StrictMask",)
 
 
 def table(dtype):
     """Print for each mistake the diagnoses of its implementations, and how often each occurs."""
-    found, caught = {m.id: Counter() for m in BANK.values()}, 0
+    found, caught = {m.id: Counter() for m in BANK.values() if not m.edits}, 0
     for m, cls in READINGS:
-        known = programme(m.policy, dtype)
+        known = programme_of(m, dtype)
         caught += any(vote.fails for vote in known.votes(cls))
         found[m.id][known.named(cls)] += 1
     for id, named in found.items():

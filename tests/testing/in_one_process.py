@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from kvsim.processes.channel import Channel
+from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.subject.remote import Remote
 from kvsim.testing.subject.serving import serve
 from kvsim.testing.verifying import judge
@@ -19,7 +20,7 @@ def verify_here(path, name="it", seed=0):
     thread.start()
     about = {}
     try:
-        return judge(Remote(Channel(ours)), Path(path), name, seed, about)._replace(kind=about.get("kind"))
+        return judge(Remote(Channel(ours)), Path(path), name, Texts(seed=seed), about)._replace(kind=about.get("kind"))
     finally:
         ours.close()
         thread.join(60.0)
@@ -37,7 +38,7 @@ def judge_answers(answers, path="mine.py"):
         Channel(theirs).send(frame)
     theirs.shutdown(socket.SHUT_WR)
     try:
-        return judge(Remote(Channel(ours)), Path(path), "it", 0, {})
+        return judge(Remote(Channel(ours)), Path(path), "it", Texts(), {})
     finally:
         ours.close()
         theirs.close()

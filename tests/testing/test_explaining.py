@@ -103,7 +103,7 @@ def test_the_sizes_asked_for_are_shown(capsys):
 @pytest.mark.parametrize(("options", "said"), [
     (["--queries", "5", "--keys", "3"], "at most as many as keys"),
     (["--queries", "0"], "queries at least 1"),
-    (["--seed", "-1"], "seed and cases are at least 0"),
+    (["--seed", "-1"], "seed, cases and length are at least 0"),
     (["--reading", "9"], "mask_top_left has"),
     (["--reading", "0"], "mask_top_left has"),
     (["--heads", "4", "--kv-heads", "3"], "sizes are at least 1"),

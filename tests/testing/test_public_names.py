@@ -12,7 +12,7 @@ from kvsim import testing
 
 NAMES = {
     "Case", "ModelWeights", "OracleError", "assert_attention", "assert_cache_rows", "assert_close_to", "assert_cost",
-    "assert_policy", "assert_quantiser", "assert_split_invariant", "attention", "cases", "weights",
+    "assert_edits", "assert_policy", "assert_quantiser", "assert_split_invariant", "attention", "cases", "weights",
 }  # fmt: skip
 
 
@@ -76,4 +76,4 @@ def test_objects_print_as_one_short_line():
     ):  # fmt: skip
         assert one_line(x), repr(x)
     assert repr(testing.attention(q, q, q)).startswith("Result(output [1, 2, 50, 4], keys [1, 2, 50, 4]")
-    assert repr(error.failure.diagnosis) == "Diagnosis(unknown, 7 of 7 feeds fail)"
+    assert repr(error.failure.diagnosis) == "Diagnosis(unknown, 8 of 8 feeds fail)"

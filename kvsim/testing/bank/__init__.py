@@ -4,7 +4,19 @@ Where the name of a mistake can be read in several ways, each reading is a varia
 """
 
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.bank import heads, masks, policies, rope, rows, windows  # noqa: F401 (imported to fill the bank)
+from kvsim.testing.bank import (  # noqa: F401 (imported to fill the bank)
+    edits,
+    heads,
+    layers,
+    masks,
+    policies,
+    positions,
+    rings,
+    rope,
+    rows,
+    storage,
+    windows,
+)
 from kvsim.testing.bank.mistake import BANK as BANK
 from kvsim.testing.bank.mistake import Mistake as Mistake
 

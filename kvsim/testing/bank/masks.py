@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.bank.paths import CACHED, FIRST, LOOPED, SEVERAL, SINGLE
 from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 
@@ -14,7 +15,8 @@ from kvsim.testing.independent.decoder import Decoder
     "the causal mask is not shifted by the cache length (tril with k = n_keys - n_queries)",
     "因果掩码没有按缓存长度平移（应为 tril(k = 键数 - 查询数)）",
     (1, 1),
-    twin="onnx/onnx#8068; pytorch/executorch#21749",
+    twin="onnx/onnx#8068; pytorch/executorch#21749; huggingface/candle#3743",
+    paths=(SINGLE, SEVERAL, LOOPED),
 )
 class TopLeft(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
@@ -23,14 +25,20 @@ class TopLeft(Decoder):
         return seen if window is None else seen & (column > t - window)
 
 
-@mistake("mask_missing", "there is no causal mask: queries see the future", "没有因果掩码：查询看到了未来的词元", (2,))
+@mistake(
+    "mask_missing",
+    "there is no causal mask: queries see the future",
+    "没有因果掩码：查询看到了未来的词元",
+    (2,),
+    paths=(FIRST,),
+)
 class NoMask(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         window = self.window(inputs)
         return inputs.key_pos > inputs.query_pos[t] - (np.inf if window is None else window)
 
 
-@variant("mask_missing")
+@variant("mask_missing", paths=(SEVERAL, FIRST))
 class NeitherMaskNorWindow(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         return np.full(len(inputs.key_pos), True)
@@ -41,6 +49,7 @@ class NeitherMaskNorWindow(Decoder):
     "the causal mask is applied only if there are as many queries as keys: later chunks see the future",
     "只有查询数等于键数时才加因果掩码：后面的分块看到了未来的词元",
     (1, 2),
+    twin="Mikyx-1/TinyLLM#18",
 )
 class OnlySquare(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
@@ -50,7 +59,7 @@ class OnlySquare(Decoder):
         return inputs.key_pos > inputs.query_pos[t] - (np.inf if window is None else window)
 
 
-@variant("mask_only_when_square")
+@variant("mask_only_when_square", paths=(SEVERAL,))
 class NothingUnlessSquare(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         square = len(inputs.query_pos) == len(inputs.key_pos)
@@ -67,6 +76,7 @@ class StrictMask(Decoder):
     "the mask is strict: a query does not see itself (key < query must be key <= query)",
     "掩码过严：查询看不到自己（键位置 < 查询位置 应为 <=）",
     (2,),
+    paths=(SEVERAL, CACHED),
 )
 class StrictMaskFinite(StrictMask):
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
@@ -82,7 +92,13 @@ class StrictMaskZeroed(StrictMask):
         return np.nan_to_num(super().softmax(scores_HTS))
 
 
-@mistake("mask_one_future", "queries see one future token", "查询多看到了一个未来的词元", (2,))
+@mistake(
+    "mask_one_future",
+    "queries see one future token",
+    "查询多看到了一个未来的词元",
+    (2,),
+    paths=(CACHED, FIRST),
+)
 class OneFuture(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         return super().visible(inputs, t) | (inputs.key_pos == inputs.query_pos[t] + 1)
@@ -93,6 +109,7 @@ class OneFuture(Decoder):
     "masked scores become 0 instead of -inf before softmax: they keep a share of the weight",
     "被遮蔽的分数置为 0 而不是 -inf（在 softmax 之前）：它们仍分得权重",
     (2,),
+    paths=(SEVERAL, CACHED),
 )
 class MaskedToZero(Decoder):
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
@@ -104,6 +121,7 @@ class MaskedToZero(Decoder):
     "the mask is applied after softmax: rows no longer sum to 1",
     "掩码加在 softmax 之后：每行之和不再是 1",
     (2,),
+    paths=(SEVERAL, CACHED),
 )
 class AfterSoftmax(Decoder):
     def probabilities(self, inputs: AttentionInputs, scores_HTS: Any, allowed_TS: Any) -> Any:

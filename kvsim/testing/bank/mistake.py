@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvsim.testing.bank.paths import LOOPED, Path, along
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
@@ -21,6 +22,8 @@ class Mistake:
     smallest: tuple[int, ...]  # the chunk sizes of the shortest text on which the first reading differs
     window: int | None = None  # of the model that the text is fed to
     policy: str = "dynamic"  # of its cache
+    rope: str | None = "half"  # the positions of that model, as `kvsim.testing.weights` takes them
+    edits: bool = False  # made where a cache is cropped or forked: `smallest` is what is fed before
     twin: str = ""  # a real bug of the same kind, as owner/repository#number
     variants: list[type[Decoder]] = field(default_factory=list)
 
@@ -35,7 +38,8 @@ class Mistake:
 
     def attention_variants(self) -> list[type[Decoder]]:
         """The readings that change attention only, neither positions nor a cache."""
-        return [cls for cls in self.variants if _steps_of(cls) <= set(STEPS)]
+        other = self.edits or self.rope != "half"
+        return [] if other else [cls for cls in self.variants if _steps_of(cls) <= {*STEPS, "path"}]
 
 
 BANK: dict[str, Mistake] = {}
@@ -53,21 +57,31 @@ def _as_decoder(cls: type[Any], family: str) -> type[Decoder]:
     """`cls` if it is a decoder; if it is a cache, a decoder that has it under the policy `family`."""
     if not issubclass(cls, Rows):
         return cls
-    decoder: type[Decoder] = type(cls.__name__, (Decoder,), {"caches": POLICIES | {family: cls}})
+    body = {"caches": POLICIES | {family: cls}, "path": getattr(cls, "path", None)}
+    decoder: type[Decoder] = type(cls.__name__, (Decoder,), body)
     return decoder
 
 
-def mistake(id: str, en: str, zh: str, smallest: tuple[int, ...], **more: Any) -> Callable[[type[Any]], type[Any]]:
-    """A decorator that enters a decoder or a cache into the bank, as the first reading of `id`."""
+def mistake(
+    id: str, en: str, zh: str, smallest: tuple[int, ...], paths: tuple[Path, ...] = (), **more: Any
+) -> Callable[[type[Any]], type[Any]]:
+    """A decorator that enters a decoder or a cache into the bank, as the first reading of `id`. `paths`: as `variant`
+    takes them."""
     BANK[id] = Mistake(id, en, zh, smallest, **more)
-    return variant(id)
+    return variant(id, paths)
 
 
-def variant(id: str) -> Callable[[type[Any]], type[Any]]:
-    """A decorator that enters another reading of `id`."""
+def variant(id: str, paths: tuple[Path, ...] = ()) -> Callable[[type[Any]], type[Any]]:
+    """A decorator that enters another reading of `id`, and one more for each of the code paths on which alone the
+    mistake may be made."""
 
     def enter(cls: type[Any]) -> type[Any]:
-        BANK[id].variants.append(_as_decoder(cls, BANK[id].family))
+        readings, family = BANK[id].variants, BANK[id].family
+        readings.append(_as_decoder(cls, family))
+        readings += [
+            along(_as_decoder(cls, family), path) if path is LOOPED else _as_decoder(along(cls, path), family)
+            for path in paths
+        ]
         return cls
 
     return enter

@@ -99,6 +99,47 @@ class Floored(QuantisedRows):
 
 
 @mistake(
+    "quantised_not_at_all",
+    "rows are not quantised: they come back as they were, or rounded to a floating point format",
+    "没有量化：读回的行与原来相同，或只舍入到某种浮点格式",
+    (3, 1),
+    policy=INT8,
+)
+class NotQuantised(QuantisedRows):
+    def round_trip(self, x: Any) -> Any:
+        return x
+
+
+@variant("quantised_not_at_all")
+class OnlyFloat16(QuantisedRows):
+    def round_trip(self, x: Any) -> Any:
+        return x.astype(np.float16).astype(np.float64)
+
+
+@mistake(
+    "quantised_wrong_group",
+    "scales are shared by groups of another size than was asked for",
+    "缩放共用的分组大小与要求的不同",
+    (3, 1),
+    policy=INT8,
+    twin="rajveer43/VeloxQuant-MLX#162",
+)
+class GroupsOfOne(QuantisedRows):
+    """A scale for every number."""
+
+    def round_trip(self, x: Any) -> Any:
+        return super().round_trip(x[..., None])[..., 0]
+
+
+@variant("quantised_wrong_group")
+class ValuesByRow(QuantisedRows):
+    """Values with one scale for all channels of a row."""
+
+    def per_token(self, x: Any) -> Any:
+        return self.round_trip(x)
+
+
+@mistake(
     "quantised_twice",
     "quantised rows are dequantised and quantised again together with new ones: the error grows with every step",
     "已量化的行还原后又与新行一起重新量化：误差逐步累积",

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.bank.paths import DECODE, LOOPED, SEVERAL, SINGLE
 from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
@@ -15,6 +16,8 @@ from kvsim.testing.independent.rows import Rows
     "all layers write to one cache: each layer needs its own",
     "所有层共用一个缓存：每层应有自己的缓存",
     (1,),
+    twin="TrenTorch#141",
+    paths=(LOOPED,),
 )
 class OneCache(Decoder):
     row_class: type[Rows] = Rows
@@ -31,7 +34,7 @@ class PositionsFromTheEnd(Rows):
         return self.keys, self.values, np.arange(len(self.keys)) - len(self.keys) + stop
 
 
-@variant("layers_share_one_cache")
+@variant("layers_share_one_cache", paths=(LOOPED,))
 class OneCacheByIndex(OneCache):
     row_class = PositionsFromTheEnd
 
@@ -45,9 +48,21 @@ class WrittenInPlace(Rows):
         self.positions = list(range(start + len(keys)))
 
 
-@variant("layers_share_one_cache")
+@variant("layers_share_one_cache", paths=(LOOPED,))
 class OneCacheOverwritten(OneCache):
     row_class = WrittenInPlace
+
+
+class OldRowsOfLastLayer(Rows):
+    """Reads its own new rows, and for older ones those of the last layer."""
+
+    def read(self, start: int) -> Any:
+        last = self.decoder.rows[-1]  # type: ignore[attr-defined]
+        old = len(self.positions) - self.decoder.step[1]
+        return last.keys[:old] + self.keys[old:], last.values[:old] + self.values[old:], np.array(self.positions)
+
+
+variant("layers_share_one_cache", paths=(LOOPED,))(OldRowsOfLastLayer)
 
 
 class PositionsByIndex(Rows):
@@ -62,6 +77,7 @@ class PositionsByIndex(Rows):
     "new rows are put before the cached ones: cat([new, cache]) must be cat([cache, new])",
     "新行接到了缓存前面：cat([新, 旧]) 应为 cat([旧, 新])",
     (1, 2),
+    paths=(SINGLE, SEVERAL, LOOPED),
 )
 class Prepends(PositionsByIndex):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
@@ -73,6 +89,7 @@ class Prepends(PositionsByIndex):
     "new rows are concatenated along the wrong axis and read along the right one: heads get the rows of other heads",
     "新行沿错误的轴拼接，却按正确的轴读取：各个头读到了别的头的行",
     (1, 1),
+    paths=(SINGLE, SEVERAL, LOOPED),
 )
 class WrongAxis(PositionsByIndex):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
@@ -89,6 +106,7 @@ class WrongAxis(PositionsByIndex):
     "each step's rows replace the cache: they must be appended to it",
     "每一步的新行覆盖了缓存：应当追加",
     (1, 1),
+    paths=(SINGLE, SEVERAL, LOOPED),
 )
 class Overwritten(Rows):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
@@ -100,6 +118,7 @@ class Overwritten(Rows):
     "values are concatenated in another order than keys: weights are applied to the values of other tokens",
     "值的拼接顺序与键不同：权重乘到了别的词元的值上",
     (1, 1),
+    paths=(SINGLE, SEVERAL, LOOPED),
 )
 class ValuesOutOfOrder(Rows):
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
@@ -132,24 +151,44 @@ class FirstChunkOnly(Rows):
     "解码步没有把新的键和值追加到缓存：之后的词元永远看不到它们",
     (1, 1, 1),
     twin="the tutorial's own loop in 22.6.3",
+    paths=(LOOPED,),
 )
 class NotAppended(FirstChunkOnly):
     pass
 
 
-@variant("decode_does_not_append")
+@variant("decode_does_not_append", paths=(SEVERAL,))
 class NoLaterChunkAppended(FirstChunkOnly):
     single = False
 
 
-@variant("decode_does_not_append")
+@variant("decode_does_not_append", paths=(LOOPED,))
 class NeitherAppendedNorSeen(FirstChunkOnly):
     sees_itself = False
 
 
-@variant("decode_does_not_append")
+@variant("decode_does_not_append", paths=(SEVERAL,))
 class NoLaterChunkAppendedOrSeen(FirstChunkOnly):
     single, sees_itself = False, False
+
+
+@variant("decode_does_not_append")
+class NotAppendedByIndex(NotAppended):
+    """Masks take old rows to be at the positions 0, 1 ..."""
+
+    def read(self, start: int) -> Any:
+        keys, values, positions = super().read(start)
+        old = len(keys) - self.decoder.step[1]
+        return keys, values, np.append(np.arange(old), positions[old:])
+
+
+@variant("decode_does_not_append")
+class NotAppendedFromTheEnd(NotAppended):
+    """Masks take rows to be at consecutive positions up to the newest."""
+
+    def read(self, start: int) -> Any:
+        keys, values, _ = super().read(start)
+        return keys, values, np.arange(len(keys)) - len(keys) + start + self.decoder.step[1]
 
 
 class PositionsFromCacheLength(Decoder):
@@ -171,6 +210,8 @@ for _rows in (NotAppended, NoLaterChunkAppended, NeitherAppendedNorSeen, NoLater
     "the queries of a later step see only rows cached before: they must also see themselves and the rows of their step",
     "后面各步的查询只看得到之前缓存的行：还应看到自己和本步的新行",
     (1, 1),
+    twin="harvard-edge/cs249r_book#1953",
+    paths=(SEVERAL, DECODE, LOOPED),
 )
 class OldRowsOnly(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
@@ -199,6 +240,14 @@ class NotReset(Decoder):
 
 
 @variant("cache_not_reset_between_prompts")
+class NotCleared(Decoder):
+    """A new object is empty, and one that was emptied is not."""
+
+    def cleared(self) -> Decoder:
+        return self
+
+
+@variant("cache_not_reset_between_prompts")
 class RowsNotCleared(Decoder):
     """Positions start again at 0, but the old rows are still there and every query sees them."""
 
@@ -207,3 +256,9 @@ class RowsNotCleared(Decoder):
             rows.positions = [-1] * len(rows.positions)
         self.seen = 0
         return self
+
+
+@variant("cache_not_reset_between_prompts")
+class RowsNotClearedFromObject(Decoder):
+    def cleared(self) -> Decoder:
+        return RowsNotCleared.fresh(self)  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.bank.paths import CACHED, FIRST, SEVERAL, SINGLE
 from kvsim.testing.independent.attention import AttentionInputs
-from kvsim.testing.independent.decoder import POLICIES, Decoder
+from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rows import Rows
 
 
@@ -17,6 +18,7 @@ from kvsim.testing.independent.rows import Rows
     (3,),
     window=2,
     twin="ml-explore/mlx-lm#390",
+    paths=(SINGLE, SEVERAL, CACHED),
 )
 class OneExtra(Decoder):
     def window(self, inputs: AttentionInputs) -> int | None:
@@ -29,6 +31,7 @@ class OneExtra(Decoder):
     "窗口小了 1：窗口 W 是当前键和它前面的 W-1 个",
     (2,),
     window=2,
+    paths=(SINGLE, SEVERAL, CACHED),
 )
 class OneLess(Decoder):
     def window(self, inputs: AttentionInputs) -> int | None:
@@ -48,92 +51,140 @@ class IgnoredInDecode(Decoder):
         return None if len(inputs.query_pos) == 1 else inputs.window
 
 
-@variant("window_ignored_in_decode")
+@variant("window_ignored_in_decode", paths=(SEVERAL,))
 class IgnoredOnceCached(Decoder):
     def window(self, inputs: AttentionInputs) -> int | None:
         return None if inputs.fed_before else inputs.window
 
 
-@mistake("window_ignored", "the window is ignored", "没有应用窗口", (3,), window=2)
+@mistake(
+    "window_ignored",
+    "the window is ignored",
+    "没有应用窗口",
+    (3,),
+    window=2,
+    paths=(SEVERAL, FIRST),
+)
 class Ignored(Decoder):
     def window(self, inputs: AttentionInputs) -> int | None:
         return None
 
 
-class Ring(Rows):
-    """A ring buffer of W slots, position p in slot p mod W. Correct, because a step reads the rows stored before it and
-    all of its own."""
-
-    def __init__(self, decoder: Decoder, layer: int, options: Any = None) -> None:
-        super().__init__(decoder, layer, options)
-        self.held: dict[int, tuple[int, Any, Any]] = {}  # slot: position, key, value
-
-    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
-        size = self.window() or 10**9
-        for row in rows:
-            self.held[row[0] % size] = row
-
-    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        self.now = list(zip(range(start, start + len(keys)), keys, values, strict=True))
-        self.before = sorted(self.held.values(), key=lambda row: row[0])
-        self.put(self.now)
-
-    def shown(self) -> list[tuple[int, Any, Any]]:
-        return [*self.before, *self.now]
-
-    def read(self, start: int) -> Any:
-        rows = self.shown()
-        return [key for _, key, _ in rows], [value for _, _, value in rows], np.array([at for at, _, _ in rows])
+@mistake(
+    "window_from_first_query",
+    "all queries of a chunk get the window of its first one: each query has a window of its own",
+    "一个分块的所有查询都用首个查询的窗口：每个查询应有自己的窗口",
+    (3,),
+    window=2,
+    paths=(CACHED,),
+    twin="pytorch/executorch#21857; ml-explore/mlx-lm#1914",
+)
+class OfFirstQuery(Decoder):
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        query, first, window = inputs.query_pos[t], inputs.query_pos[0], self.window(inputs)
+        return (inputs.key_pos <= query) & (inputs.key_pos > first - (np.inf if window is None else window))
 
 
 @mistake(
-    "ring_buffer_prefill_longer_than_window",
-    "a chunk longer than the free part of the ring buffer overwrites rows that its own queries, or later ones, need",
-    "比环形缓冲剩余空间更长的分块，覆盖了本块或之后的查询还需要的行",
+    "window_from_last_query",
+    "all queries of a chunk get the window of its last one: the first ones do not see all that they should",
+    "一个分块的所有查询都用最后一个查询的窗口：前面的查询看不全",
     (3,),
     window=2,
-    twin="Lightning-AI/litgpt#2182; huggingface/transformers#37574",
+    paths=(CACHED,),
 )
-class WrittenBeforeRead(Ring):
-    def shown(self) -> list[tuple[int, Any, Any]]:
-        return sorted(self.held.values(), key=lambda row: row[0])
+class OfLastQuery(Decoder):
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        query, last, window = inputs.query_pos[t], inputs.query_pos[-1], self.window(inputs)
+        return (inputs.key_pos <= query) & (inputs.key_pos > last - (np.inf if window is None else window))
 
 
-class WrittenBeforeReadFinite(Decoder):
-    """With a finite mask: a query none of whose keys is left sees all rows."""
-
-    caches = POLICIES | {"dynamic": WrittenBeforeRead}
-
-    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
-        return np.where(allowed_TS, scores_HTS, -1e9)
+@variant("window_from_last_query", paths=(CACHED,))
+class OfLastQueryAndItself(OfLastQuery):
+    def visible(self, inputs: AttentionInputs, t: int) -> Any:
+        return super().visible(inputs, t) | (inputs.key_pos == inputs.query_pos[t])
 
 
-class WrittenBeforeReadZeroed(Decoder):
-    """With 0 for a query none of whose keys is left."""
+class Trimmed(Rows):
+    """Rows are dropped at the end of a step, and what is left is seen without a window by steps of one token."""
 
-    caches = POLICIES | {"dynamic": WrittenBeforeRead}
+    def window(self) -> int | None:
+        return super().window() if self.decoder.step[1] > 1 else None
 
-    def softmax(self, scores_HTS: Any) -> Any:
-        return np.nan_to_num(super().softmax(scores_HTS))
+    def size(self) -> int:
+        """The size of the window; of a layer without one, more than any number of rows."""
+        return super().window() or 10**9
 
+    def keep(self, kept: slice) -> None:
+        self.keys, self.values, self.positions = self.keys[kept], self.values[kept], self.positions[kept]
 
-class FirstRowsKept(Ring):
-    """Keeps the first W rows of a prompt longer than the window."""
-
-    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
-        super().put(rows if self.held else rows[: self.window()])
-
-
-class RowsFromSlotZero(Ring):
-    """The last W rows of a long prompt go to the slots 0, 1 ..., later ones to p mod W."""
-
-    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
-        size = self.window()
-        if self.held or size is None or len(rows) <= size:
-            super().put(rows)
-        else:
-            self.held = dict(enumerate(rows[-size:]))
+    def commit(self) -> None:
+        self.keep(slice(max(0, len(self.keys) - self.size() + 1), None))
 
 
-for _reading in (WrittenBeforeReadFinite, WrittenBeforeReadZeroed, FirstRowsKept, RowsFromSlotZero):
-    variant("ring_buffer_prefill_longer_than_window")(_reading)
+@mistake(
+    "window_trimmed_late",
+    "rows that have left the window are dropped one step late: the next token still sees them",
+    "离开窗口的行晚一步才被丢弃：下一个词元仍看得到它们",
+    (2, 1),
+    window=2,
+)
+class TrimmedLate(Trimmed):
+    """After a chunk nothing is dropped."""
+
+    def commit(self) -> None:
+        if self.decoder.step[1] == 1:
+            super().commit()
+
+
+@mistake(
+    "window_trimmed_by_capacity",
+    "rows are dropped by the size of the buffer instead of the number of rows in it: the window loses valid rows",
+    "按缓冲区的容量而不是其中的行数来丢弃行：窗口丢掉了有效的行",
+    (1, 1),
+    window=2,
+    twin="ml-explore/mlx-lm#1673",
+)
+class TrimmedByCapacity(Rows):
+    """The buffer has a multiple of `block` slots; before a step its last slots, as many as the window, are kept."""
+
+    block = 4
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        capacity, window = -(-len(self.keys) // self.block) * self.block, self.window()
+        dropped = 0 if window is None else max(0, capacity - window)
+        self.keys, self.values, self.positions = (x[dropped:] for x in (self.keys, self.values, self.positions))
+        super().append(start, keys, values)
+
+
+@variant("window_trimmed_by_capacity")
+class TrimmedByCapacityOf8(TrimmedByCapacity):
+    block = 8
+
+
+@mistake(
+    "window_evicts_newest",
+    "a full window drops its newest row: it must drop the oldest",
+    "窗口满时丢弃了最新的行：应丢弃最旧的行",
+    (1, 2),
+    window=2,
+)
+class NewestDropped(Trimmed):
+    def window(self) -> int | None:
+        return super().window() if not self.keys or self.decoder.step[0] == 0 else None
+
+    def commit(self) -> None:
+        self.keep(slice(self.size() - 1))
+
+
+@variant("window_evicts_newest")
+class NewestReplaced(NewestDropped):
+    """A row of the current step takes the place of the newest."""
+
+    def commit(self) -> None:
+        if len(self.keys) >= self.size():
+            newest = slice(len(self.keys) - 1, None)
+            kept = self.size() - 2
+            for name in ("keys", "values", "positions"):
+                rows = getattr(self, name)
+                setattr(self, name, [*rows[: max(kept, 0)], *(rows[newest] if kept >= 0 else [])])

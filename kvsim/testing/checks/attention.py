@@ -22,15 +22,16 @@ from kvsim.testing.verdict.error import OracleError
 def assert_attention(
     function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
     d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
-    array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, allowed: float | None = None,
-    rotated: bool = False, seconds: float = SECONDS, show: tuple[int, int] | None = None,
+    array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, length: int = 0,
+    allowed: float | None = None, rotated: bool = False, seconds: float = SECONDS, show: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Check that `function(q, k, v)` is causal attention of T queries, the last T of S positions.
 
     With `window`, `window=W` is passed, too. q and k come with positions already encoded. Their layout consists of the
     letters b t h d; the output has q's layout, unless `out` gives another. `array` converts the inputs, NumPy arrays in
     `dtype`, to the function's own kind; `rotated` applies rotary positions to q and k first. `cases`: more sizes at
-    random. `allowed`: replaces the difference that rounding explains. A call may take `seconds`. `show`: the
+    random. `length`: one call has at least that many keys (35 in any case). `allowed`: replaces the difference that
+    rounding explains. A call may take `seconds`. `show`: the
     (queries, keys) whose failure is shown, if they fail.
 
     OracleError: the function is wrong; the mistake is named. UsageError: a layout or sizes that do not fit together.
@@ -40,13 +41,14 @@ def assert_attention(
     heads, kv_heads, d_head, batch = _check_sizes(heads, kv_heads, d_head, batch)
     window = None if window is None else check_whole("window", window, 1)
     seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
+    length = check_whole("length", length, 0)
     show, allowed = _read_show(show), check_allowed(allowed)
     check_function("array", array)
     shape = read_layout(layout)
     s = Setting(
         limited(function, seconds, "function"), shape, shape if out is None else read_layout(out), heads, kv_heads,
         d_head, window, batch if shape.batched else 1, format_name(dtype), array, seed,
-        check_flag("rotated", rotated), cases,
+        check_flag("rotated", rotated), cases, length,
     )  # fmt: skip
     done = compare_all(s, _sizes(s, show))
     bound = _allow(s, done, allowed)
@@ -88,6 +90,7 @@ def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
+    long = (*long, (2, s.length)) if s.length > max(n for _, n in SIZES) else long
     sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
     for queries, keys in sizes if show is None else [*sizes, show]:
         check_room(s.batch, s.heads, keys, max(queries, s.d_head))

@@ -8,7 +8,7 @@ import numpy as np
 from kvsim.checks import check_flag, check_function, check_whole, is_name
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.bank import find_mistake
-from kvsim.testing.independent.rounding import FORMATS, format_name
+from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
 from kvsim.testing.subject.attention import read_copy
 from kvsim.testing.subject.calls import Problem, UnreadableError, call, to_host
 from kvsim.testing.subject.limits import SECONDS, limited
@@ -16,6 +16,7 @@ from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.failure import Failure
 
 AXES = {"channel": 0, "token": 1}
+ONE_SCALE = "one scale"  # the case in which all groups have the same
 MOST_BITS = 32  # of a code
 LARGEST_GROUP = 4096  # cases have twice as many tokens and channels
 TINY = 1e-12  # allowed beside rounding: sums of float64
@@ -48,6 +49,13 @@ class Scheme(NamedTuple):
         )
         return step, top
 
+    def fits(self, x: Any, got: Any) -> bool:
+        """Whether what came back is whole steps of the groups of `x`, within half a step of it (symmetric schemes)."""
+        step, top = self.steps(x)
+        codes = got / np.where(step == 0, 1.0, step)
+        off = np.abs(codes - np.rint(codes)) * step > self.slack(top)
+        return self.symmetric and not off.any() and not (np.abs(got - x) > step / 2 + self.slack(top)).any()
+
     def slack(self, top: Any) -> Any:
         """What the rounding of a scale to its format may move a number of a group with this max|x|."""
         return self.eps * top + TINY
@@ -70,7 +78,7 @@ class Quantiser(NamedTuple):
         return to_host(call(self.dequantise, packed))[0]
 
 
-def make_cases(group: int, seed: int) -> dict[str, Any]:
+def make_cases(group: int, axis: str, seed: int) -> dict[str, Any]:
     """Rows [tokens, channels] on which the known mistakes give different results; both sizes are multiples of the
     group."""
     generator = np.random.default_rng(seed)
@@ -81,12 +89,30 @@ def make_cases(group: int, seed: int) -> dict[str, Any]:
     zeros = plain.copy()
     zeros[:group] = 0.0
     zeros[:, 0] = 0.0
-    return {"normal": plain, "outliers": outliers, "zeros": zeros, "all positive": np.abs(plain) + 1.0}
+    cases = {"normal": plain, "outliers": outliers, "zeros": zeros, "all positive": np.abs(plain) + 1.0}
+    if group > 1:
+        cases[ONE_SCALE] = same_extremes(generator, group, axis)
+    return cases
+
+
+def same_extremes(generator: Any, group: int, axis: str) -> Any:
+    """Rows of at least 64 tokens and channels, in which all groups have the largest number 3 and the smallest -3, and
+    so one scale: together they may hold as many different values as there are codes."""
+    size = max(2 * group, -(-64 // group) * group)
+    x = generator.uniform(-3.0, 3.0, (size, size))
+    groups = np.moveaxis(x, AXES[axis], -1).reshape(size, -1, group).copy()
+    groups[..., 0], groups[..., 1] = 3.0, -3.0
+    return np.moveaxis(groups.reshape(size, size), -1, AXES[axis])
 
 
 def name_mistake(x: Any, got: Any, scheme: Scheme) -> str | None:
-    """The id of the mistake that explains the result: truncation (towards zero, or down), or scales along the other
-    axis. None: neither."""
+    """The id of the mistake that explains the result: no quantisation, truncation (towards zero, or down), scales along
+    the other axis, or for groups of another size. None: none of these."""
+    if any(np.array_equal(rounding(name)(x), got) for name in ("float64", "float32", "float16", "bfloat16")):
+        return "quantised_not_at_all"
+    sizes = {1, scheme.group // 2, 2 * scheme.group, x.shape[0]} - {0, scheme.group}
+    if any(scheme._replace(group=size).fits(x, got) for size in sizes if not x.shape[0] % size):
+        return "quantised_wrong_group"
     step, top = scheme.steps(x)
     room = scheme.slack(top)
     lost = x - got
@@ -103,7 +129,8 @@ def assert_quantiser(
     seed: int = 0, seconds: float = SECONDS,
 ) -> None:  # fmt: skip
     """Check that rows [tokens, channels] come back with an error of at most half a step everywhere, zero rows and
-    outliers included, and that quantising them again changes nothing.
+    outliers included, that quantising them again changes nothing, and that there are no more different values than
+    `bits` bits have.
 
     `axis` "channel": each channel has a scale for every `group` tokens; "token": each token for every `group`
     channels. A step is the group's max|x| / (2^(bits-1) - 1), or (max - min) / (2^bits - 1) if not `symmetric`.
@@ -123,7 +150,7 @@ def assert_quantiser(
         None if array is None else check_function("array", array),
     )  # fmt: skip
     scheme = Scheme(bits, axis, group, symmetric, FORMATS[format_name(scale_dtype)].eps)
-    for case, x in make_cases(group, seed).items():
+    for case, x in make_cases(group, axis, seed).items():
         if (failure := find_failure(quantiser, scheme, case, x)) is not None:
             raise OracleError(failure)
 
@@ -141,7 +168,7 @@ def find_failure(quantiser: Quantiser, scheme: Scheme, case: str, x: Any) -> Fai
     if not np.isfinite(back).all():
         blank = Problem("{case}: the result holds NaN or infinity", {"case": case})
         return Failure(headlines=(blank,), compared=False)
-    if (problem := find_error(scheme, case, x, back)) is not None:
+    if (problem := find_error(scheme, case, x, back) or find_excess(scheme, case, back)) is not None:
         id = name_mistake(x, back, scheme)
         return Failure(headlines=(problem,), named=() if id is None else (find_mistake(id),))
     try:
@@ -165,6 +192,18 @@ def find_error(scheme: Scheme, case: str, x: Any, back: Any) -> Problem | None:
     steps = f"{lost[place] / step[place]:.3f}"
     return Problem("{case}: the error is {got} steps at {place}, at most {allowed} is rounding",
                    {"case": case, "got": steps, "place": list(place), "allowed": "0.5"})  # fmt: skip
+
+
+def find_excess(scheme: Scheme, case: str, back: Any) -> Problem | None:
+    """More different values than codes, of groups that have one scale."""
+    count = len(np.unique(back))
+    if case != ONE_SCALE or count <= 2**scheme.bits:
+        return None
+    return Problem(
+        "{case}: {count} different values come back, which takes {needed} bits: {bits} bits have {allowed}",
+        {"case": case, "count": count, "needed": (count - 1).bit_length(), "bits": scheme.bits,
+         "allowed": 2**scheme.bits},
+    )  # fmt: skip
 
 
 def find_drift(scheme: Scheme, case: str, x: Any, runs: tuple[Any, Any]) -> Problem | None:

@@ -4,14 +4,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kvsim.testing.feeds.feeding import Smallest
 from kvsim.testing.feeds.plain_attention import attention
 from kvsim.testing.independent.attention import LoopAttention
 from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.subject.attention import Inputs, Setting, attend, call_attention, make_inputs
 from kvsim.testing.subject.calls import Problem, UnreadableError, equal, max_abs
 
-# (queries, keys): chunks after a past, a whole text, a decode step, the smallest.
-SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9))
+# (queries, keys): chunks after a past, a whole text, a decode step, the smallest; past 16 queries and past 32 keys.
+SIZES = ((3, 7), (7, 7), (1, 7), (1, 1), (2, 3), (6, 6), (4, 9), (18, 35))
+MOST_KEYS = 7  # of the calls that are tried to reproduce a failure
 
 
 class Comparison(NamedTuple):
@@ -84,13 +86,13 @@ def own_error(done: list[Comparison], window: int | None, dtype: str) -> float:
     return worst
 
 
-def smallest_failing(s: Setting, allowed: float) -> tuple[int, int] | None:
+def smallest_failing(s: Setting, allowed: float) -> Smallest:
     """(queries, keys) of the failure with the fewest keys, then the fewest queries."""
-    for n in range(1, 8):
+    for n in range(1, MOST_KEYS + 1):
         for t in range(1, n + 1):
             compared = compare(s, 1000 + 10 * n + t, (t, n))
             if compared.fails(allowed):
-                return t, n
+                return Smallest((t, n), n)
             if compared.problem is not None and compared.problem.fatal:
-                return None
-    return None
+                return Smallest(None, n - 1)
+    return Smallest(None, MOST_KEYS)

@@ -1,6 +1,7 @@
 """Feeds: texts cut into chunks, chosen so that the sliding window or the cache policy makes a difference."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,18 @@ from kvsim.testing.subject.room import CASES
 
 LONGEST = 64  # tokens of one feed
 LONG = 34  # tokens of a random feed, at most
+PAST_32 = 35  # tokens of the long feed: past 16 and past 32 rows
+CYCLE = (2, 3, 1, 1)
 Feed = tuple[int, ...]  # the sizes of the chunks
+
+
+class Texts(NamedTuple):
+    """Which texts are fed besides those that always are: `cases` more at random, and one of at least `length` tokens.
+    `seed`: of all texts."""
+
+    cases: int = 0
+    seed: int = 0
+    length: int = 0
 
 
 def tokens_needed(config: Config, policy: str) -> int:
@@ -38,34 +50,42 @@ def equal_chunks(total: int, size: int) -> Feed:
     return (size,) * (total // size) + ((total % size,) if total % size else ())
 
 
-def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0) -> list[Feed]:
+def cycle_chunks(total: int) -> Feed:
+    """`total` tokens in chunks of 2, 3, 1 and 1, again and again: chunks after decode steps and decode steps after
+    chunks. Of 35 tokens, one chunk ends with row 16, and one lies across row 32."""
+    sizes: list[int] = []
+    while (left := total - sum(sizes)) > 0:
+        sizes.append(min(CYCLE[len(sizes) % len(CYCLE)], left))
+    return tuple(sizes)
+
+
+def choose_feeds(config: Config, policy: str = "dynamic", cases: int = 0, seed: int = 0, length: int = 0) -> list[Feed]:
     """The feeds of a check, as chunk sizes.
 
     Chunks of several tokens after others show mistakes in masks and in the order of rows; then the whole text at once,
-    token by token, and a prompt with decode steps. `cases` more are random, of up to 34 tokens (fewer under int8), and
-    show mistakes where a cache grows its arrays. The last feed is the first one again, which shows a cache that is
-    not reset. UsageError: more than CASES.
+    token by token, a prompt with a decode step and a second turn, chunks longer than the window after one cached row
+    and after as many as it keeps, and a text of more than 32 rows, past which arrays have grown (of `length` rows if
+    that is more; none under int8). `cases` more are random, of up to 34 tokens or `length` (fewer under int8). The last
+    feed is the first one again, which shows a cache that is not reset.
+    UsageError: more than CASES.
     """
     check_whole("cases", cases, 0, CASES)
     n = min(tokens_needed(config, policy), LONGEST - 4, config.max_context - 4)
-    windows = [kind.window for kind in config.layers if kind.window is not None]
-    twice = 2 * max(windows, default=0) + 1  # shows a window that is twice as long as it should be
+    windows = {kind.window for kind in config.layers if kind.window is not None}
     part = min(n - 1, (LONGEST - 1) // 2)
-    chosen = [
-        (part, part, 1),
-        (n + 3,),
-        (1,) * (n + 3),
-        (n, 1, 1, 1),
-        (n + 2, 1, 1),
-        equal_chunks(n + 3, 2),
-        (1, 2),
-        (2, 3, 1),
-    ]
-    if windows and twice + 4 <= min(LONGEST, config.max_context):
-        chosen.append((twice, 1, 1, 1, 1))
-    generator = np.random.default_rng(seed)
+    turn = min(n + 2, LONGEST - 3, config.max_context - 3)
     # In a long text some number would always be near a rounding boundary: see kvsim.testing.feeds.boundaries.
-    most = n + 3 if policy.startswith("int8") else max(n + 3, min(LONG, config.max_context))
+    coded = policy.startswith("int8")
+    long = max(n + 3, min(max(PAST_32, length), config.max_context))
+    chosen = [(part, part, 1), (n + 3,), (1,) * (n + 3)]
+    if coded or (long == n + 3 and not windows):
+        chosen += [(n, 1, 1, 1), (n + 2, 1, 1), equal_chunks(n + 3, 2), (1, 2), (2, 3, 1)]
+    chosen += [(1, 2), (turn, 1, 2)]
+    long_chunks = [feed for w in sorted(windows) for feed in ((1, w + 1), (w - 1, w + 2)) if min(feed)]
+    chosen += [feed for feed in long_chunks if sum(feed) <= min(LONGEST, config.max_context)]
+    chosen += [] if coded else [cycle_chunks(long)]
+    generator = np.random.default_rng(seed)
+    most = n + 3 if coded else max(n + 3, min(max(LONG, length), config.max_context))
     for _ in range(cases):
         total = int(generator.integers(n + 3, most + 1))
         chosen.append(cut(total, [int(c) for c in generator.integers(0, 2, total - 1)]))

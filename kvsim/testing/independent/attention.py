@@ -35,6 +35,7 @@ class LoopAttention:
 
     round: Rounding = staticmethod(exact)  # applied to the result of every step
     width: int | None = None  # d_model; None without a model
+    step: tuple[int, int] = (0, 0)  # the number of tokens fed before the current step, and in it
 
     def kv_head(self, head: int, n_heads: int, n_kv_heads: int) -> int:
         """The key/value head that query head `head` reads: adjacent query heads share one."""
@@ -68,7 +69,11 @@ class LoopAttention:
             keys_SK = inputs.k_SGK[:, self.kv_head(head, n_heads, n_kv_heads)]
             for t in range(n_new):
                 scores_HTS[head, t] = self.round((keys_SK * inputs.q_THK[t, head]).sum(axis=-1))
-        return self.round(scores_HTS * self.scale(inputs))
+        return self.round(scores_HTS * self.scale(inputs) + self.bias(inputs))
+
+    def bias(self, inputs: AttentionInputs) -> Any:
+        """[H, T, S], or 0: what is added to the scores."""
+        return 0.0
 
     def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
         """[H, T, S]: the scores, -inf where a query does not see a key."""

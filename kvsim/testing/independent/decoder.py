@@ -5,6 +5,7 @@ mistake overrides one. Vectors are NumPy arrays in float64: hidden states [D], h
 product: elements are multiplied and summed.
 """
 
+import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
-from kvsim.testing.independent.attention import LoopAttention
+from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -32,7 +33,7 @@ OPTIONS = {
 }  # fmt: skip
 # The config fields that must have these values.
 COVERED = {
-    "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "alibi": None, "buckets": None,
+    "residual": "pre", "embedding_norm": False, "final_norm": True, "qk_norm": None, "buckets": None,
     "latent": None, "sinks": False, "score_cap": None, "clip_qkv": None, "d_embedding": None, "embedding_scale": 1.0,
     "head_scale": 1.0, "logit_scale": 1.0, "logit_cap": None, "causal": True, "encoder": None, "norm_gain": True,
 }  # fmt: skip
@@ -55,11 +56,12 @@ def covers(config: Config, policy: str = "dynamic") -> bool:
     """Whether the decoder implements this model with this cache policy."""
     plain = all(getattr(config, name) == value for name, value in COVERED.items())
     ropes = all(k.experts is None and (k.rope is None or _plain_rope(k.rope)) for k in config.layers)
+    alibi = config.alibi is None or (not config.alibi.rounded and config.n_heads & (config.n_heads - 1) == 0)
     try:
         read_policy(policy)
     except UsageError:
         return False
-    return plain and ropes and config.activation in ACTIVATIONS
+    return plain and ropes and alibi and config.activation in ACTIVATIONS
 
 
 def _plain_rope(rope: Rope) -> bool:
@@ -118,6 +120,22 @@ class Decoder(LoopAttention):
         """A decoder with an empty cache, for the next text."""
         return type(self)(self.config, self.weights, self.policy, self.round)
 
+    def cleared(self) -> "Decoder":
+        """The decoder, emptied for the next text."""
+        return self.fresh()
+
+    def crop(self, length: int) -> None:
+        """Discard all tokens but the first `length`."""
+        for rows in self.rows:
+            rows.crop(length)
+        self.seen = length
+
+    def fork(self) -> "Decoder":
+        """An independent decoder with the same contents."""
+        other = copy.copy(self)
+        other.rows = [rows.fork(other) for rows in self.rows]
+        return other
+
     @classmethod
     def attention_only(cls, width: int | None) -> "Decoder":
         """An instance without a model, of which only the attention can be used."""
@@ -130,6 +148,7 @@ class Decoder(LoopAttention):
     def forward(self, ids: Sequence[int]) -> Any:
         """Logits [T, V] of the T tokens `ids`, which follow those fed before."""
         start = self.seen
+        self.step = start, len(ids)
         x = [self.embed(token, start + t) for t, token in enumerate(ids)]
         for layer, w in enumerate(self.weights.layers):
             x = self.block(layer, w, x, start)
@@ -209,6 +228,16 @@ class Decoder(LoopAttention):
         scale = self.config.layers[layer].scale
         return 1.0 / math.sqrt(self.config.d_head) if scale is None else scale
 
+    def bias(self, inputs: AttentionInputs) -> Any:
+        """ALiBi (arXiv:2108.12409): slope · (key position - query position), with the slope 2^(-8 h / heads) of head h,
+        from 1."""
+        alibi = self.config.alibi if hasattr(self, "config") else None
+        if alibi is None:
+            return 0.0
+        slopes = [2.0 ** (-8 * (head + 1) / alibi.n_heads) for head in range(alibi.n_heads)]
+        distance_TS = inputs.key_pos - inputs.query_pos[:, None]
+        return np.array(slopes)[:, None, None] * distance_TS * alibi.scale
+
     # Rotary positions
 
     def rotary_positions(self, layer: int, start: int, count: int) -> list[int]:
@@ -250,8 +279,15 @@ class Decoder(LoopAttention):
 
 @lru_cache(maxsize=64)
 def split_pairs(pairs: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
-    """The indices of the first elements of all pairs, and those of the second."""
-    return np.array([one for one, _ in pairs]), np.array([other for _, other in pairs])
+    """The indices of the first elements of all pairs, and those of the second: as slices, which are fast, where they
+    are evenly spaced."""
+    return _as_slice([one for one, _ in pairs]), _as_slice([other for _, other in pairs])
+
+
+def _as_slice(indices: list[int]) -> Any:
+    step = indices[1] - indices[0] if len(indices) > 1 else 1
+    even = list(range(indices[0], indices[0] + step * len(indices), step)) == indices if step > 0 else False
+    return slice(indices[0], indices[-1] + 1, step) if even else np.array(indices)
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ A row is the key and the value [G, K] of one token. A cache gets the raw queries
 stores rows in its own way, and returns the inputs of attention.
 """
 
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ class DecoderLike(Protocol):
     """What a cache needs of the decoder that it belongs to."""
 
     config: Config
+    step: tuple[int, int]
 
     def encode_query(self, layer: int, x: Any, position: int) -> Any: ...
 
@@ -67,6 +69,17 @@ class Rows:
     def read(self, start: int) -> tuple[list[Any], list[Any], Any]:
         """Keys, values and positions of the stored rows. Rows of the current step have positions from `start` on."""
         return self.keys, self.values, np.array(self.positions)
+
+    def crop(self, length: int) -> None:
+        """Discard the rows from position `length` on."""
+        kept = sum(position < length for position in self.positions)
+        self.keys, self.values, self.positions = self.keys[:kept], self.values[:kept], self.positions[:kept]
+
+    def fork(self, decoder: DecoderLike) -> "Rows":
+        """A cache of `decoder` with the same rows. Lists of rows are never changed in place."""
+        other = copy.copy(self)
+        other.decoder = decoder
+        return other
 
     def commit(self) -> None:
         """Called at the end of a step, after all layers."""

@@ -30,6 +30,7 @@ class Setting:
     seed: int
     rotated: bool = False  # rotate q and k by their positions before the call
     cases: int = 0  # additional random sizes
+    length: int = 0  # keys of the longest call, at least
 
 
 class Inputs(NamedTuple):
@@ -65,6 +66,7 @@ def rotate(x_BTHD: Any, start: int) -> Any:
 def attend(loops: LoopAttention, inputs: Inputs, window: int | None) -> Any:
     """The output [B, T, H, D] of the independent attention, or of a mistake made in it."""
     (_, t, h, d), n, outputs = inputs.q.shape, inputs.k.shape[1], []
+    loops.step = n - t, t
     for q, k, v in zip(*inputs, strict=True):
         with np.errstate(all="ignore"):
             one = AttentionInputs(q, k, v, np.arange(n - t, n), np.arange(n), window, 1.0 / np.sqrt(d))

@@ -139,7 +139,8 @@ def accepts(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[
 
 
 def run_text(make: Callable[[], Any], step: Callable[[Any, list[int]], Any], text: Chunks, vocab: int) -> RunOutput:
-    """Feed `text` in chunks to a new state: logits [T, vocab] of all its tokens, or a problem and its place."""
+    """Feed `text` in chunks to the state that `make` gives: logits [T, vocab] of all its tokens, or a problem and its
+    place."""
     parts, dtypes, number = [], [], 0
     try:
         state = call(make)

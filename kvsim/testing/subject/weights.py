@@ -9,7 +9,7 @@ import numpy as np
 
 from kvsim.blueprint import build_weights
 from kvsim.checks import check_function, check_kind, check_number, check_whole, is_name
-from kvsim.config import Config, LayerKind, Rope
+from kvsim.config import Alibi, Config, LayerKind, Rope
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
@@ -44,7 +44,7 @@ class Sizes:
     kv_heads: int = 2
     d_head: int = 8
     window: int | None = None  # a query sees its own key and window - 1 before it
-    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned": learned positions; None: neither
+    rope: str | None = "half"  # pairs (j, d/2 + j); "pairs": (2j, 2j + 1); "learned", "alibi", None
     d_model: int = 24
     d_ff: int = 40
     vocab: int = 31
@@ -53,8 +53,8 @@ class Sizes:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.rope is not None and not is_name(self.rope, (*ROPES, "learned")):
-            raise UsageError("unknown rope {got}: use half, pairs, learned or None", got=shortened(self.rope))
+        if self.rope is not None and not is_name(self.rope, (*ROPES, "learned", "alibi")):
+            raise UsageError("unknown rope {got}: use half, pairs, learned, alibi or None", got=shortened(self.rope))
         for name in ("layers", "heads", "kv_heads", "d_head", "window", "d_model", "d_ff", "vocab", "context"):
             if name != "window" or self.window is not None:
                 object.__setattr__(self, name, check_whole(name, getattr(self, name), MINIMUM.get(name, 1)))
@@ -91,6 +91,7 @@ class Sizes:
             d_model=self.d_model, n_heads=self.heads, n_kv_heads=self.kv_heads, d_head=self.d_head, d_ff=self.d_ff,
             norm="rms", norm_eps=self.norm_eps, activation="silu", gated=True,
             layers=(LayerKind(rope=rope, window=self.window),) * self.layers, learned_positions=self.rope == "learned",
+            alibi=Alibi(self.heads) if self.rope == "alibi" else None,
         )  # fmt: skip
 
 

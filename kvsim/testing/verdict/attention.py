@@ -59,11 +59,16 @@ def describe_failure(
         linear=linear,
         weights=weights,
         diagnosis=diagnose(
-            [Vote(c.expected, c.got, allowed.value) for c in done], AttentionSuspects(done, s.window)
+            [Vote(c.expected, c.got, allowed.value, step_of(c)) for c in done], AttentionSuspects(done, s.window)
         ),
         smallest=smallest_failing(s, allowed.value),
         command=explain_command(s, first),
     )  # fmt: skip
+
+
+def step_of(c: Comparison) -> tuple[tuple[int, int], ...]:
+    """The keys before the first query, and the queries, as the one step that there is."""
+    return ((c.sizes[1] - c.sizes[0], c.sizes[0]),)
 
 
 def _read(s: Setting, compared: Comparison, allowed: float) -> tuple[bool, Weights | None]:
@@ -97,5 +102,5 @@ def explain_command(s: Setting, first: Comparison) -> Command:
     return Command({
         "heads": s.heads, "kv-heads": s.kv_heads, "window": s.window, "queries": queries, "keys": keys,
         "d-head": s.d_head if s.d_head != 8 else None, "batch": s.batch if s.batch != 2 else None,
-        "rotated": s.rotated, "cases": s.cases or None, "seed": s.seed,
+        "rotated": s.rotated, "cases": s.cases or None, "length": s.length or None, "seed": s.seed,
     })  # fmt: skip

@@ -21,6 +21,7 @@ from kvsim.testing.verdict.failure import (
     LayerPlace,
     LogitPlace,
 )
+from kvsim.testing.verdict.known import find_known
 from kvsim.testing.verdict.layers import first_differing, see_layers
 
 
@@ -31,10 +32,14 @@ def describe_failure(check: Check) -> Failure:
     problems = [c.given.problem for c in check.done if c.given.problem is not None]
     if not failing or any(problem.fatal for problem in problems):
         return _not_compared(check, problems)
-    first = failing[0]
+    first = next((c for c in failing if not c.cleared), failing[0])
+    after_clear = first.cleared  # then no text fails that is fed to a new state
     after_others = not check.done[0].fails(allowed) and check.done[-1].fails(allowed)  # the last feed is the first one
-    layer = find_layer(check, first)
-    unsteady = None if after_others else find_unsteady(check, first)
+    again = not after_clear and not after_others  # what a new state gives can be looked at
+    layer = None if after_clear else find_layer(check, first)
+    votes = [Vote(c.expected, c.given.logits, check.allowed.value, steps_of(c.feed)) for c in check.done]
+    diagnosis = find_diagnosis(check, votes)
+    unsteady = find_unsteady(check, first) if again else None
     return DecoderFailure(
         policy=check.reference.policy,
         problems=tuple(problems),
@@ -47,8 +52,10 @@ def describe_failure(check: Check) -> Failure:
         layer=layer,
         unsteady=unsteady,
         after_others=after_others,
-        dependence=None if after_others or unsteady is not None else find_dependence(check, first),
-        diagnosis=find_diagnosis(check),
+        after_clear=after_clear,
+        dependence=find_dependence(check, first) if again and unsteady is None else None,
+        diagnosis=diagnosis,
+        known=None if diagnosis and diagnosis.candidates else find_known(check, votes),
         smallest=smallest_failing(check),
         command=explain_command(check),
     )
@@ -69,15 +76,18 @@ def measure(pairs: list[tuple[Any, Any]], allowed: float) -> Difference:
     return Difference(sum(int(w.sum()) for w in wrong), sum(w.size for w in wrong), worst)
 
 
-def find_diagnosis(check: Check) -> Diagnosis | None:
+def find_diagnosis(check: Check, votes: list[Vote]) -> Diagnosis | None:
     """Which mistake of the bank explains the feeds; None if the independent decoder does not cover the model."""
     reference = check.reference
     if not reference.covered:
         return None
-    votes = [Vote(c.expected, c.given.logits, check.allowed.value) for c in check.done]
-    return diagnose(
-        votes, Suspects(reference.config, reference.weights, reference.policy, [c.text for c in check.done])
-    )
+    texts, cleared = [c.text for c in check.done], {i for i, c in enumerate(check.done) if c.cleared}
+    return diagnose(votes, Suspects(reference.config, reference.weights, reference.policy, texts, cleared))
+
+
+def steps_of(feed: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The number of tokens fed before each step of a feed, and in it."""
+    return tuple((sum(feed[:i]), count) for i, count in enumerate(feed))
 
 
 def dependence(run: Callable[[Chunks], Any], compared: Compared, vocab: int, allowed: float) -> Any:
@@ -132,10 +142,10 @@ def place_of(compared: Compared, step: int, row: int, channel: int, got: Any, ex
 
 def find_layer(check: Check, compared: Compared) -> LayerPlace | Problem | None:
     """The first of the visible layers that differs; None if none is visible."""
-    if check.layers is None:
+    if check.more.layers is None:
         return None
     try:
-        seen = see_layers(check, compared, check.layers)
+        seen = see_layers(check, compared, check.more.layers)
     except UnreadableError as error:
         return error.problem
     place = first_differing(seen, compared.feed)
@@ -163,7 +173,8 @@ def explain_command(check: Check) -> Command:
     options: dict[str, Any] = {"heads": config.n_heads, "kv-heads": config.n_kv_heads, "window": window}
     options |= {"layers": config.n_layers if config.n_layers != Sizes.layers else None,
                 "d-head": config.d_head if config.d_head != Sizes.d_head else None,
-                "cases": check.cases or None, "seed": check.seed}  # fmt: skip
+                "cases": check.wanted.cases or None, "length": check.wanted.length or None,
+                "seed": check.wanted.seed}  # fmt: skip
     sizes = Sizes(config.n_layers, config.n_heads, config.n_kv_heads, config.d_head, window)
-    same = given is not None and (given.config, given.seed) == (sizes, check.seed)
-    return Command(options, same)
+    same = given is not None and (given.config, given.seed) == (sizes, check.wanted.seed)
+    return Command(options, same and not any(c.cleared for c in check.done))

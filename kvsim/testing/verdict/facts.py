@@ -27,7 +27,7 @@ def to_facts(failure: Failure, say: Say) -> dict[str, Any]:
 def _mismatch(f: Mismatch, say: Say) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "diagnosis": list(f.diagnosis.ids) if f.diagnosis and f.diagnosis.ids else [UNKNOWN],
-        "smallest": list(f.smallest or ()),
+        "smallest": list(f.smallest.sizes or ()),
         "max_abs_diff": f.difference.largest if math.isfinite(f.difference.largest) else None,
         "allowed": f.allowed.value,
         "failing": [list(sizes) for sizes in f.failing],

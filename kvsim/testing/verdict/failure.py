@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from kvsim.testing.bank import Mistake
+    from kvsim.testing.bank.paths import Path
+    from kvsim.testing.feeds.feeding import Smallest
     from kvsim.testing.feeds.references import Allowed
     from kvsim.testing.subject.calls import Problem
 
@@ -23,6 +25,7 @@ class Candidate:
     all: int  # of all feeds that were compared
     values: int  # numbers in those failing feeds
     reading: int  # which of the mistake's readings, from 1
+    path: "Path | None" = None  # the steps in which alone it is made
 
     def __repr__(self) -> str:
         return f"Candidate({self.mistake.id}, failing={self.failing}, all={self.all}, reading={self.reading})"
@@ -35,7 +38,7 @@ class Diagnosis:
     candidates: tuple[Candidate, ...]
     n_failing: int
     n_all: int
-    blank: bool = False  # no failing feed gave a finite number: only the places of NaN were compared
+    blank: bool = False  # no finite number differs, so that there is nothing to compare
     nearest: Candidate | None = None  # if nothing explains every feed: the one that explains most
 
     @property
@@ -117,6 +120,18 @@ class Weights(NamedTuple):
     sums_to_1: bool
 
 
+class Known(NamedTuple):
+    """`path`: on which every feed that fails is first wrong, while some other step is right; `position`: before which
+    every row of every feed is right; `by_token`, `at_once`: texts fed so are right; `rounding`: the format whose
+    rounding explains the difference. None or False: nothing of the kind."""
+
+    path: "Path | None" = None
+    position: int = 0
+    by_token: bool = False
+    at_once: bool = False
+    rounding: str | None = None
+
+
 class Command(NamedTuple):
     """Options of `kvsim explain`. `same`: they make the same weights and texts."""
 
@@ -154,7 +169,7 @@ class Mismatch(Failure):
     allowed: "Allowed"
     blank: Blank | None = None
     diagnosis: Diagnosis | None = None  # None: the independent decoder does not cover the model
-    smallest: tuple[int, ...] | None = None  # the smallest that fails, as in `failing`
+    smallest: "Smallest"
     command: Command
 
     def __repr__(self) -> str:
@@ -172,6 +187,8 @@ class DecoderFailure(Mismatch):
     layer: "LayerPlace | Problem | None" = None  # Problem: the layers cannot be read; None: no layers are visible
     unsteady: float | None = None  # the largest |difference| between two runs of the same text, if that is too large
     after_others: bool = False  # the same feed passed when it came first
+    after_clear: str = ""  # only texts fail that are fed to a used state after this function emptied it
+    known: Known | None = None  # if the mistake is unknown
     dependence: Dependence | None = None  # None: as in the reference, or not known
 
 

@@ -20,6 +20,7 @@ from kvsim.testing.verdict.failure import (
     OutputPlace,
     Weights,
 )
+from kvsim.testing.verdict.known import describe_known
 from kvsim.testing.verdict.picture import draw, labels, legend
 
 
@@ -85,11 +86,14 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
     else:
-        lines += _diagnosis(f.diagnosis, say)
+        lines += _diagnosis(f.diagnosis, say) + describe_known(f.known, say)
     if f.after_others:
         lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
-    lines.append("  " + say("smallest : feed {feed}").format(feed=list(f.smallest or ())))
-    return lines + _command(f, say)
+    if f.after_clear:
+        lines.append("  " + say(
+            "only where an object is used again after {name}(): texts fed to a new one pass"
+        ).format(name=f.after_clear))  # fmt: skip
+    return [*lines, "  " + _smallest(f, say), *_command(f, say)]
 
 
 def _attention(f: AttentionFailure, say: Say) -> list[str]:
@@ -111,12 +115,31 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
     elif f.weights is not None:
         lines += _weights(f.weights, say)
     lines += _diagnosis(f.diagnosis, say)
-    if f.smallest is not None:
-        queries, keys = f.smallest
-        lines.append("  " + say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
-            feed=chunks_of(queries, keys), queries=queries, keys=keys
-        ))  # fmt: skip
-    return lines + _command(f, say)
+    return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
+
+
+def _smallest(f: DecoderFailure, say: Say) -> str:
+    """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
+    feed, searched = f.smallest
+    if feed is not None:
+        return say("smallest : feed {feed}").format(feed=list(feed)) + say(" (every smaller one passes)")
+    shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
+    return say("shortest : feed {feed} of those fed; no feed of up to {searched} tokens fails").format(
+        feed=list(shortest), searched=searched
+    )
+
+
+def _smallest_call(f: AttentionFailure, say: Say) -> str:
+    """The same of an attention function."""
+    sizes, searched = f.smallest
+    if sizes is not None:
+        return say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
+            feed=chunks_of(*sizes), queries=sizes[0], keys=sizes[1]
+        ) + say(" (every smaller one passes)")
+    queries, keys = min(f.failing, key=lambda sizes: sizes[::-1])
+    return say(
+        "shortest : {queries} queries, {keys} keys of the calls made; none of up to {searched} keys fails"
+    ).format(queries=queries, keys=keys, searched=searched)  # fmt: skip
 
 
 def chunks_of(n_queries: int, n_keys: int) -> list[int]:
@@ -211,13 +234,22 @@ def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
         why = say("the independent decoder does not cover this model, so no mistakes could be tried")
         return [f"{head}[unknown] {why}"]
     if diagnosis.candidates:
-        named = [f"[{c.mistake.id}] {c.mistake.sentence(language_of(say))}" for c in diagnosis.candidates]
+        named = [_named(c, language_of(say)) for c in diagnosis.candidates]
         return [head + f" {say('or')} ".join(named), "  " + _evidence(diagnosis, diagnosis.candidates[0], say)]
     if diagnosis.blank:
-        why = say("nothing finite to compare, and no mistake of the bank gives NaN in these places")
+        why = say(
+            "all wrong numbers are NaN or infinite, and many mistakes give that: a query that sees nothing, as"
+            " under a strict mask, or an overflow"
+        )
     else:
         why = _no_mistake(say)
     return [f"{head}[unknown] {why}", *_nearest(diagnosis, say)]
+
+
+def _named(c: Candidate, language: str) -> str:
+    """A mistake and, if it is made only in some steps, in which."""
+    where = "" if c.path is None else ("；" if language == "zh" else "; ") + c.path.sentence(language)
+    return f"[{c.mistake.id}] {c.mistake.sentence(language)}{where}"
 
 
 def _votes(diagnosis: Diagnosis, candidate: Candidate) -> dict[str, Any]:
@@ -226,12 +258,6 @@ def _votes(diagnosis: Diagnosis, candidate: Candidate) -> dict[str, Any]:
 
 
 def _evidence(diagnosis: Diagnosis, best: Candidate, say: Say) -> str:
-    if diagnosis.blank:
-        return say(
-            "evidence : NaN in the same places as the reference with this one mistake, in {matched} of {failing}"
-            " failing feeds, and the same in {others} of {passing} others; with no finite number to compare, anything"
-            " else that makes all of it NaN would look the same"
-        ).format(**_votes(diagnosis, best))
     return say(
         "evidence : equals the reference with this one mistake on all {values} values, in {matched} of {failing}"
         " failing feeds, and in {others} of {passing} others"

@@ -54,21 +54,35 @@ def test_policies_and_windows_that_check_nothing_are_refused():
         testing.assert_close_to(lambda: NumpyDecoder(weights), step, weights, policy="intt8", max_logit_error=1.0)
 
 
-def test_what_breaks_after_sixteen_rows_is_seen_in_longer_texts():
-    """Feeds of the default programme are short: `cases` draws longer ones."""
+@pytest.mark.parametrize(("rows", "options"), [(16, {}), (32, {}), (40, {"length": 48})])
+def test_what_breaks_where_arrays_grow_is_seen(rows, options):
+    """One default text is longer than 32 rows, and has a chunk across the row 32; `length` asks for a longer one. It
+    says "shortest" instead of "smallest", because what was searched does not fail."""
 
     class LosesRows(NumpyDecoder):
         def remember(self, layer, k, v):
             keys, values = super().remember(layer, k, v)
-            if keys.shape[1] > 16:
-                keys = np.concatenate([0 * keys[:, :16], keys[:, 16:]], axis=1)
+            if keys.shape[1] > rows:
+                keys = np.concatenate([0 * keys[:, :rows], keys[:, rows:]], axis=1)
             return keys, values
 
     weights = testing.weights(heads=2, kv_heads=1, layers=1, d_head=4)
-    testing.assert_split_invariant(lambda: LosesRows(weights), step, weights)
+    if "length" in options:
+        testing.assert_split_invariant(lambda: NumpyDecoder(weights), step, weights, **options)
+    if options == {"length": 48}:
+        testing.assert_split_invariant(lambda: LosesRows(weights), step, weights)
     with pytest.raises(OracleError) as caught:
-        testing.assert_split_invariant(lambda: LosesRows(weights), step, weights, cases=8)
+        testing.assert_split_invariant(lambda: LosesRows(weights), step, weights, **options)
     assert caught.value.facts["diagnosis"] == ["unknown"]
+    assert caught.value.facts["smallest"] == []
+    assert "no feed of up to 6 tokens fails" in str(caught.value)
+    assert f"right at every position before {30 if rows == 32 else rows}" in str(caught.value)
+
+
+def test_a_length_beyond_the_context_is_refused():
+    weights = testing.weights()
+    with pytest.raises(UsageError, match="length is at most the model's context, 64 tokens, got 65"):
+        testing.assert_split_invariant(lambda: NumpyDecoder(weights), step, weights, length=65)
 
 
 def test_the_first_text_comes_once_more():

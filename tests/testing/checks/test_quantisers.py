@@ -48,12 +48,29 @@ def test_rounding_is_accepted(bits, axis, group, symmetric):
     ({"round": np.floor}, "quantised_truncates"),
     ({"axis": 1}, "quantised_scale_axis"),
     ({"bits": 4}, "unknown"),
+    ({"group": 1}, "quantised_wrong_group"),
+    ({"group": 32}, "quantised_wrong_group"),
+    ({"group": 128}, "quantised_wrong_group"),
 ])  # fmt: skip
 def test_other_errors_are_named(options, expected):
     with pytest.raises(OracleError) as caught:
         testing.assert_quantiser(*quantiser(**options))
     assert caught.value.facts["diagnosis"] == [expected]
     assert f"[{expected}]" in str(caught.value)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_what_is_not_quantised_is_named(bits, kind):
+    """Its error is small: it is seen by the number of different values."""
+    with pytest.raises(OracleError, match=f"which takes [0-9]+ bits: {bits} bits have {2**bits}") as caught:
+        testing.assert_quantiser(lambda x: x.astype(kind), lambda x: x.astype(np.float64), bits=bits)
+    assert caught.value.facts["diagnosis"] == ["quantised_not_at_all"]
+
+
+def test_eight_bits_are_not_four():
+    with pytest.raises(OracleError, match="255 different values come back, which takes 8 bits: 4 bits have 16"):
+        testing.assert_quantiser(*quantiser(bits=8), bits=4)
 
 
 def test_half_a_step_is_the_bound():

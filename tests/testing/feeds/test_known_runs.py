@@ -25,9 +25,9 @@ def ran(monkeypatch):
         monkeypatch.setattr(module, "KNOWN", known)
     run, emulate, find = diagnosing.run_decoder, references.Reference.emulate, boundaries._find_draw
 
-    def counted(cls, config, weights, policy, texts):
+    def counted(cls, config, weights, policy, texts, *more):
         asked[cls, policy, str(texts)] += 1
-        return run(cls, config, weights, policy, texts)
+        return run(cls, config, weights, policy, texts, *more)
 
     def emulated(reference, text, dtype):
         asked[dtype, reference.policy, str(text)] += 1

@@ -346,7 +346,8 @@ class GlobalCache(NumpyDecoder):  # expect: cache_not_reset_between_prompts
 
     def __init__(self, weights):
         super().__init__(weights)
-        self.shared = GLOBAL.setdefault(id(weights), {"caches": [None] * self.c.layers, "seen": 0})
+        new = {"caches": [None] * self.c.layers, "seen": 0, "weights": weights}  # kept, so that no other has its id
+        self.shared = GLOBAL.setdefault(id(weights), new)
         self.caches, self.seen = self.shared["caches"], self.shared["seen"]
 
     def forward(self, ids):
@@ -381,7 +382,7 @@ class WindowTwiceAsLong(NumpyDecoder):  # expect: unknown
         return np.tril(np.ones((t, s), bool), s - t) & ~np.tril(np.ones((t, s), bool), s - t - window)
 
 
-class NoWindowInPrefill(NumpyDecoder):  # expect: unknown
+class NoWindowInPrefill(NumpyDecoder):  # expect: window_ignored
     def mask(self, t, s):
         return np.tril(np.ones((t, s), bool)) if t == s else super().mask(t, s)
 

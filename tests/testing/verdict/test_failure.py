@@ -41,7 +41,7 @@ def error():
 def test_the_record_of_a_decoder(error):
     failure = error.failure
     assert isinstance(failure, DecoderFailure)
-    assert (failure.policy, failure.diagnosis.ids, failure.smallest) == ("dynamic", ("mask_top_left",), (1, 1))
+    assert (failure.policy, failure.diagnosis.ids, failure.smallest.sizes) == ("dynamic", ("mask_top_left",), (1, 1))
     assert failure.first._replace(got=0, expected=0) == LogitPlace((3, 3, 1), 2, 0, failure.first.token, 3, 0, 0, 0)
     assert isinstance(failure.layer, LayerPlace)
     assert (failure.layer.layer, failure.layer.last, failure.layer.place.position) == (0, 1, 3)
@@ -84,7 +84,7 @@ def test_the_record_of_an_attention_function():
     assert failure.weights.got_TS.all()
     assert not failure.weights.expected_TS.all()
     assert failure.weights.kv_heads == failure.weights.expected_kv_heads == [0, 1, 2, 3]
-    assert failure.smallest == (1, 2)
+    assert failure.smallest == ((1, 2), 2)
 
 
 def test_what_was_not_compared_has_a_reason_and_no_diagnosis():

@@ -1,0 +1,138 @@
+"""Mistakes in what is done to a cache between steps: cropped, as speculative decoding does, and forked, as beams are.
+
+They are tried by `kvsim.testing.assert_edits`, with scripts of steps and edits instead of feeds.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from kvsim.testing.bank.mistake import mistake, variant
+from kvsim.testing.bank.rings import Ring
+from kvsim.testing.independent.decoder import POLICIES, Decoder
+from kvsim.testing.independent.rows import Rows
+
+
+@mistake(
+    "crop_keeps_one_too_many",
+    "cropping keeps one row too many: the row after the new end is still seen",
+    "裁剪后多留了一行：新末尾之后的那一行仍看得到",
+    (2,),
+    edits=True,
+)
+class OneTooMany(Decoder):
+    def crop(self, length: int) -> None:
+        for rows in self.rows:
+            rows.crop(length + 1)
+        self.seen = length
+
+
+@mistake(
+    "crop_zero_keeps_all",
+    "cropping to 0 tokens keeps all of them (rows[:-0], or a 0 that is taken for no argument)",
+    "裁剪到 0 个词元时全部保留（rows[:-0]，或把 0 当成没有参数）",
+    (1,),
+    edits=True,
+    twin="huggingface/transformers#47433",
+)
+class ZeroKeepsAll(Decoder):
+    def crop(self, length: int) -> None:
+        if length:
+            super().crop(length)
+
+
+@variant("crop_zero_keeps_all")
+class ZeroKeepsRows(Decoder):
+    def crop(self, length: int) -> None:
+        for rows in self.rows:
+            rows.crop(length or self.seen)
+        self.seen = length
+
+
+@mistake(
+    "crop_keeps_rows",
+    "cropping sets the length back and leaves the rows: they are still seen",
+    "裁剪时只改小了长度，没有删掉行：它们仍看得到",
+    (2,),
+    edits=True,
+)
+class RowsStay(Decoder):
+    def crop(self, length: int) -> None:
+        self.seen = length
+
+
+@mistake(
+    "crop_keeps_positions",
+    "cropping removes rows and leaves the length: positions go on from where they were",
+    "裁剪时删掉了行，没有改小长度：位置仍从原处接着编号",
+    (2,),
+    edits=True,
+)
+class LengthStays(Decoder):
+    def crop(self, length: int) -> None:
+        for rows in self.rows:
+            rows.crop(length)
+
+
+class RingThatLost(Ring):
+    def crop(self, length: int) -> None:
+        self.held = {slot: row for slot, row in self.held.items() if row[0] < length}
+
+
+@mistake(
+    "ring_rolled_back",
+    "a ring buffer that has wrapped is cropped: the rows that the rejected ones overwrote are lost",
+    "已回绕的环形缓冲被裁剪：被拒绝的行所覆盖的旧行已丢失",
+    (3,),
+    window=2,
+    edits=True,
+    twin="ml-explore/mlx-swift-lm#424; ml-explore/mlx-swift-lm#584",
+)
+class RolledBack(Decoder):
+    caches = POLICIES | {"dynamic": RingThatLost}
+
+
+@mistake(
+    "fork_not_copied",
+    "a fork is the same cache: what is fed to one is seen by the other",
+    "分叉得到的是同一个缓存：喂给一方的词元另一方也看得到",
+    (1,),
+    edits=True,
+)
+class NotCopied(Decoder):
+    def fork(self) -> Decoder:
+        return self
+
+
+class SharedRows(Rows):
+    """Slots are shared with forks, and the length is not."""
+
+    def __init__(self, decoder: Any, layer: int, options: Any = None) -> None:
+        super().__init__(decoder, layer, options)
+        self.slots: list[Any] = []
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        self.slots[start : start + len(keys)] = list(zip(keys, values, strict=True))
+        self.positions = list(range(start + len(keys)))
+
+    def read(self, start: int) -> Any:
+        rows = self.slots[: len(self.positions)]
+        return [key for key, _ in rows], [value for _, value in rows], np.array(self.positions)
+
+
+@mistake(
+    "fork_shares_tail",
+    "a fork writes to the slots of the cache that it was forked from: one overwrites the other's new rows",
+    "分叉出的缓存写入原缓存的槽位：一方覆盖了另一方的新行",
+    (1,),
+    edits=True,
+    twin="Avarok-Cybersecurity/atlas#1193",
+)
+class SharesTail(Decoder):
+    caches = POLICIES | {"dynamic": SharedRows}
+
+    def fork(self) -> Decoder:
+        other = copy.copy(self)
+        other.rows = [rows.fork(other) for rows in self.rows]
+        return other
