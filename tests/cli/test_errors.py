@@ -1,13 +1,16 @@
 """Bad input: an error of one or two lines with what was expected, what was found and what to do; the exit code; no
 traceback."""
 
+import configparser
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import kvsim
 from kvsim.cli import run
 from tests.loading.folders import change_config, change_header, change_tensors, copy_demo
 
@@ -292,6 +295,7 @@ def test_ctrl_c():
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
 from kvsim.comparisons import trace as tracing
+import kvsim
 from kvsim.cli import run
 begin = tracing.run_lockstep
 def announced(*arguments):
@@ -347,3 +351,28 @@ def test_a_full_disk():
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert b"No space left" in done.stderr
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path):
+    """In code given as text, as that of a dataclass is: Python started with -m would end by SIGINT all the same."""
+    (tmp_path / "interrupting.py").write_text("""
+import runpy, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kvsim.cli.options":
+            exec("raise KeyboardInterrupt")
+sys.meta_path.insert(0, Finder())
+runpy.run_module("kvsim", run_name="__main__")
+""")
+    command = [sys.executable, "-m", "interrupting"]
+    path = f"{tmp_path}{os.pathsep}{Path(kvsim.__file__).parents[1]}"
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"\ninterrupted\n")
+
+
+def test_the_script_starts_where_python_dash_m_does():
+    setup = configparser.ConfigParser()
+    setup.read(Path(kvsim.__file__).parents[1] / "setup.cfg")
+    assert "kvsim = kvsim.entry:main" in setup["options.entry_points"]["console_scripts"]
