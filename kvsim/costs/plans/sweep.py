@@ -7,14 +7,15 @@ Chunks run in this process, in several, or on a Dask cluster: the rows are the s
 
 import os
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvsim.costs.bytes.growth import Growth
 from kvsim.costs.plans.grid import Grid
 from kvsim.costs.plans.planning import READINGS, Setup, check_setup, decimal, default_dtype, list_readings
-from kvsim.errors import BackendError, UsageError
+from kvsim.costs.plans.workers import call_in_processes
+from kvsim.errors import UsageError
 
 COLUMNS = (
     "model", "dtype", "cache_dtype", "device", "devices", "utilization", "context", "batch",
@@ -157,14 +158,5 @@ def run_sweep(grid: Grid, scheduler: str | None = None, processes: int | None = 
     if workers <= 1 or (processes is None and grid.points <= ALONE):
         yield from (make_rows(grid, *chunk) for chunk in chunks)
         return
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [pool.submit(make_rows, grid, *chunk) for chunk in chunks]
-        try:
-            for future in futures:
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise BackendError("a process of the sweep died: run it again, or on a machine with more memory") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(call_in_processes(make_rows, [(grid, *chunk) for chunk in chunks], workers)) as results:
+        yield from results
