@@ -6,7 +6,7 @@ Chunks run in this process, in several, or on a Dask cluster: the rows are the s
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -142,7 +142,9 @@ def cut(points: int, size: int = CHUNK) -> list[tuple[int, int]]:
     return [(start, min(points, start + size)) for start in range(0, points, size)]
 
 
-def run_sweep(grid: Grid, scheduler: str | None = None, processes: int | None = None) -> Iterator[list[Row]]:
+def run_sweep(
+    grid: Grid, scheduler: str | None = None, processes: int | None = None
+) -> Generator[list[Row], None, None]:
     """The rows chunk by chunk, in order, from `processes` processes (default: one per core; a small sweep runs in this
     process), or from the Dask cluster at `scheduler` ("tcp://host:8786"). Rows yielded before an error are correct.
 

@@ -6,7 +6,7 @@ fast as it is read. Ctrl-C is the parent's: workers ignore it, and are killed wh
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kvsim.errors import BackendError
@@ -19,7 +19,9 @@ class Worker(NamedTuple):
     results: Any
 
 
-def call_in_processes(make: Callable[..., Any], calls: Sequence[tuple[Any, ...]], count: int) -> Iterator[Any]:
+def call_in_processes(
+    make: Callable[..., Any], calls: Sequence[tuple[Any, ...]], count: int
+) -> Generator[Any, None, None]:
     """`make(*call)` for every call, in order, from `count` processes. They are gone when the iterator is closed, or
     ended by an error.
 
