@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from kvsim.cli.options import (
 )
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, explain
+from kvsim.i18n.printable import printable
 
 if TYPE_CHECKING:
     from kvsim.costs.plans.grid import Grid
@@ -133,8 +135,8 @@ def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], K
 
     rows: list[Row] = []
     try:
-        with Bar(say("points")) as bar:
-            for chunk in run_sweep(grid, scheduler):
+        with Bar(say("points")) as bar, closing(run_sweep(grid, scheduler)) as chunks:
+            for chunk in chunks:
                 rows += chunk
                 bar(len(rows), grid.points)
     except KvsimError as error:
@@ -144,11 +146,13 @@ def gather(grid: "Grid", scheduler: str | None, say: Say) -> "tuple[list[Row], K
 
 def run_grid(options: Options, say: Say) -> int:
     """Print a sweep, or write it to a file. If it ends early, keep the rows so far and report that they are partial."""
-    from kvsim.files.writing import check_writable
+    from kvsim.files.writing import check_writable, is_special
 
     grid = find_grid(options)
     if options.csv is not None:
         check_writable(Path(options.csv))
+        if not is_special(Path(options.csv)):
+            check_writable(_partial(options.csv))
     rows, error = gather(grid, options.scheduler, say)
     if error is not None and not rows:
         raise error
@@ -160,6 +164,11 @@ def run_grid(options: Options, say: Say) -> int:
     return error.exit_code
 
 
+def _partial(csv: str) -> Path:
+    """Where the rows are kept of a sweep that ends early."""
+    return Path(f"{csv}.partial")
+
+
 def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) -> None:
     """Write the rows as CSV to the file of --csv, or as JSON or a table to stdout."""
     from kvsim.files.writing import is_special, write_beside
@@ -168,9 +177,9 @@ def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) ->
     if options.csv is not None:
         path = Path(options.csv)
         if partial and not is_special(path):
-            path = Path(f"{options.csv}.partial")
+            path = _partial(options.csv)
         write_beside(path, to_csv(rows).encode())
-        note(say("{path}: {n} rows").format(path=path, n=f"{len(rows):,}"))
+        note(say("{path}: {n} rows").format(path=printable(str(path)), n=f"{len(rows):,}"))
     elif options.as_json:
         from kvsim.schemas import dump
         from kvsim.views.json.plan import sweep_to_dict

@@ -12,6 +12,8 @@ from kvsim.errors import FileError, Words, shortened
 from kvsim.loading.defaults import NOTHING, Defaults
 
 _REQUIRED = object()
+LARGEST = 2**40 - 1  # of a whole number without a smaller limit: far above every model's
+HUGE = 1e300  # a number from here on would overflow in the first product
 
 
 class Facts:
@@ -110,17 +112,15 @@ class Facts:
         )
 
     def size(self, key: str, default: object = _REQUIRED) -> int:
-        """A positive integer."""
-        value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**40:
-            raise self.wrong(key, value, Words("a positive integer"))
-        return value
+        """A positive integer of at most LARGEST."""
+        return self.at_most(key, LARGEST, default)
 
     def number(self, key: str, default: object = _REQUIRED) -> float:
         """A finite positive number."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
-            raise self.wrong(key, value, Words("a positive number"))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < HUGE:
+            huge = not isinstance(value, bool) and isinstance(value, int | float) and value >= HUGE
+            raise self.wrong(key, value, f"0 < n < {HUGE:.0e}" if huge else Words("a positive number"))
         return float(value)
 
     def number_or_none(self, key: str) -> float | None:
@@ -135,15 +135,19 @@ class Facts:
         return self.at_most(key, 10_000, default)
 
     def index(self, key: str, default: object = _REQUIRED, what: str = Words("a token id")) -> int:
-        """A whole number from 0: `what`."""
+        """A whole number from 0 to LARGEST: `what`."""
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise self.wrong(key, value, what)
+        if value > LARGEST:
+            raise self.wrong(key, value, f"0 .. {LARGEST}")
         return value
 
     def at_most(self, key: str, largest: int, default: object = _REQUIRED) -> int:
         """A positive integer of at most `largest`."""
-        value = self.size(key, default)
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.wrong(key, value, Words("a positive integer"))
         if value > largest:
             raise self.wrong(key, value, f"1 .. {largest}")
         return value

@@ -5,16 +5,21 @@ from typing import Any
 
 import numpy as np
 
+from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.bank import Mistake
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_policy
 from kvsim.testing.checks.edits import assert_edits, edits_of
+from kvsim.testing.feeds.chunking import LONGEST
 from kvsim.testing.feeds.references import Reference
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.attention import Inputs, attend
+from kvsim.testing.subject.room import CASES, SHOWN, attention_work, check_room, check_work
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
+
+TEXT, TEXTS = 8, 10  # tokens of a text of a check without a window, and texts; a random one counts as three
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
     UsageError: sizes that do not go together, or no such reading.
     """
     window = mistake.window if options.window is None else options.window
+    _check_work(options, window)
     alone = mistake.attention_variants() if options.show else []
     readings = alone or mistake.variants
     if not 1 <= options.reading <= len(readings):
@@ -73,6 +79,22 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
         if "unknown cache" not in str(error):
             raise
     return ""
+
+
+def _check_work(options: ExplainOptions, window: int | None) -> None:
+    """UsageError: all cases together take too long."""
+    decoder, attention = SHOWN
+    check_whole("cases", options.cases, 0, CASES)
+    if options.show is None:
+        sizes = Sizes(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head)
+        tokens = max(TEXT, min(LONGEST, 2 * (window or 0) + 5))
+        check_work(sizes.work(tokens, TEXTS + 3 * options.cases), decoder)
+        return
+    queries, keys = options.show
+    check_room(options.batch, options.heads, keys, max(queries, options.d_head))
+    long = [] if window is None else [(window // 2, window)]
+    pairs = [options.show, *long, *[(3, 7)] * (TEXTS + options.cases)]
+    check_work(sum(options.batch * attention_work(options.heads, options.d_head, *pair) for pair in pairs), attention)
 
 
 def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> None:

@@ -12,7 +12,7 @@ from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import format_name, rounding
 from kvsim.testing.subject.calls import max_abs
-from kvsim.testing.subject.room import check_room
+from kvsim.testing.subject.room import check_room, check_work
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.weights import map_arrays
 
@@ -42,7 +42,7 @@ def measure_tolerance(
     """Run random weights on a text of `context` tokens in float64 and in `dtype`. `sizes`: as `kvsim.testing.weights`.
 
     `progress(done, total)` is called after each chunk. UsageError: an unknown format, or sizes that do not go
-    together or are too large.
+    together or are too large: their arrays, or the work.
     """
     check_progress(progress)
     seed = check_whole("seed", seed, 0)
@@ -50,6 +50,7 @@ def measure_tolerance(
     check_room(context, min(CHUNK, context), check_whole("heads", sizes.get("heads", Sizes.heads), 1))
     if name == "float64":  # compared with a run of the whole text at once
         check_room(context, context, sizes.get("heads", Sizes.heads))
+    check_work(Sizes(context=context, **sizes).work(context))
     weights = make_weights(seed=seed, dtype=name, context=context, **sizes)
     reference = Reference(weights)
     check_room(context, weights.config.vocab)

@@ -1,13 +1,16 @@
 """Bad input: an error of one or two lines with what was expected, what was found and what to do; the exit code; no
 traceback."""
 
+import configparser
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import kvsim
 from kvsim.cli import run
 from tests.loading.folders import change_config, change_header, change_tensors, copy_demo
 
@@ -106,6 +109,12 @@ def check(argv, code, said, capsys):
         (["tolerance", "--context", "1000000000"], 2, "these sizes need"),
         (["tolerance", "--dtype", "float64", "--context", "1000000"], 2, "these sizes need"),
         (["tolerance", "--layers", "1000000000"], 2, "these sizes need"),
+        (["tolerance", "--context", "20000"], 2, "take as long as 140035520000 multiply-accumulates, and up to 17"),
+        (["tolerance", "--context", "200", "--layers", "9999"], 2, "use shorter texts, or fewer heads, layers"),
+        (["explain", "mask_top_left", "--queries", "1000", "--keys", "2000"], 2, "these sizes take as long as"),
+        (["explain", "mask_top_left", "--queries", "3", "--keys", "7", "--batch", "5000"], 2, "take as long as"),
+        (["explain", "mask_top_left", "--cases", "300"], 2, "these sizes take as long as"),
+        (["explain", "mask_top_left", "--layers", "100"], 2, "these sizes take as long as"),
         (["explain", "mask_top_left", "--heads", "1000000000", "--kv-heads", "1"], 2, "these sizes need"),
         (["explain", "mask_top_left", "--keys", "1000000000"], 2, "these sizes need"),
         (["explain", "mask_top_left", "--batch", "1000000000", "--keys", "3"], 2, "these sizes need"),
@@ -292,6 +301,7 @@ def test_ctrl_c():
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
 from kvsim.comparisons import trace as tracing
+import kvsim
 from kvsim.cli import run
 begin = tracing.run_lockstep
 def announced(*arguments):
@@ -347,3 +357,28 @@ def test_a_full_disk():
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert b"No space left" in done.stderr
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path):
+    """In code given as text, as that of a dataclass is: Python started with -m would end by SIGINT all the same."""
+    (tmp_path / "interrupting.py").write_text("""
+import runpy, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kvsim.cli.options":
+            exec("raise KeyboardInterrupt")
+sys.meta_path.insert(0, Finder())
+runpy.run_module("kvsim", run_name="__main__")
+""")
+    command = [sys.executable, "-m", "interrupting"]
+    path = f"{tmp_path}{os.pathsep}{Path(kvsim.__file__).parents[1]}"
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"\ninterrupted\n")
+
+
+def test_the_script_starts_where_python_dash_m_does():
+    setup = configparser.ConfigParser()
+    setup.read(Path(kvsim.__file__).parents[1] / "setup.cfg")
+    assert "kvsim = kvsim.entry:main" in setup["options.entry_points"]["console_scripts"]

@@ -124,6 +124,18 @@ def test_partial_results_are_kept_and_reported(tmp_path, monkeypatch, capsys):
     assert "partial: the first 2 of 3 rows" in err
 
 
+def test_a_place_for_partial_results_is_tried_first(tmp_path, monkeypatch, capsys):
+    """And the name of the file is printed in one line."""
+    argv = ["plan", "gpt2", "--sweep", "--device", "a10", "--context", "5", "--lang", "en", "--csv"]
+    file = tmp_path / "a\nb.csv"
+    assert run([*argv, str(file)]) == 0
+    assert capsys.readouterr().err == f"{tmp_path}/a↵b.csv: 1 rows\n"
+    (tmp_path / "c.csv.partial").mkdir()
+    monkeypatch.setattr(sweep, "run_sweep", lambda *_: pytest.fail("it is too late"))
+    assert run([*argv, str(tmp_path / "c.csv")]) == 4
+    assert "c.csv.partial: Is a directory" in capsys.readouterr().err
+
+
 def test_nothing_heavy():
     code = f"import sys; from kvsim.cli import run; run({LLAMA}); print({{'numpy', 'distributed'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -237,3 +237,20 @@ def test_a_window_longer_than_any_text_takes_no_room(tmp_path):
 def test_parameters_do_not_list_experts(write):
     found = measure_parameters(find_config(write(MIXTRAL | {"num_local_experts": 8}))[1])
     assert (found.groups["experts"], found.idle) == (3 * (8 * 3 * 24 * 40 + 8 * 24), 3 * 5 * 3 * 24 * 40)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (MIXTRAL | {"vocab_size": 2**60}, "vocab_size is 1152921504606846976, expected 1 .. 1099511627775"),
+        (T5 | {"decoder_start_token_id": 2**60}, "token_id is 1152921504606846976, expected 0 .. 1099511627775"),
+        (MIXTRAL | {"rope_theta": 1e305}, "rope_theta is 1e+305, expected 0 < n < 1e+300"),
+        (MIXTRAL | {"num_hidden_layers": 2**60}, "num_hidden_layers is 1152921504606846976, expected 1 .. 10000"),
+        (T5 | {"relative_attention_num_buckets": 2**60}, "1152921504606846976, expected 1 .. 1099511627775"),
+        (T5 | {"relative_attention_num_buckets": 3}, "relative_attention_num_buckets is 3, expected n >= 4"),
+    ],
+)  # fmt: skip
+def test_a_number_that_is_too_large_meets_the_limit(write, fields, message):
+    with pytest.raises(FileError) as caught:
+        find_config(write(fields))
+    assert message in str(caught.value)

@@ -6,15 +6,16 @@ Chunks run in this process, in several, or on a Dask cluster: the rows are the s
 """
 
 import os
-from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvsim.costs.bytes.growth import Growth
 from kvsim.costs.plans.grid import Grid
 from kvsim.costs.plans.planning import READINGS, Setup, check_setup, decimal, default_dtype, list_readings
-from kvsim.errors import BackendError, UsageError
+from kvsim.costs.plans.workers import call_in_processes
+from kvsim.errors import UsageError
 
 COLUMNS = (
     "model", "dtype", "cache_dtype", "device", "devices", "utilization", "context", "batch",
@@ -141,7 +142,9 @@ def cut(points: int, size: int = CHUNK) -> list[tuple[int, int]]:
     return [(start, min(points, start + size)) for start in range(0, points, size)]
 
 
-def run_sweep(grid: Grid, scheduler: str | None = None, processes: int | None = None) -> Iterator[list[Row]]:
+def run_sweep(
+    grid: Grid, scheduler: str | None = None, processes: int | None = None
+) -> Generator[list[Row], None, None]:
     """The rows chunk by chunk, in order, from `processes` processes (default: one per core; a small sweep runs in this
     process), or from the Dask cluster at `scheduler` ("tcp://host:8786"). Rows yielded before an error are correct.
 
@@ -157,14 +160,5 @@ def run_sweep(grid: Grid, scheduler: str | None = None, processes: int | None = 
     if workers <= 1 or (processes is None and grid.points <= ALONE):
         yield from (make_rows(grid, *chunk) for chunk in chunks)
         return
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [pool.submit(make_rows, grid, *chunk) for chunk in chunks]
-        try:
-            for future in futures:
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise BackendError("a process of the sweep died: run it again, or on a machine with more memory") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(call_in_processes(make_rows, [(grid, *chunk) for chunk in chunks], workers)) as results:
+        yield from results

@@ -14,7 +14,7 @@ from kvsim.testing.subject.attention import Setting
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.subject.layouts import read_layout
 from kvsim.testing.subject.limits import SECONDS, limited
-from kvsim.testing.subject.room import CASES, check_room
+from kvsim.testing.subject.room import CASES, attention_work, check_room, check_work
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
 
@@ -86,7 +86,7 @@ def _check_sizes(heads: Any, kv_heads: Any, d_head: Any, batch: Any) -> tuple[in
 def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
     """The (queries, keys) of every call: fixed ones, longer ones for a window, `s.cases` at random, and `show`.
 
-    UsageError: arrays too large to compute with."""
+    UsageError: arrays too large to compute with, or too much work."""
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
@@ -94,6 +94,8 @@ def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
     sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
     for queries, keys in sizes if show is None else [*sizes, show]:
         check_room(s.batch, s.heads, keys, max(queries, s.d_head))
+    fixed = [(t, n) for t, n in (*SIZES, *long)] + ([] if show is None else [show])
+    check_work(sum(s.batch * attention_work(s.heads, s.d_head, *pair) for pair in fixed))
     return sizes if show is None or show in sizes else [*sizes, show]
 
 

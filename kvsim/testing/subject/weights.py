@@ -13,7 +13,7 @@ from kvsim.config import Alibi, Config, LayerKind, Rope
 from kvsim.errors import UsageError, Words, shortened
 from kvsim.testing.independent.rounding import exact, format_name, rounding
 from kvsim.testing.subject.calls import UnreadableError, to_host
-from kvsim.testing.subject.room import check_room
+from kvsim.testing.subject.room import TOKEN, attention_work, check_room
 from kvsim.text import one_line
 from kvsim.weights import Weights
 
@@ -80,6 +80,14 @@ class Sizes:
         layer = self.d_model * (attention + 3 * self.d_ff + 2)
         tables = 2 * self.vocab + (self.context if self.rope == "learned" else 0)
         return self.layers * max(layer, ARRAYS_SIZE) + self.d_model * tables
+
+    def work(self, tokens: int, texts: int = 1) -> int:
+        """The multiply-accumulates that take as long as `texts` texts of `tokens` tokens, run in plain loops.
+
+        UsageError: more weights than a check computes with."""
+        check_room(self.numbers)
+        layer = TOKEN * tokens + attention_work(self.heads, self.d_head, tokens, (tokens + 1) // 2)
+        return texts * (tokens * self.numbers + self.layers * layer)
 
     def to_config(self) -> Config:
         """The same model as a kvsim config. UsageError: more weights than a check computes with."""

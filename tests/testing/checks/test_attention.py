@@ -239,3 +239,8 @@ def test_the_catalogue_is_every_combination():
     assert len(found) == len({str(case) for case in found}) == 2 * 2 * (3 + 3)
     with pytest.raises(OracleError, match="mask_top_left"):
         found[0].check(lambda q, k, v: mine(q, k, v, shift=0))
+
+
+def test_more_work_than_a_check_does_is_refused_before_any_call():
+    with pytest.raises(UsageError, match=r"these sizes take as long as .* up to 17179869184 are computed"):
+        testing.assert_attention(pytest.fail, heads=1, batch=1, d_head=512, show=(8000, 8000))
