@@ -4,6 +4,7 @@ A message is a template and its values, so that a view can translate the templat
 `UsageError("expected {want}, got {got}", want=1, got=2)`. `str(error)` is the English text.
 """
 
+import os
 from typing import Any
 
 
@@ -28,6 +29,13 @@ def plain(name: str) -> str:
     return name if 0 < len(name) <= 80 and name.isprintable() else shortened(name)
 
 
+def _shown(value: object) -> object:
+    """A value in an English message: a path, whose name may hold a line end or a NUL, with these escaped."""
+    if not isinstance(value, os.PathLike):
+        return value
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
 class KvsimError(Exception):
     """The base of all errors of kvsim. The message says what was expected, what came, and what to do."""
 
@@ -36,7 +44,7 @@ class KvsimError(Exception):
     def __init__(self, template: str, **values: object) -> None:
         self.template = template
         self.values = values
-        super().__init__(template.format(**values))
+        super().__init__(template.format(**{name: _shown(value) for name, value in values.items()}))
 
     def __reduce__(self) -> Any:
         return _make, (type(self), self.template, self.values)
