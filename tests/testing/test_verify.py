@@ -408,6 +408,27 @@ def test_the_code_of_kvsims_own_kill_is_not_told(waited, said):
     assert said in describe_end(CodeEndedError(), process, Path("mine.py"), 1.0)
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("import numpy as np\ndef it(q, k, v): return np.zeros(1, [(f'field {i}', 'f4') for i in range(9000)])\n",
+     "the result is an array of [('field 0', '<f4'), ('field 1'"),
+    ("import numpy as np\ndef it(q, k, v): return np.zeros(40 * [1])\n", "shape"),
+    ("class it:\n    def forward(self, ids):\n        ids += [7] * 90000\n        return [[0.0]]\n",
+     "step changed the list of ids"),
+])  # fmt: skip
+def test_a_problem_of_any_length_is_told(text, said, tmp_path):
+    found = verify_here(write(tmp_path, text))
+    assert found.ended == WRONG
+    assert said in found.text
+    assert len(found.text) < 2000
+
+
+@pytest.mark.parametrize("line", ["axis = 90000 * 'x'", "bits = 10**4200"])
+def test_what_code_says_of_itself_is_shortened(line, tmp_path):
+    text = f"class it:\n    {line}\n    def quantise(self, x): return x\n    def dequantise(self, x): return x\n"
+    with pytest.raises(UsageError):
+        verify_here(write(tmp_path, text))
+
+
 @pytest.mark.parametrize("target", ["mine.txt:x", "mine.py", "nowhere.py:x", "a.py:b c"])
 def test_targets_that_are_none(target, capsys):
     assert run(["verify", target, "--lang", "en"]) in (2, 4)

@@ -92,9 +92,9 @@ def _receive_array(channel: Channel, shape: Any, dtype: Any) -> Any:
 
 
 def pack_problem(problem: Problem) -> dict[str, Any]:
-    """A problem as facts; its values as text."""
+    """A problem as facts; its values as text, which is shortened here since longer facts than HEAD are no answer."""
     raised = problem.values.get("raised")
-    values = {key: str(value) for key, value in problem.values.items() if key != "raised"}
+    values = {key: str(value)[:LETTERS] for key, value in problem.values.items() if key != "raised"}
     return {"problem": problem.template, "values": values, "fatal": problem.fatal,
             "unwritten": raised is NotImplementedError}  # fmt: skip
 
