@@ -9,7 +9,26 @@ from typing import Any
 
 
 class Words(str):
-    """A value of a message that is itself text to translate."""
+    """A value of a message that is itself text to translate: a template and its values, as of an error. As a string it
+    is the English text."""
+
+    template: str
+    values: dict[str, object]
+
+    def __new__(cls, template: str, **values: object) -> "Words":
+        words = super().__new__(cls, template.format(**values) if values else template)
+        words.template, words.values = template, values
+        return words
+
+
+def reason_of(error: ValueError) -> object:
+    """Why, as a value of another message: `Words` that the error was raised with, otherwise its text on one line."""
+    first = error.args[0] if error.args else ""
+    return first if isinstance(first, Words) else _escape(str(error))
+
+
+def _escape(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shortened(value: object) -> str:
@@ -31,9 +50,7 @@ def plain(name: str) -> str:
 
 def _shown(value: object) -> object:
     """A value in an English message: a path, whose name may hold a line end or a NUL, with these escaped."""
-    if not isinstance(value, os.PathLike):
-        return value
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return _escape(str(value)) if isinstance(value, os.PathLike) else value
 
 
 class KvsimError(Exception):
