@@ -4,11 +4,31 @@ A message is a template and its values, so that a view can translate the templat
 `UsageError("expected {want}, got {got}", want=1, got=2)`. `str(error)` is the English text.
 """
 
+import os
 from typing import Any
 
 
 class Words(str):
-    """A value of a message that is itself text to translate."""
+    """A value of a message that is itself text to translate: a template and its values, as of an error. As a string it
+    is the English text."""
+
+    template: str
+    values: dict[str, object]
+
+    def __new__(cls, template: str, **values: object) -> "Words":
+        words = super().__new__(cls, template.format(**values) if values else template)
+        words.template, words.values = template, values
+        return words
+
+
+def reason_of(error: ValueError) -> object:
+    """Why, as a value of another message: `Words` that the error was raised with, otherwise its text on one line."""
+    first = error.args[0] if error.args else ""
+    return first if isinstance(first, Words) else _escape(str(error))
+
+
+def _escape(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def shortened(value: object) -> str:
@@ -28,6 +48,11 @@ def plain(name: str) -> str:
     return name if 0 < len(name) <= 80 and name.isprintable() else shortened(name)
 
 
+def _shown(value: object) -> object:
+    """A value in an English message: a path, whose name may hold a line end or a NUL, with these escaped."""
+    return _escape(str(value)) if isinstance(value, os.PathLike) else value
+
+
 class KvsimError(Exception):
     """The base of all errors of kvsim. The message says what was expected, what came, and what to do."""
 
@@ -36,7 +61,7 @@ class KvsimError(Exception):
     def __init__(self, template: str, **values: object) -> None:
         self.template = template
         self.values = values
-        super().__init__(template.format(**values))
+        super().__init__(template.format(**{name: _shown(value) for name, value in values.items()}))
 
     def __reduce__(self) -> Any:
         return _make, (type(self), self.template, self.values)

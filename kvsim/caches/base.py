@@ -63,8 +63,17 @@ def array_bytes(ops: Ops, *arrays: Array) -> int:
 
 def check_numbers(numbers: dict[str, int], expected: dict[str, int]) -> None:
     """ValueError: `numbers`, of a state from a file, are not those `expected`."""
-    if numbers != expected:
-        raise ValueError(f"{numbers} instead of {expected}")
+    if numbers.keys() != expected.keys():
+        raise ValueError(Words("the numbers of a layer are not those of this policy"))
+    for name, number in expected.items():
+        if numbers[name] != number:
+            raise ValueError(_differing(name, shortened(numbers[name]), number))
+
+
+def _differing(name: str, found: str, expected: int) -> Words:
+    if name == "rows":
+        return Words("a layer has {found} rows for {expected} ids", found=found, expected=expected)
+    return Words("the number {name} of a layer is {found}, not {expected}", name=name, found=found, expected=expected)
 
 
 def read_whole(text: str, name: str, example: str) -> int:
@@ -263,7 +272,7 @@ class LayerCache(ABC):
     def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """The shapes, by name, of the arrays of a state after `seen` tokens that has these numbers. ValueError: no
         state has them then, or the policy does not say, and its caches are not saved."""
-        raise ValueError(f"{type(self).__name__} does not define expect")
+        raise ValueError(Words("{layer} does not define expect", layer=type(self).__name__))
 
     def check_arrays(self, state: State) -> None:
         """`state` has host arrays (NumPy) of the dtypes and shapes expected, and all floats are finite. ValueError: no

@@ -13,14 +13,13 @@ from typing import Any
 
 from kvsim.caches.base import LayerCache, State
 from kvsim.caches.cache import Cache
-from kvsim.errors import FileError, UsageError, plain
+from kvsim.errors import FileError, UsageError, Words, plain, reason_of
 from kvsim.files.reading import OpenFile, open_file
 from kvsim.files.safetensors_arrays import Layout, Tensor, read_array, write_arrays
 from kvsim.files.safetensors_header import Entry, read_header
 from kvsim.files.writing import write_with
 from kvsim.ops import Ops
 from kvsim.schemas import dump
-from kvsim.text import one_line
 
 FORMAT = "kvsim.cache/1"  # of the file's metadata; no JSON document, so not in kvsim.schemas.VERSIONS
 _NUMBERS = 200  # characters, more than the numbers of a layer take
@@ -69,7 +68,7 @@ def _list_tensors(cache: Cache, numbers: list[dict[str, int]]) -> Iterator[Tenso
     """All arrays of the cache, to be copied to the host one by one. ValueError: a layer does not hold what a cache of
     this policy holds after `cache.seen` tokens, as after an interrupted step."""
     if len(cache.ids) != cache.seen:  # a run on the meta backend has none
-        raise ValueError(f"{len(cache.ids)} ids of {cache.seen} tokens")
+        raise ValueError(Words("{ids} ids of {seen} tokens", ids=len(cache.ids), seen=cache.seen))
     states = _States(cache.layers)
     for i, layer in enumerate(cache.layers):
         for name, layout in _lay_out(layer, cache.seen, numbers[i]).items():
@@ -104,8 +103,9 @@ def save_cache(cache: Cache, model: str, path: Path) -> None:
     except ValueError as error:
         if isinstance(error, FileError | UsageError):
             raise
-        reason = one_line(str(error))
-        raise UsageError("the cache {spec} cannot be saved: {reason}", spec=cache.spec, reason=reason) from error
+        raise UsageError(
+            "the cache {spec} cannot be saved: {reason}", spec=cache.spec, reason=reason_of(error)
+        ) from error
 
 
 # Reading
@@ -125,23 +125,31 @@ def _check_owner(cache: Cache, model: str, path: Path, facts: dict[str, str]) ->
             )
 
 
+def _parse(text: str, otherwise: Words) -> Any:
+    """The value that a JSON text has. ValueError: it has none, a number of thousands of digits, or too deep nesting."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(otherwise) from error
+
+
 def _read_ids(text: str, vocabulary: int) -> list[int]:
     """A JSON list of ids. ValueError: anything else, or an id outside the vocabulary."""
     if not re.fullmatch(r"\[[0-9, ]*\]", text):  # nothing is nested, however long it is
-        raise ValueError("ids are not a list of whole numbers")
-    ids: list[int] = json.loads(text)
+        raise ValueError(Words("ids are not a list of whole numbers"))
+    ids: list[int] = _parse(text, Words("ids are not a list of whole numbers"))
     if ids and max(ids) >= vocabulary:
-        raise ValueError(f"an id outside the vocabulary of {vocabulary}")
+        raise ValueError(Words("an id is outside the vocabulary of {count}", count=vocabulary))
     return ids
 
 
 def _read_numbers(text: str, n_layers: int) -> list[dict[str, int]]:
     """The numbers of every layer. ValueError: anything but integers, of that many layers."""
-    numbers: Any = json.loads(text) if len(text) <= _NUMBERS * n_layers else None
+    numbers: Any = _parse(text, Words("numbers are not whole")) if len(text) <= _NUMBERS * n_layers else None
     if not isinstance(numbers, list) or len(numbers) != n_layers:
-        raise ValueError(f"numbers are not those of {n_layers} layers")
+        raise ValueError(Words("numbers are not those of {count} layers", count=n_layers))
     if not all(isinstance(one, dict) and all(type(n) is int for n in one.values()) for one in numbers):
-        raise ValueError("numbers are not whole")
+        raise ValueError(Words("numbers are not whole"))
     return numbers
 
 
@@ -150,10 +158,10 @@ def _read_source(cache: Cache, text: str, seen: int) -> tuple[int, ...] | None:
     config = cache.config.encoder
     if text == "null":
         if config is not None and seen:
-            raise ValueError("there is no source")
+            raise ValueError(Words("there is no source"))
         return None
     if config is None or config.audio is not None:
-        raise ValueError("this model reads no source of ids")
+        raise ValueError(Words("this model reads no source of ids"))
     return tuple(_read_ids(text, config.vocab_size))
 
 
@@ -161,13 +169,15 @@ def _check_length(cache: Cache, seen: int) -> None:
     """ValueError: more tokens than the model or the cache can hold."""
     limits = (cache.capacity, cache.config.max_context if cache.config.learned_positions else None)
     if any(limit is not None and seen > limit for limit in limits):
-        raise ValueError(f"{seen} ids are more than fit")
+        raise ValueError(Words("{count} ids are more than fit", count=seen))
 
 
 def _check_tensors(found: dict[str, Entry], layouts: dict[str, Layout]) -> None:
     """ValueError: other arrays than those expected, or arrays of other dtypes or shapes."""
     for name in sorted(found.keys() ^ layouts.keys()):
-        raise ValueError(f"unknown tensor {plain(name)}" if name in found else f"there is no tensor {name}")
+        if name in found:
+            raise ValueError(Words("unknown tensor {name}", name=plain(name)))
+        raise ValueError(Words("there is no tensor {name}", name=name))
     for name, layout in layouts.items():
         layout.check(name, found[name])
 
@@ -176,7 +186,7 @@ def _place(ops: Ops, array: Any, dtype: Any) -> Any:
     """A host array on the layer's device. ValueError: a number that the dtype does not have."""
     placed = ops.xp.asarray(array, dtype=dtype, device=ops.device)
     if ops.dtype_name == "bfloat16" and not (ops.backend.to_host(placed) == array).all():
-        raise ValueError("there are numbers that are no bfloat16")
+        raise ValueError(Words("there are numbers that are no bfloat16"))
     return placed
 
 
@@ -191,9 +201,12 @@ def _fill_layer(layer: LayerCache, numbers: dict[str, int], names: dict[str, str
 
 
 def _fill(cache: Cache, model: str, file: OpenFile) -> None:
-    """Fills an empty cache. ValueError, KeyError, RecursionError, FileError: the file does not hold one."""
+    """Fills an empty cache. ValueError, FileError: the file does not hold one."""
     entries, facts = read_header(file)
     _check_owner(cache, model, file.path, facts)
+    for name in ("ids", "numbers", "source"):
+        if name not in facts:
+            raise ValueError(Words("its metadata lack {name}", name=name))
     ids = _read_ids(facts["ids"], cache.config.vocab_size)
     _check_length(cache, len(ids))
     numbers = _read_numbers(facts["numbers"], len(cache.layers))
@@ -220,11 +233,11 @@ def load_cache(cache: Cache, model: str, path: Path) -> None:
     try:
         with open_file(path) as file, cache.ops.backend.running():
             _fill(cache, model, file)
-    except (KeyError, ValueError, RecursionError) as error:
+    except ValueError as error:
         cache.clear()
         if isinstance(error, FileError | UsageError):
             raise
-        raise FileError("cannot read {path} as a cache: {reason}", path=path, reason=one_line(str(error))) from error
+        raise FileError("cannot read {path} as a cache: {reason}", path=path, reason=reason_of(error)) from error
     except BaseException:
         cache.clear()
         raise

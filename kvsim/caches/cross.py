@@ -8,6 +8,7 @@ from typing import Any
 
 from kvsim.arrays import Array
 from kvsim.caches.base import Shape, array_bytes
+from kvsim.errors import Words
 from kvsim.ops import Ops
 from kvsim.spans import Span, View
 
@@ -48,7 +49,13 @@ class CrossLayer:
         g, k, v = self.shape
         s = keys.shape[1] if len(keys.shape) == 3 else -1
         if tuple(keys.shape) != (g, s, k) or tuple(values.shape) != (g, s, v):
-            raise ValueError(f"keys {tuple(keys.shape)} and values {tuple(values.shape)}")
+            raise ValueError(
+                Words(
+                    "keys {keys} and values {values} do not fit the heads",
+                    keys=tuple(keys.shape),
+                    values=tuple(values.shape),
+                )
+            )
         self.held = (keys, values)
 
     def clear(self) -> None:

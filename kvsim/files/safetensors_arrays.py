@@ -10,10 +10,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from kvsim.errors import Words, plain
 from kvsim.files.reading import OpenFile
-from kvsim.files.safetensors_header import _MOST, Entry
+from kvsim.files.safetensors_header import MOST, Entry
 
 DTYPES = {"float64": "F64", "int64": "I64", "float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
+
+
+def _differing(name: str, dtype: Any, shape: Any, wanted: str, wanted_shape: Any) -> Words:
+    return Words("{name} is {dtype} {shape}, not {wanted} {wanted_shape}", name=plain(name), dtype=dtype,
+                 shape=list(shape), wanted=wanted, wanted_shape=list(wanted_shape))  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -31,7 +37,7 @@ class Layout(NamedTuple):
         """ValueError: the entry `name` of a file has another dtype or shape."""
         dtype = DTYPES[self.dtype]
         if (entry.dtype, entry.shape) != (dtype, self.shape):
-            raise ValueError(f"{name} is {entry.dtype} {list(entry.shape)}, not {dtype} {list(self.shape)}")
+            raise ValueError(_differing(name, entry.dtype, entry.shape, dtype, self.shape))
 
 
 class Tensor(NamedTuple):
@@ -45,7 +51,7 @@ class Tensor(NamedTuple):
 def check_finite(name: str, array: Any) -> None:
     """ValueError: a number is infinite or NaN."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{name} has numbers that are not finite")
+        raise ValueError(Words("{name} has numbers that are not finite", name=plain(name)))
 
 
 def _make_header(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -57,8 +63,8 @@ def _make_header(tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> byte
         header[name] = {"dtype": DTYPES[layout.dtype], "shape": list(layout.shape), "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > _MOST:
-        raise ValueError("a header of more than 16 MiB")
+    if len(text) > MOST:
+        raise ValueError(Words("its header has more than {count} bytes", count=MOST))
     return len(text).to_bytes(8, "little") + text
 
 
@@ -70,7 +76,7 @@ def write_arrays(file: BinaryIO, tensors: Sequence[Tensor], metadata: Mapping[st
     for name, layout, read in ordered:
         array: Any = np.ascontiguousarray(read())
         if (array.dtype.name, array.shape) != layout:
-            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not {layout.dtype} {list(layout.shape)}")
+            raise ValueError(_differing(name, array.dtype, array.shape, *layout))
         check_finite(name, array)
         file.write(memoryview(array.reshape(-1).view(np.uint8)))
 

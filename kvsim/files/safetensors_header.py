@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from kvsim.errors import FileError, Words, plain
+from kvsim.errors import FileError, Words, plain, reason_of
 from kvsim.files.reading import OpenFile
 
 BITS = {
@@ -16,7 +16,7 @@ BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
 }  # fmt: skip
-_MOST = 8 * 2**20  # bytes of a header: 60,000 tensors with long names; parsed, the worst of them takes 200 MB
+MOST = 8 * 2**20  # bytes of a header: 60,000 tensors with long names; parsed, the worst of them takes 200 MB
 _RANK = 32  # dimensions of an array in every NumPy
 
 
@@ -40,7 +40,7 @@ def _is_whole(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _refuse(file: OpenFile, reason: str) -> FileError:
+def _refuse(file: OpenFile, reason: object) -> FileError:
     return FileError(
         "cannot read {path} as safetensors: {reason} ({size} bytes; is it cut short? get it again)",
         path=file.path,
@@ -59,7 +59,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of these members. ValueError: two have one name."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("two members of one name")
+        raise ValueError(Words("two members have one name"))
     return found
 
 
@@ -70,15 +70,17 @@ def _read_object(file: OpenFile) -> tuple[dict[str, Any], int]:
     size = int.from_bytes(file.read(0, 8), "little")
     if size > file.size - 8:
         raise _refuse(file, Words("its header is longer than the file"))
-    if size > _MOST:
-        raise _refuse(file, Words("its header has more than 8 MiB"))
+    if size > MOST:
+        raise _refuse(file, Words("its header has more than {count} bytes", count=MOST))
     text = file.read(8, size)
     if not text.startswith(b"{"):
         raise _refuse(file, Words("its header is not a JSON object"))
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_unique), 8 + size
-    except (ValueError, RecursionError) as error:
-        raise _refuse(file, str(error)) from error
+    except ValueError as error:
+        raise _refuse(file, reason_of(error)) from error
+    except RecursionError as error:
+        raise _refuse(file, Words("it is nested too deeply")) from error
 
 
 def _read_entry(file: OpenFile, key: str, given: Any, base: int) -> Entry:

@@ -52,9 +52,14 @@ def explain(error: KvsimError, say: Say) -> str:
     return say(error.template).format(**values)
 
 
+def _say_words(words: Words, say: Say) -> str:
+    values = {name: _format(value, say) for name, value in words.values.items()}
+    return say(words.template).format(**values) if values else say(words)
+
+
 def _format(value: object, say: Say) -> str:
     """A value in a message: `Words` translated, control characters escaped, at most about 300 characters."""
-    text = printable(say(value) if isinstance(value, Words) else str(value))
+    text = printable(_say_words(value, say) if isinstance(value, Words) else str(value))
     return text if len(text) <= 300 else f"{text[:280]} ... {text[-10:]}"
 
 

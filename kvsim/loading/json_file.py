@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kvsim.errors import FileError, shortened
+from kvsim.errors import FileError, Words, reason_of, shortened
 from kvsim.loading.text_file import read_bytes
 
 _LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
@@ -20,7 +20,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {shortened(key)} stands twice in one object")
+                raise ValueError(Words("the key {key} stands twice in one object", key=shortened(key)))
             seen.add(key)
     return found
 
@@ -28,8 +28,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _whole(text: str) -> int:
     """An integer. ValueError: too many digits to be one that counts something."""
     if len(text) > MOST_DIGITS:
-        raise ValueError(f"an integer of {len(text)} digits")
+        raise ValueError(Words("an integer of {count} digits", count=len(text)))
     return int(text)
+
+
+def _too_deep() -> Words:
+    return Words("more than {count} levels of nesting", count=DEEPEST)
 
 
 def _check_depth(value: Any) -> None:
@@ -38,7 +42,7 @@ def _check_depth(value: Any) -> None:
     while level:
         depth += 1
         if depth > DEEPEST:
-            raise ValueError(f"more than {DEEPEST} levels of nesting")
+            raise ValueError(_too_deep())
         members = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
         level = [part for parts in members for part in parts if isinstance(part, dict | list)]
 
@@ -51,10 +55,9 @@ def read_value(path: Path, limit: int | None = None) -> Any:
         value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_whole)
         _check_depth(value)
     except ValueError as error:
-        raise FileError("{path} is not valid JSON: {reason}", path=path, reason=error) from error
+        raise FileError("{path} is not valid JSON: {reason}", path=path, reason=reason_of(error)) from error
     except RecursionError as error:
-        reason = f"more than {DEEPEST} levels of nesting"
-        raise FileError("{path} is not valid JSON: {reason}", path=path, reason=reason) from error
+        raise FileError("{path} is not valid JSON: {reason}", path=path, reason=_too_deep()) from error
     return value
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROUNDS = 20  # a process may start another one while it is looked for
+SHORTEST = 32  # characters of a mark: those of a random number
 
 
 def _find(mark: bytes) -> Iterator[int]:
@@ -18,7 +19,10 @@ def _find(mark: bytes) -> Iterator[int]:
 
 
 def kill_marked(mark: str) -> None:
-    """Kill every process that has inherited `mark` in its environment. Where there is no /proc: none is found."""
+    """Kill every process that has inherited `mark` in its environment. Where there is no /proc: none is found.
+    ValueError: a mark so short that processes of others may have it; an empty one is in every environment."""
+    if len(mark) < SHORTEST:
+        raise ValueError(f"a mark of {len(mark)} characters")
     for _ in range(ROUNDS):
         found = list(_find(mark.encode()))
         for number in found:

@@ -233,13 +233,16 @@ def describe(remote: Remote, path: Path, name: str) -> dict[str, Any]:
 
 def describe_end(ended: CodeEndedError, process: Process, path: Path, seconds: float) -> str:
     """Why there is no result: the time limit, or how the process ended."""
-    say, code = speak(), process.end()
+    say = speak()
     if isinstance(ended, TimeUpError):
+        process.end()
         when = say("it did not end within {seconds} s").format(seconds=f"{seconds:g}")
         place = find_place(path, process.errors.text())
         return f"{when} ({place})" if place else when
     if isinstance(ended, NoAnswerError):
         return say("its process sent something else than an answer")
+    if (code := process.own_code()) is None:
+        return say("it closed the connection on which its results are read")
     return say("it ended its own process, with exit code {code}").format(code=code)
 
 

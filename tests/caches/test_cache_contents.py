@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pickle
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 from kvsim.caches.specs import POLICIES, parse_spec
 from kvsim.doctor.against_numpy import make, source_of
-from kvsim.errors import FileError, UsageError
+from kvsim.errors import FileError, KvsimError, UsageError, Words
 from kvsim.files.reading import OpenFile
+from kvsim.i18n.language import explain, words
 from tests.arrays.runs import ZOO
 from tests.caches.quantised.rows import needs
 from tests.caches.saved import SPECS, WINDOWED
@@ -85,6 +87,7 @@ def assert_refused(model, path, spec, said="cannot read .* as a cache"):
         model.load_cache(path, spec)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 700
+    return caught.value
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -174,7 +177,18 @@ def test_what_does_not_go_together(spec, change, tmp_path):
     model, path = save(tmp_path, spec)
     model.load_cache(path, spec)
     rewrite(path, change)
-    assert_refused(model, path, spec)
+    error = assert_refused(model, path, spec)
+    reason = error.values["reason"]
+    assert isinstance(reason, Words)
+    assert explain(KvsimError("{reason}", reason=reason), words("zh")) != reason  # no English in a Chinese sentence
+
+
+def test_rows_and_ids_that_differ_are_told_in_plain_words(tmp_path):
+    model, path = save(tmp_path, "dynamic")
+    rewrite(path, numbers(lambda n: n[1].update(rows=19)))
+    error = assert_refused(model, path, "dynamic", "a layer has 19 rows for 20 ids")
+    assert "有 20 个 id，某一层却有 19 行" in explain(error, words("zh"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize("name", ["format", "model", "dtype", "spec"])
@@ -284,6 +298,13 @@ def test_what_would_not_load_is_not_saved(tmp_path):
         model.save_cache(cache, path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_header_that_would_not_be_read_is_not_written(tmp_path, monkeypatch):
+    model, path = save(tmp_path, "dynamic")
+    monkeypatch.setattr("kvsim.files.safetensors_arrays.MOST", 100)
+    with pytest.raises(UsageError, match="dynamic cannot be saved: its header has more than 100 bytes"):
+        model.save_cache(model.load_cache(path), path)
 
 
 def test_saving_and_loading_hold_one_array_at_a_time(tmp_path):

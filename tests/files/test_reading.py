@@ -93,3 +93,17 @@ def test_what_is_not_a_regular_file(tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(FileError, match="no such file"), open_file(tmp_path / "pipe"):
             pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\x1b[31m"])
+def test_a_message_is_one_line_whatever_the_name(name, tmp_path):
+    with pytest.raises(FileError) as caught, open_file(tmp_path / name):
+        pass
+    assert str(caught.value).isprintable()
+
+
+def test_a_changed_file_of_two_lines_is_named_on_one(path):
+    with pytest.raises(FileError, match=CHANGED) as caught, open_file(path.rename(path.parent / "a\nb")) as file:  # noqa: PT012
+        file.read(0, 10)
+        later(file.path)
+    assert str(caught.value).isprintable()

@@ -89,8 +89,8 @@ def test_a_header_that_the_file_cannot_hold(raw, tmp_path):
 
 
 def test_a_header_beyond_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("kvsim.files.safetensors_header._MOST", 50)
-    with pytest.raises(FileError, match="its header has more than 8 MiB"):
+    monkeypatch.setattr("kvsim.files.safetensors_header.MOST", 50)
+    with pytest.raises(FileError, match="its header has more than 50 bytes"):
         header_of(written(tmp_path, one()))
 
 

@@ -13,7 +13,8 @@ from kvsim.costs.bytes.parameters import measure_parameters
 from kvsim.costs.bytes.policies import list_policies
 from kvsim.costs.plans.planning import plan
 from kvsim.costs.public.models import find_config
-from kvsim.errors import FileError, UsageError, shortened
+from kvsim.errors import FileError, KvsimError, UsageError, shortened
+from kvsim.i18n.language import explain, words
 from kvsim.loading.json_file import read_json
 from kvsim.loading.loader import load
 from kvsim.loading.small_models import FILE
@@ -169,6 +170,9 @@ def test_json_is_read_or_refused_in_one_line(write, text, said):
     with pytest.raises(FileError, match=said) as caught:
         read_json(path)
     assert len(str(caught.value).splitlines()) == 1
+    if {"levels", "twice", "digits"} & set(said.split()):
+        reason = caught.value.values["reason"]
+        assert explain(KvsimError("{reason}", reason=reason), words("zh")) != reason
 
 
 def test_a_deep_value_has_a_message():

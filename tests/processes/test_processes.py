@@ -12,6 +12,7 @@ import pytest
 
 from kvsim.processes.channel import Channel, FrameError
 from kvsim.processes.child import end_child, start_child
+from kvsim.processes.marked import kill_marked
 from kvsim.processes.output import OUTPUT_LIMIT, Output
 
 
@@ -73,10 +74,9 @@ def test_a_child_finds_this_kvsim_and_nothing_in_the_working_directory(tmp_path,
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_with_a_mark_are_ended():
-    from kvsim.processes.marked import kill_marked
-
-    mark = f"KVSIM_TEST_MARK={os.getpid()}"
-    one = subprocess.Popen(["/bin/sleep", "600"], env={"KVSIM_TEST_MARK": str(os.getpid())}, start_new_session=True)
+    value = os.urandom(16).hex()
+    mark = f"KVSIM_TEST_MARK={value}"
+    one = subprocess.Popen(["/bin/sleep", "600"], env={"KVSIM_TEST_MARK": value}, start_new_session=True)
     other = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
     while mark.encode() not in Path(f"/proc/{one.pid}/environ").read_bytes():
         time.sleep(0.01)
@@ -85,3 +85,12 @@ def test_processes_with_a_mark_are_ended():
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def test_an_empty_mark_ends_no_process(monkeypatch):
+    """It is part of every environment, of every process of the user."""
+    monkeypatch.setattr("os.kill", lambda *given: pytest.fail(f"killed {given}"))
+    monkeypatch.setattr("kvsim.processes.marked._find", lambda mark: pytest.fail("looked for"))
+    for mark in ("", "KVSIM_VERIFY="):
+        with pytest.raises(ValueError, match="a mark of"):
+            kill_marked(mark)

@@ -16,7 +16,14 @@ def verify_here(path, name="it", seed=0):
     """As `verify`: the same functions on both ends of a connection."""
     ours, theirs = socket.socketpair()
     modules, places = set(sys.modules), sys.path[:]
-    thread = threading.Thread(target=serve, args=(Channel(theirs), Path(path), name, seed), daemon=True)
+
+    def run():
+        try:
+            serve(Channel(theirs), Path(path), name, seed)
+        finally:
+            theirs.shutdown(socket.SHUT_WR)  # as the end of a process does
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     about = {}
     try:

@@ -7,19 +7,20 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import kvsim
 from kvsim.cli import run
-from kvsim.errors import UsageError
+from kvsim.errors import FileError, UsageError
 from kvsim.processes.channel import FrameError
 from kvsim.testing.bank import BANK
 from kvsim.testing.subject import wire
-from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError
+from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError, Process
 from kvsim.testing.tolerances import measure_tolerance
-from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, verify
+from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, describe_end, verify
 from tests.testing.in_one_process import judge_answers, verify_here
 
 EXERCISES = Path(__file__).parent.parent.parent / "examples" / "exercises"
@@ -364,6 +365,68 @@ def test_what_the_process_finds(text, said, tmp_path):
     found = verify_here(write(tmp_path, text))
     assert found.ended == WRONG
     assert said in found.text
+
+
+RAISES = [
+    ("class X:\n    def __getattr__(self, name): raise RuntimeError('no')\n"
+     "    def __call__(self, q, k, v): pass\nit = X()\n", "RuntimeError: no"),
+    ("class M(type):\n    @property\n    def __name__(cls): raise RuntimeError('no')\nclass it(metaclass=M): pass\n",
+     "RuntimeError: no"),
+    ("def __getattr__(name): raise RuntimeError('no')\n", "RuntimeError: no"),
+    ("def it(q, k, v): raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    ("def it(q, k, v): raise GeneratorExit\n", "GeneratorExit"),
+    ("class Own(BaseException): pass\nclass it:\n    def __init__(self): raise Own('no')\n", "Own: no"),
+    ("class Own(ConnectionError):\n    def __str__(self): raise Own\nclass X:\n    def detach(self): raise Own\n"
+     "def it(q, k, v): return X()\n", "Own"),
+    ("class X(int):\n    def __repr__(self): raise EOFError('no')\nclass it:\n    def forward(self, ids):\n"
+     "        ids.append(X())\n        return [[0.0]]\n", "EOFError: no"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), RAISES)
+def test_code_that_raises_where_nothing_is_called(text, said, tmp_path):
+    """Or what is no Exception: it is named, where once the process died of it."""
+    found = verify_here(write(tmp_path, text))
+    assert (found.ended, found.text) == (BROKEN, said)
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "type('Own', (BaseException,), {})"])
+def test_a_file_that_raises_what_is_no_exception(error, tmp_path):
+    with pytest.raises(FileError, match=r"cannot be imported: (KeyboardInterrupt|GeneratorExit|Own)"):
+        verify_here(write(tmp_path, f"raise {error}\n"))
+
+
+@pytest.mark.parametrize(("waited", "said"), [
+    (lambda seconds: 3, "with exit code 3"),
+    (mock.Mock(side_effect=subprocess.TimeoutExpired("x", 1)), "it closed the connection"),
+])  # fmt: skip
+def test_the_code_of_kvsims_own_kill_is_not_told(waited, said):
+    """A process that closes the connection is waited for before it is killed."""
+    child = mock.Mock()
+    child.process.wait = waited
+    process = Process(None, child, None, None, "KVSIM_NOWHERE=" + "0" * 32)
+    assert said in describe_end(CodeEndedError(), process, Path("mine.py"), 1.0)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("import numpy as np\ndef it(q, k, v): return np.zeros(1, [(f'field {i}', 'f4') for i in range(9000)])\n",
+     "the result is an array of [('field 0', '<f4'), ('field 1'"),
+    ("import numpy as np\ndef it(q, k, v): return np.zeros(40 * [1])\n", "shape"),
+    ("class it:\n    def forward(self, ids):\n        ids += [7] * 90000\n        return [[0.0]]\n",
+     "step changed the list of ids"),
+])  # fmt: skip
+def test_a_problem_of_any_length_is_told(text, said, tmp_path):
+    found = verify_here(write(tmp_path, text))
+    assert found.ended == WRONG
+    assert said in found.text
+    assert len(found.text) < 2000
+
+
+@pytest.mark.parametrize("line", ["axis = 90000 * 'x'", "bits = 10**4200"])
+def test_what_code_says_of_itself_is_shortened(line, tmp_path):
+    text = f"class it:\n    {line}\n    def quantise(self, x): return x\n    def dequantise(self, x): return x\n"
+    with pytest.raises(UsageError):
+        verify_here(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("target", ["mine.txt:x", "mine.py", "nowhere.py:x", "a.py:b c"])

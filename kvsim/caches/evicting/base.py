@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from kvsim.arrays import Array
 from kvsim.caches.base import Encode, LayerCache, Shape, State, array_bytes, check_numbers, read_whole
 from kvsim.config import Config
-from kvsim.errors import UsageError
+from kvsim.errors import UsageError, Words, shortened
 from kvsim.ops import Ops
 from kvsim.spans import Scattered, Span, View
 
@@ -194,7 +194,7 @@ class EvictingLayer(LayerCache):
         """Before the first eviction `since` is 0; each leaves `budget` rows, of more."""
         since = numbers.get("since", -1)
         if since != 0 and not self.budget < since <= seen:
-            raise ValueError(f"rows were evicted before position {since}")
+            raise ValueError(Words("rows were evicted before position {since}", since=shortened(since)))
         check_numbers(numbers, {"since": since, "stop": seen})
         old = self.budget if since else 0
         return {"positions": (self.shape.n_heads, old), **self._shapes(old + seen - since)}
@@ -206,7 +206,7 @@ class EvictingLayer(LayerCache):
             return
         ascending = bool((positions[:, 1:] > positions[:, :-1]).all())
         if not (ascending and bool((positions[:, 0] >= 0).all()) and bool((positions[:, -1] == since - 1).all())):
-            raise ValueError(f"positions are not in order from 0 to {since - 1}")
+            raise ValueError(Words("positions are not in order from 0 to {last}", last=since - 1))
 
 
 class ScoredLayer(EvictingLayer):
@@ -263,5 +263,5 @@ class ScoredLayer(EvictingLayer):
         shapes = super().expect(seen, numbers)
         g, rows, _ = shapes["keys"]
         if rows > self.budget:
-            raise ValueError(f"{rows} rows of at most {self.budget}")
+            raise ValueError(Words("{rows} rows of at most {most}", rows=rows, most=self.budget))
         return {**shapes, "scores": (g, rows)}

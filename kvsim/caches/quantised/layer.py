@@ -223,9 +223,11 @@ class QuantisedLayer(LayerCache):
         """Scales are not negative, and codes are those of the format."""
         for name in ("keys", "values"):
             if bool((state.arrays[f"{name}.scale"] < 0).any()):
-                raise ValueError(f"{name}.scale has a negative scale")
+                raise ValueError(Words("{name} has a negative scale", name=f"{name}.scale"))
             if not are_codes(self.code, state.arrays[f"{name}.payload"]):
-                raise ValueError(f"{name}.payload has numbers that are no codes of {self.name}")
+                raise ValueError(
+                    Words("{name} has numbers that are no codes of {format}", name=f"{name}.payload", format=self.name)
+                )
 
 
 class Int8Layer(QuantisedLayer):

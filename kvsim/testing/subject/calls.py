@@ -99,8 +99,13 @@ def device_of(x: Any) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """The type and message of an error in one line of at most 300 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    """The type and message of an error in one line of at most 300 characters; the type alone if it has no text, or its
+    text cannot be made."""
+    try:
+        text = f": {error}" if str(error) else ""
+    except Exception:  # the code of an error is as foreign as what raised it
+        text = ""
+    return " ".join(f"{type(error).__name__}{text}".split())[:300]
 
 
 def call(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

@@ -15,6 +15,7 @@ from kvsim.processes.output import Output
 from kvsim.testing.subject.wire import receive, send, unpack_problem
 
 MARK = "KVSIM_VERIFY"  # an environment variable, by which processes that the code starts are found
+OWN_END = 2.0  # seconds from the end of the connection to that of a process that ends by itself
 
 
 class CodeEndedError(BaseException):
@@ -114,11 +115,19 @@ class Process(NamedTuple):
     errors: Output
     mark: str
 
-    def end(self) -> int | None:
-        """End it, and what it has started. Returns its exit code."""
-        code = end_child(self.child)
+    def own_code(self) -> int | None:
+        """Its exit code, once it has closed the connection; None: it does not end by itself. Killed at once, it would
+        have the code of that."""
+        try:
+            found: int = self.child.process.wait(OWN_END)
+        except subprocess.TimeoutExpired:
+            return None
+        return found
+
+    def end(self) -> None:
+        """End it, and what it has started."""
+        end_child(self.child)
         kill_marked(self.mark)
-        return code
 
 
 def start_process(path: Path, name: str, seed: int, seconds: float) -> Process:

@@ -26,11 +26,12 @@ from kvsim.testing.subject.wire import (
     ATTENTION,
     CACHE,
     DECODER,
+    LETTERS,
     QUANTISER,
     Returned,
+    pack,
     pack_problem,
     receive,
-    send,
 )
 
 UNREADABLE, NOT_STARTED, BROKEN = "unreadable", "not started", "broken"  # how the code can end before it is judged
@@ -84,17 +85,20 @@ def describe(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
     cannot be looked at."""
     try:
         module = load(path)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EndedError(UNREADABLE, describe_error(error)) from error
-    thing = getattr(module, name, None)
-    if not callable(thing):
-        own = [n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == module.__name__]
-        return None, {"known": [n[:80] for n in own[:MOST_NAMES]]}
-    kind = kind_of(thing)
-    facts: dict[str, Any] = {"kind": kind, "called": str(getattr(thing, "__name__", type(thing).__name__))[:80]}
     with ended_by_errors():
+        thing = getattr(module, name, None)
+        if not callable(thing):
+            own = [
+                n for n, x in vars(module).items() if callable(x) and getattr(x, "__module__", "") == module.__name__
+            ]
+            return None, {"known": [n[:80] for n in own[:MOST_NAMES]]}
+        kind = kind_of(thing)
+        facts: dict[str, Any] = {"kind": kind, "called": str(getattr(thing, "__name__", type(thing).__name__))[:80]}
         if kind == ATTENTION:
-            facts["layout"] = layout if isinstance(layout := getattr(thing, "layout", "b t h d"), str) else repr(layout)
+            layout = getattr(thing, "layout", "b t h d")
+            facts["layout"] = (layout if isinstance(layout, str) else repr(layout))[:LETTERS]
             facts["windows"] = "window" in inspect.signature(thing).parameters
         elif kind == DECODER:
             facts["windows"] = bool(getattr(thing, "has_window", False))
@@ -106,20 +110,21 @@ def describe(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
 def plain(value: Any) -> bool | int | str:
     """The value as JSON has it, whole numbers of any library as int; anything else as its text."""
     if isinstance(value, bool | str):
-        return value
+        return value if isinstance(value, bool) else value[:LETTERS]
     return int(value) if hasattr(value, "__index__") else repr(value)[:80]
 
 
 @contextlib.contextmanager
 def ended_by_errors() -> Any:
-    """EndedError instead of any error inside the block but UnreadableError."""
+    """EndedError instead of any error inside the block but UnreadableError and itself: KeyboardInterrupt too,
+    which in this process only the code under test raises."""
     try:
         yield
-    except UnreadableError:
+    except (UnreadableError, EndedError):
         raise
     except NotImplementedError as error:
         raise EndedError(NOT_STARTED, describe_error(error)) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise EndedError(BROKEN, describe_error(error)) from error
 
 
@@ -224,20 +229,29 @@ class Server:
 
 
 def rounded(values: Any, dtype: str) -> Any:
-    """What `to_host` read, for `send` to read again."""
+    """What `to_host` read, for `pack` to read again."""
     return Returned(values, dtype)
 
 
 def answer(channel: Channel, run: Callable[[], tuple[dict[str, Any], list[Any]]]) -> bool:
     """Send what `run` returns, or what went wrong. False: nothing more can be asked."""
+    ended = False
     try:
-        send(channel, *run())
-    except UnreadableError as error:
-        send(channel, pack_problem(error.problem))
+        with ended_by_errors():  # reading its arrays or making a text of an error runs the code as well
+            frames = pack_answer(run)
     except EndedError as error:
-        send(channel, {"ended": error.args[0], "text": error.args[1]})
-        return False
-    return True
+        ended, frames = True, pack({"ended": error.args[0], "text": error.args[1]})
+    for frame in frames:
+        channel.send(frame)
+    return not ended
+
+
+def pack_answer(run: Callable[[], tuple[dict[str, Any], list[Any]]]) -> list[bytes]:
+    """The frames of what `run` returns, or of its problem."""
+    try:
+        return pack(*run())
+    except UnreadableError as error:
+        return pack(pack_problem(error.problem))
 
 
 def serve(channel: Channel, path: Path, name: str, seed: int) -> None:

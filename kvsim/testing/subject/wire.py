@@ -19,7 +19,7 @@ ATTENTION, CACHE, DECODER, QUANTISER = "attention", "cache", "decoder", "quantis
 KINDS = (ATTENTION, CACHE, DECODER, QUANTISER)
 HEAD = 2**16  # bytes of JSON
 NUMBERS = 2**20  # of one array: a thousand times what a check asks for
-AXES = 32
+AXES = 64  # as many as an array of any NumPy has
 LETTERS = 1000  # of one value in a message
 
 # Every message about the code that its process may send, without values.
@@ -51,9 +51,8 @@ class Returned:
         return np.array(self.values, dtype=dtype)
 
 
-def send(channel: Channel, facts: dict[str, Any], arrays: Sequence[Any] = ()) -> None:
-    """Send facts and arrays of any library. UnreadableError, before anything is sent: one cannot be read, or is too
-    large."""
+def pack(facts: dict[str, Any], arrays: Sequence[Any] = ()) -> list[bytes]:
+    """The frames of facts and arrays of any library. UnreadableError: one cannot be read, or is too large."""
     read = [to_host(x) for x in arrays]
     for values, _ in read:
         if values.size > NUMBERS:
@@ -61,9 +60,13 @@ def send(channel: Channel, facts: dict[str, Any], arrays: Sequence[Any] = ()) ->
                 "the result has {count} numbers, more than the {limit} that are read", count=values.size, limit=NUMBERS
             )
     head = {"facts": facts, "arrays": [[list(values.shape), dtype] for values, dtype in read]}
-    channel.send(dumps(head).encode())
-    for values, _ in read:
-        channel.send(np.ascontiguousarray(values).tobytes())
+    return [dumps(head).encode(), *(np.ascontiguousarray(values).tobytes() for values, _ in read)]
+
+
+def send(channel: Channel, facts: dict[str, Any], arrays: Sequence[Any] = ()) -> None:
+    """Send facts and arrays. UnreadableError, before anything is sent: as `pack`."""
+    for frame in pack(facts, arrays):
+        channel.send(frame)
 
 
 def receive(channel: Channel) -> tuple[dict[str, Any], list[Any]]:
@@ -89,9 +92,9 @@ def _receive_array(channel: Channel, shape: Any, dtype: Any) -> Any:
 
 
 def pack_problem(problem: Problem) -> dict[str, Any]:
-    """A problem as facts; its values as text."""
+    """A problem as facts; its values as text, which is shortened here since longer facts than HEAD are no answer."""
     raised = problem.values.get("raised")
-    values = {key: str(value) for key, value in problem.values.items() if key != "raised"}
+    values = {key: str(value)[:LETTERS] for key, value in problem.values.items() if key != "raised"}
     return {"problem": problem.template, "values": values, "fatal": problem.fatal,
             "unwritten": raised is NotImplementedError}  # fmt: skip
 
