@@ -68,7 +68,7 @@ def encode(kind, value):
     if form in "fd":
         value = value if form == "d" or not abs(value) < math.inf or abs(value) < 3e38 else 3e38
         return struct.pack(f"<{form}", value)
-    raw = int(value) % 2 ** (8 * struct.calcsize(form))
+    raw = (int(value) if math.isfinite(value) else 0) % 2 ** (8 * struct.calcsize(form))
     return raw.to_bytes(struct.calcsize(form), "little")
 
 

@@ -1,6 +1,7 @@
 """A tokenizer.json of one of several kinds, mutated as JSON or as bytes, that encodes, splits and decodes texts."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -74,8 +75,9 @@ def make(random, folder):
 
 def use(path):
     tokenizer = read_tokenizer(path, 758)
+    random = re.search(rb'"dropout": *[0-9]', path.read_bytes())  # merges left out at random, as in training
     for text in TEXTS:
         ids = tokenizer.encode(text)
-        assert [piece.id for piece in tokenizer.split(text)] == ids
+        assert random or [piece.id for piece in tokenizer.split(text)] == ids
         tokenizer.decode(ids)
     tokenizer.decode([0, 3, 757])
