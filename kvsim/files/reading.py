@@ -39,9 +39,15 @@ class OpenFile:
 
     def read(self, start: int, count: int) -> bytes:
         """The `count` bytes from byte `start` on. FileError: the file has been made shorter."""
-        data = bytearray(self._within(start, count))
-        self.read_into(start, data)
-        return bytes(data)
+        left, pieces = self._within(start, count), []
+        self._raw.seek(start)
+        while left:
+            piece = self._raw.read(min(left, _PIECE))
+            if not piece:
+                raise self._changed()
+            pieces.append(piece)
+            left -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # of one system call: without a second copy
 
     def read_into(self, start: int, array: Any) -> None:
         """Fill `array` (any contiguous, writable buffer) with the bytes from byte `start` on. FileError: the file has

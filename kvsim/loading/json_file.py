@@ -7,7 +7,6 @@ from typing import Any
 from kvsim.errors import FileError, Words, reason_of, shortened
 from kvsim.loading.text_file import read_bytes
 
-_LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
 SMALL = 4 * 2**20  # bytes of a config.json or a grid; parsed, the worst of them takes 100 MB
 DEEPEST = 100  # levels of nesting: far more than any file of a model has
 MOST_DIGITS = 1_000  # of an integer
@@ -47,10 +46,14 @@ def _check_depth(value: Any) -> None:
         level = [part for parts in members for part in parts if isinstance(part, dict | list)]
 
 
-def read_value(path: Path, limit: int | None = None) -> Any:
-    """The value in a JSON file. FileError: absent, more than `limit` bytes, not UTF-8, not JSON, two values of one key,
-    more than DEEPEST levels of nesting or MOST_DIGITS digits."""
-    raw = read_bytes(path, _LIMIT if limit is None else limit)
+def read_value(path: Path, limit: int = SMALL) -> Any:
+    """The value in a JSON file. FileError: absent, more than `limit` bytes, or as `parse_value`."""
+    return parse_value(path, read_bytes(path, limit))
+
+
+def parse_value(path: Path, raw: bytes) -> Any:
+    """The value in the bytes of a JSON file. FileError: not UTF-8, not JSON, two values of one key, more than DEEPEST
+    levels of nesting or MOST_DIGITS digits."""
     try:
         value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_whole)
         _check_depth(value)
@@ -61,9 +64,14 @@ def read_value(path: Path, limit: int | None = None) -> Any:
     return value
 
 
-def read_json(path: Path, limit: int | None = None) -> dict[str, Any]:
+def read_json(path: Path, limit: int = SMALL) -> dict[str, Any]:
     """The object in a JSON file. FileError: as `read_value`, or no object."""
-    found = read_value(path, limit)
+    return parse_json(path, read_bytes(path, limit))
+
+
+def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
+    """The object in the bytes of a JSON file. FileError: as `parse_value`, or no object."""
+    found = parse_value(path, raw)
     if not isinstance(found, dict):
         raise FileError("{path} must hold a JSON object, got {got}", path=path, got=type(found).__name__)
     return found

@@ -19,7 +19,8 @@ class Channel:
     def send(self, data: bytes) -> None:
         """Send one frame. OSError: the other end is closed."""
         self._wait()
-        self._end.sendall(len(data).to_bytes(_LENGTH, "little") + data)
+        self._end.sendall(len(data).to_bytes(_LENGTH, "little"))
+        self._end.sendall(data)  # not joined to its length: that would copy it
 
     def receive(self, limit: int) -> bytes:
         """The next frame. EOFError: the other end is closed. FrameError: it is longer than `limit` bytes, which is

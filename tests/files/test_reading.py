@@ -1,6 +1,7 @@
 """Files that are read: whole and unchanged, or refused."""
 
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -107,3 +108,13 @@ def test_a_changed_file_of_two_lines_is_named_on_one(path):
         file.read(0, 10)
         later(file.path)
     assert str(caught.value).isprintable()
+
+
+def test_bytes_are_in_memory_once(tmp_path):
+    (tmp_path / "big").write_bytes(bytes(2**22))
+    with open_file(tmp_path / "big") as file:
+        tracemalloc.start()
+        file.read(0, 2**22)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1.1 * 2**22

@@ -174,7 +174,7 @@ def test_only_regular_files_are_read(folder, file):
 
 
 def test_a_json_file_beyond_the_limit_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("kvsim.loading.json_file._LIMIT", 100)
+    monkeypatch.setattr("kvsim.loading.tokenizers.reading._LIMIT", 100)
     assert "has more than the 100 bytes allowed" in refused(folder)
 
 

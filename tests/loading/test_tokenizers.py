@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 import kvsim
 from kvsim.errors import FileError, UsageError
+from kvsim.files.reading import OpenFile
 from kvsim.loading.gguf.tokenizer import read_gguf_tokenizer
+from kvsim.loading.tokenizers import library
 from kvsim.loading.tokenizers.characters import CharacterTokenizer
 from kvsim.loading.tokenizers.library import LibraryTokenizer, _byte_alphabet
 from kvsim.loading.tokenizers.process import ProcessTokenizer
@@ -337,3 +339,29 @@ def test_a_forked_process_starts_its_own():
         os._exit(tokenizer.encode("华") != demo().tokenizer.encode("华"))
     assert os.waitpid(pid, 0)[1] == 0
     assert tokenizer.encode("华") == demo().tokenizer.encode("华")
+
+
+def test_a_tokenizer_is_read_once(tmp_path, monkeypatch):
+    """A second reading could find another file."""
+    file, opened = copy_demo(tmp_path) / "tokenizer.json", []
+    read = OpenFile.read
+    monkeypatch.setattr(OpenFile, "read", lambda self, *given: opened.append(given) or read(self, *given))
+    assert read_tokenizer(file, 758).encode("中") == demo().tokenizer.encode("中")
+    assert len(opened) == 1
+
+
+def test_a_tokenizer_beyond_any_in_use(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(64 * 2**20 + 1)
+    with pytest.raises(FileError, match="has more than the 67108864 bytes allowed"):
+        read_tokenizer(file, 758)
+
+
+def test_the_limits_of_a_large_file_are_capped(monkeypatch):
+    space, time = [], []
+    monkeypatch.setattr("kvsim.loading.tokenizers.library._limit_space", space.append)
+    monkeypatch.setattr("kvsim.loading.tokenizers.library._limit_time", time.append)
+    with pytest.raises(Exception, match=r"expected|EOF"):
+        library._load(bytes(2**26))
+    assert (space, time) == ([2**30], [40.0])

@@ -22,6 +22,8 @@ TEXT_SPACE = 800  # and for each byte of a text: three times what its pieces tak
 SECONDS = 0.5  # of processor time for any request
 FILE_SPEED = 1_000_000  # bytes of a file in a second of processor time: a thirtieth of what was measured
 TEXT_SPEED = 30_000  # bytes of a text in a second: a ninth of what was measured for pieces of Chinese
+MOST_SPACE = 1024 * MEGABYTE  # for a file of any size
+MOST_SECONDS = 40.0  # of processor time, likewise
 REQUEST = 2**30  # bytes
 
 
@@ -119,8 +121,8 @@ def _answer(channel: Channel, run: Any) -> Any:
 def _load(definition: bytes) -> LibraryTokenizer:
     from tokenizers import Tokenizer
 
-    _limit_space(FILE_SPACE * len(definition))
-    _limit_time(SECONDS + len(definition) / FILE_SPEED)
+    _limit_space(min(FILE_SPACE * len(definition), MOST_SPACE))
+    _limit_time(min(SECONDS + len(definition) / FILE_SPEED, MOST_SECONDS))
     return LibraryTokenizer(Tokenizer.from_str(definition.decode("utf-8-sig")))
 
 

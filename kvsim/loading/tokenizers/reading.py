@@ -5,12 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kvsim.errors import FileError
-from kvsim.loading.json_file import read_json
+from kvsim.loading.json_file import parse_json
 from kvsim.loading.text_file import read_bytes
 from kvsim.loading.tokenizers.characters import is_character_level, read_characters
 from kvsim.text import Tokenizer
 
-_LIMIT = 256 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
+_LIMIT = 64 * 2**20  # bytes; the largest tokenizer.json in use has about 40 MB
 _CHARACTERS = 4 * 2**20  # bytes of a table of characters: Unicode's 160,000 take 3 MB
 
 
@@ -23,7 +23,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer | None:
         return None
     raw = read_bytes(path, _LIMIT)
     if len(raw) <= _CHARACTERS:
-        facts = read_json(path)
+        facts = parse_json(path, raw)
         try:
             if is_character_level(facts):
                 return read_characters(path, facts, vocab_size)
