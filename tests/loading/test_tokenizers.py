@@ -358,6 +358,7 @@ def test_a_tokenizer_beyond_any_in_use(tmp_path):
         read_tokenizer(file, 758)
 
 
+@pytest.mark.dev
 def test_the_limits_of_a_large_file_are_capped(monkeypatch):
     space, time = [], []
     monkeypatch.setattr("kvsim.loading.tokenizers.library._limit_space", space.append)
