@@ -119,9 +119,14 @@ IN_DTYPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("mistake", "reading", "dtype"), IN_DTYPES, ids=[f"{m.id}-{c.__name__}-{d}" for m, c, d in IN_DTYPES]
-)
+def marked(mistake, reading, dtype):
+    """Later readings in bfloat16 are tried with the extra `dev` only, which CI does."""
+    late = dtype == "bfloat16" and reading is not mistake.attention_variants()[0]
+    name = f"{mistake.id}-{reading.__name__}-{dtype}"
+    return pytest.param(mistake, reading, dtype, id=name, marks=[pytest.mark.dev] if late else [])
+
+
+@pytest.mark.parametrize(("mistake", "reading", "dtype"), [marked(*one) for one in IN_DTYPES])
 def test_every_mistake_of_attention_alone(mistake, reading, dtype):
     """Every step's result kept in the dtype."""
 
