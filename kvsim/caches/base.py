@@ -270,8 +270,8 @@ class LayerCache(ABC):
         return {"keys": (g, rows, k), "values": (g, rows, v)}
 
     def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
-        """The shapes, by name, of the arrays of a state after `seen` tokens that has these numbers. ValueError: no
-        state has them then, or the policy does not say, and its caches are not saved."""
+        """{name: shape} of the arrays in the state of a cache that has seen `seen` tokens and has these numbers.
+        ValueError: such a state is impossible, or the policy does not define `expect`, so its caches cannot be saved."""
         raise ValueError(Words("{layer} does not define expect", layer=type(self).__name__))
 
     def check_arrays(self, state: State) -> None:

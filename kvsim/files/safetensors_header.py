@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """All tensors by name, in the order of the header, and the metadata."""
+    """{name: entry} of all tensors in the order of the header, and the metadata."""
 
     tensors: dict[str, Entry]
     metadata: dict[str, str]

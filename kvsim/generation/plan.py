@@ -33,8 +33,8 @@ def plan_stops(n_prompt: int, max_new_tokens: int, feed: str) -> list[int]:
 
 
 def check_room(model: Model, caches: Sequence[Cache], n_prompt: int, max_new_tokens: int) -> int:
-    """`max_new_tokens` as an int. UsageError: no whole number from 1 to MOST_NEW, or `n_prompt` tokens and so many more
-    do not fit into the model's context and into every cache."""
+    """`max_new_tokens` as an int. UsageError: not a whole number from 1 to MOST_NEW, or `n_prompt` tokens and the new
+    ones exceed the model's context or the room of a cache."""
     max_new_tokens = check_whole(Words("the number of new tokens"), max_new_tokens, 1)
     fed = n_prompt + max_new_tokens - 1
     if fed > model.config.max_context:

@@ -27,7 +27,7 @@ def from_bfloat16(bits: Any) -> Any:
 
 
 class Block(NamedTuple):
-    """Bytes that are decoded together: so many bytes give so many numbers."""
+    """A unit of decoding: `size` bytes encode `numbers` numbers."""
 
     size: int
     numbers: int

@@ -1,4 +1,4 @@
-"""The places of a run that can be watched, by name."""
+"""The names of the places that `watch` can record."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase

@@ -117,7 +117,7 @@ def _run_here(target: Target, numbers: Iterable[int], seconds: float, progress: 
 
 
 def _until(numbers: Iterable[int], minutes: float) -> Iterator[int]:
-    """`numbers` until so many minutes are over; 0: all."""
+    """`numbers`, until `minutes` minutes have passed. 0: all of them."""
     end = time.monotonic() + 60 * minutes
     for number in numbers:
         if minutes and time.monotonic() > end:
@@ -156,8 +156,8 @@ def _add(one: Found, other: Found) -> Found:
 
 
 def run(name: str, cases: int = 0, minutes: float = 0, first: int = 0) -> Found:
-    """Run `cases` of a target, or as many as take so many minutes, in processes of their own. A process that is ended
-    by a signal, or fails, is in `others` with the number of its case."""
+    """Run `cases` cases of a target, or for `minutes` minutes, in processes of their own. A process that fails or is
+    ended by a signal is in `others` with the number of its case."""
     if not minutes:
         return _run_process(name, cases, 0, first)
     found, end = Found(0, 0, {}, []), time.monotonic() + 60 * minutes

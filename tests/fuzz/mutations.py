@@ -12,7 +12,7 @@ TEXTS = ("", " ", "x", "0", "-1", "1e9", "nan", "null", "\x00", "\n", "\ud800", 
 
 
 def nest(depth: int, *, in_dicts: bool = False) -> Any:
-    """An empty list or dict inside so many others."""
+    """An empty list or dict nested in `depth` others."""
     value: Any = {} if in_dicts else []
     for _ in range(depth):
         value = {"x": value} if in_dicts else [value]

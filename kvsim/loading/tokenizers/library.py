@@ -101,7 +101,7 @@ def _limit_space(size: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End this process, by SIGPROF, after so many seconds of processor time; 0: never."""
+    """Limit this process to that many seconds of processor time, after which SIGPROF ends it. 0: no limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
