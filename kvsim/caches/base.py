@@ -271,7 +271,7 @@ class LayerCache(ABC):
 
     def expect(self, seen: int, numbers: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """{name: shape} of the arrays in the state of a cache that has seen `seen` tokens and has these numbers.
-        ValueError: such a state is impossible, or the policy does not define `expect`, so its caches cannot be saved."""
+        ValueError: such a state is impossible, or the policy has no `expect`, so that its caches cannot be saved."""
         raise ValueError(Words("{layer} does not define expect", layer=type(self).__name__))
 
     def check_arrays(self, state: State) -> None:
