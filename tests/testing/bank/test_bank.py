@@ -83,8 +83,10 @@ def test_a_mistake_is_caught_and_diagnosed(mistake, reading, dtype):
     lost = is_lost(mistake, reading, dtype)
     assert any(vote.fails for vote in known.votes(reading)) == (not lost)
     unnamed = lost or mistake.id in UNNAMED.get(dtype, ()) or reading.__name__ in BLANK
-    unnamed |= (reading.__name__, dtype) in ON_A_BOUNDARY
-    assert known.named(reading) == (() if unnamed else (mistake.id,))
+    if (reading.__name__, dtype) in ON_A_BOUNDARY:  # the order of a sum, so the kernel of BLAS, decides if it is named
+        assert known.named(reading) in ((), (mistake.id,))
+    else:
+        assert known.named(reading) == (() if unnamed else (mistake.id,))
 
 
 LOST_READINGS = [(dtype, m, cls) for dtype in LOST for m, cls in READINGS if is_lost(m, cls, dtype)]
