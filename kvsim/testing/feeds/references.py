@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +94,6 @@ class Reference:
         if self.config.encoder is not None:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
-        self._own = object()  # in place of a digest of the weights of a loaded model
         self.covered = covers(self.config, policy)
 
     def changed_weight(self) -> str | None:
@@ -136,9 +135,12 @@ class Reference:
     def _known(self, kind: type[Any], dtype: str, text: Chunks, run: Callable[[], Any]) -> Any:
         """The result of `run`, memoised for this process by the digest of the weights. The weights of a loaded model
         may be too large to digest before every run: its results are memoised for this object only."""
-        weights = self._own if self.given is None else fingerprint(self.weights)
-        key = (kind, dtype, repr(self.config), weights, self.policy, tuple(map(tuple, text)))
+        key = (kind, dtype, *self._model_key, self.policy, tuple(map(tuple, text)))
         return KNOWN.get(key, lambda: [run()])[0]
+
+    @cached_property
+    def _model_key(self) -> tuple[str, object]:
+        return repr(self.config), object() if self.given is None else fingerprint(self.weights)
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:
         """The largest difference of the reference's own runs in `dtype` from its logits in float64.
