@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,7 @@ from kvsim.cli.options import (
     shown,
     use_color,
 )
+from kvsim.cli.perfetto import perfetto_options, plan_recording
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
@@ -59,6 +61,8 @@ class Options:
     top_k: int | None
     top_p: float | None
     seed: int
+    perfetto: Path | None
+    clock: str | None
     as_json: bool
     ascii_only: bool
 
@@ -97,12 +101,19 @@ def show_trace(options: Options, say: Say) -> int:
     check_text(options.text)
     if options.as_json and (options.show is not None or options.step is not None):
         raise UsageError("--json holds everything: leave out --show and --step")
+    recording = plan_recording(options.perfetto, options.clock, options.dtype)
 
     from kvsim.comparisons.trace import trace
 
-    with Bar(say("steps"), check=lambda total: _check_step(options.step, total)) as bar:
+    def check(total: int) -> None:
+        _check_step(options.step, total)
+        if recording is not None:
+            recording.check_steps(total)
+
+    model = options.model if recording is None else recording.load(options.model, options.backend, options.device)
+    with Bar(say("steps"), check=check) as bar:
         result = trace(
-            options.text, options.model, options.max_new_tokens, options.feed, cache=options.cache,
+            options.text, model, options.max_new_tokens, options.feed, cache=options.cache,
             backend=options.backend, device=options.device, dtype=options.dtype, temperature=options.temperature,
             top_k=options.top_k, top_p=options.top_p, seed=options.seed, progress=bar,
         )  # fmt: skip
@@ -113,6 +124,8 @@ def show_trace(options: Options, say: Say) -> int:
         color = use_color(sys.stdout)
         views = [_format(result, view, options, rows, color, say) for view in shows]
         click.echo("\n\n".join(views), color=color)
+    if recording is not None:
+        recording.write(result)
     return 0 if result.agrees or result.differs_by_design else 1
 
 
@@ -194,6 +207,7 @@ def command(say: Say) -> click.Command:
     @running(say)
     @_view_options(say)
     @_sampling_options(say)
+    @perfetto_options(say)
     @shown(say, "trace")
     @common(say)
     def trace(**given: Any) -> int:
