@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 import kvsim
-from kvsim.benchmark.timing import measure
+from kvsim.benchmark.timing import Mark, Pass, measure, place
 from kvsim.cli import perfetto, run
 from kvsim.cli.perfetto import Recording
 from kvsim.costs.public.devices import find_device
@@ -213,6 +213,26 @@ def test_every_family_can_be_measured(family, cache, tmp_path):
         macs = sum(e["args"]["macs"] for e in of_kind(found, "X", "work") if e["pid"] == pid)
         assert macs == sum(side.counts.macs for side in steps)
     assert trace == kvsim.trace([1, 2, 3, 4, 5], str(FIXTURES / family), 2, "chunk:2", cache=cache)
+
+
+def make_pass(start, *marks, stop):
+    made = Pass(start)
+    made.stop, made.marks = stop, [Mark(*mark) for mark in marks]
+    return made
+
+
+def test_the_clock_stands_still_between_passes():
+    """Two passes of 10 s and 20 s, 70 s apart, are a run of 30 s; a slice lasts from its first mark to its last."""
+    g = 10**9
+    one, both = Slice("query", 0, "", 1, 1, ("a",)), Slice("feed-forward", 0, "", 1, 1, ("b", "c"))
+    first = make_pass(100 * g, ("a", 101 * g, 102 * g), ("b", 103 * g, 104 * g), ("c", 106 * g, 109 * g), stop=110 * g)
+    second = make_pass(180 * g, ("a", 185 * g, 190 * g), stop=200 * g)
+    steps = place([first, second], [[one, both], [one]])
+    assert [(step.start, step.stop) for step in steps] == [(0, 10), (10, 30)]
+    assert [[(s.start, s.stop) for s in step.slices] for step in steps] == [[(1, 2), (3, 9)], [(15, 20)]]
+    for wrong in ([[one], [one]], [[both, one], [one]], [[one, both, one], [one]]):
+        with pytest.raises(ValueError, match="the pass marked"):
+            place([first, second], wrong)
 
 
 def test_a_run_that_is_not_measured_is_left_alone():
