@@ -12,11 +12,9 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 from kvsim.arrays import Array, Backend
-from kvsim.costs.work.slices import Slice, Timed, TimedStep
+from kvsim.costs.work.slices import NANOSECONDS, Slice, Timed, TimedStep
 from kvsim.model import Model
 from kvsim.ops import Ops
-
-NANOSECONDS = 10**9
 
 
 class Mark(NamedTuple):
@@ -131,7 +129,7 @@ def place(passes: Sequence[Pass], steps: Sequence[Sequence[Slice]]) -> list[Time
     for done, slices in zip(passes, steps, strict=True):
         shift = now - done.start
         now = done.stop + shift
-        found.append(TimedStep(_seconds(done.start + shift), _seconds(now), tuple(_join(done, slices, shift))))
+        found.append(TimedStep(done.start + shift, now, tuple(_join(done, slices, shift))))
     return found
 
 
@@ -143,10 +141,7 @@ def _join(done: Pass, slices: Sequence[Slice], shift: int) -> Iterator[Timed]:
         at += len(one.sites)
         if tuple(mark.site for mark in marks) != one.sites:
             raise ValueError(f"the pass marked {[mark.site for mark in marks]}, its ledger has {one.sites}")
-        yield Timed(one, _seconds(marks[0].start + shift), _seconds(marks[-1].stop + shift))
+        start, stop = marks[0].start, marks[-1].stop
+        yield Timed(one, start + shift, stop + shift, Fraction(stop - start, NANOSECONDS))
     if at != len(done.marks):
         raise ValueError(f"the pass marked {len(done.marks)} parts, its ledger has {at}")
-
-
-def _seconds(nanoseconds: int) -> Fraction:
-    return Fraction(nanoseconds, NANOSECONDS)

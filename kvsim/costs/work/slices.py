@@ -1,5 +1,6 @@
 """The products of a step as the slices of a timeline: by layer, in the order in which they ran."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ from kvsim.costs.work.conventions import is_attention
 from kvsim.costs.work.roofline import Limits, Work, bound
 from kvsim.counting.events import SCORES, MatMul
 
+NANOSECONDS = 10**9  # in a second
 FEED_FORWARD = "feed-forward"
 _IN_FEED_FORWARD = ("router", "gate", "up", "down")
 _MOST_SHAPES = 6  # that a slice lists: a mixture of experts runs hundreds of products
@@ -34,19 +36,20 @@ class Slice:
 
 
 class Timed(NamedTuple):
-    """A slice and when it ran: seconds since its run began."""
+    """A slice and when it ran: whole nanoseconds since its run began."""
 
     slice: Slice
-    start: Fraction
-    stop: Fraction
+    start: int
+    stop: int
+    seconds: Fraction  # how long exactly
     bound: str | None = None  # on a modelled device: "compute" or "memory"
 
 
 class TimedStep(NamedTuple):
     """One step of one run."""
 
-    start: Fraction
-    stop: Fraction
+    start: int  # nanoseconds
+    stop: int
     slices: tuple[Timed, ...]
 
 
@@ -111,19 +114,21 @@ def _count_numbers(event: MatMul, key_heads: int) -> int:
 
 
 def run_on_device(steps: Sequence[Sequence[Slice]], limits: Limits) -> list[TimedStep]:
-    """The steps' slices one after another, each as long as its roofline: max(FLOPs / peak, bytes / bandwidth)."""
+    """The steps' slices one after another, each as long as its roofline: max(FLOPs / peak, bytes / bandwidth), rounded
+    up to a whole nanosecond."""
 
     @cache
     def measure(flops: int, moved: int) -> tuple[Fraction, str]:
         found = bound(limits, [Work(1, 1, flops, moved)])
         return found.seconds, "compute" if found.compute_bound else "memory"
 
-    now, found = Fraction(0), []
+    now, found = 0, []
     for step in steps:
         start, timed = now, []
         for one in step:
             seconds, kind = measure(one.flops, one.moved)
-            timed.append(Timed(one, now, now + seconds, kind))
-            now += seconds
+            stop = now + math.ceil(seconds * NANOSECONDS)
+            timed.append(Timed(one, now, stop, seconds, kind))
+            now = stop
         found.append(TimedStep(start, now, tuple(timed)))
     return found

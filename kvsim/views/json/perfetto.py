@@ -7,7 +7,6 @@ that stay whole when they are read, so that slices which follow one another neve
 
 import math
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
@@ -16,7 +15,8 @@ from kvsim.schemas import dump, stamp
 from kvsim.text import one_line
 
 Event = dict[str, Any]
-PROCESSES = ((1, "without a cache"), (2, "with the cache {cache}"))
+# Perfetto lists processes by their names.
+PROCESSES = ((1, "no cache"), (2, "with cache {cache}"))
 OUTSIDE = 1  # the thread of what is outside all layers; layer 0 is the next
 _LONGEST_TEXT = 60  # characters of the tokens that a step feeds
 BYTES = "of each slice's factors and product, each once, in the run's dtype; kernels that fuse slices move fewer"
@@ -96,19 +96,19 @@ def _show(one: Timed) -> Event:
         "shape": one.slice.shape,
         "macs": one.slice.macs,
         "bytes": one.slice.moved,
-        "seconds": float(one.stop - one.start),
+        "seconds": float(one.seconds),
     }
     return shown if one.bound is None else {**shown, "bound": one.bound}
 
 
-def _slice(pid: int, tid: int, name: str, kind: str, span: tuple[Fraction, Fraction], args: Event) -> Event:
-    start, stop = (round(when * 10**9) for when in span)
+def _slice(pid: int, tid: int, name: str, kind: str, span: tuple[int, int], args: Event) -> Event:
+    start, stop = span
     times = {"ts": _microseconds(start), "dur": _microseconds(stop - start)}
     return {"ph": "X", "pid": pid, "tid": tid, "name": name, "cat": kind, **times, "args": args}
 
 
-def _counter(pid: int, name: str, when: Fraction, value: int) -> Event:
-    return {"ph": "C", "pid": pid, "name": name, "ts": _microseconds(round(when * 10**9)), "args": {"value": value}}
+def _counter(pid: int, name: str, when: int, value: int) -> Event:
+    return {"ph": "C", "pid": pid, "name": name, "ts": _microseconds(when), "args": {"value": value}}
 
 
 def _microseconds(nanoseconds: int) -> float:
