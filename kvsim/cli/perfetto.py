@@ -93,7 +93,7 @@ class Recording:
         assert self.device is not None
         limits = Limits(self.device.peak(self.dtype), self.device.bandwidth)
         facts = {
-            "time": "a lower bound: max(FLOPs / peak, bytes / bandwidth) of each slice, up to a whole nanosecond, in sequence",
+            "time": "a lower bound: max(FLOPs / peak, bytes / bandwidth) of each slice, rounded up to nanoseconds",
             "device": self.device.name,
             "peak": limits.peak,
             "bandwidth": limits.bandwidth,
