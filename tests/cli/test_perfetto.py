@@ -85,9 +85,9 @@ def test_every_step_has_its_slices(recorded):
     for pid in (1, 2):
         for step in trace.steps:
             here = [e for e in of_kind(found, "X", "work") if (e["pid"], e["args"]["step"]) == (pid, step.number)]
-            assert [e["name"] for e in here if e["tid"] == 1] == ["embedding", "head"]
+            assert [e["name"] for e in here if e["tid"] == 10] == ["embedding", "head"]
             for layer in (0, 1):
-                assert [e["name"] for e in here if e["tid"] == layer + 2] == [*ATTENTION, "feed-forward"]
+                assert [e["name"] for e in here if e["tid"] == 11 + layer] == [*ATTENTION, "feed-forward"]
             assert {e["args"]["token"] for e in here} == {step.fed[0].text}
 
 
@@ -114,7 +114,7 @@ def test_slices_nest_and_follow_one_another(recorded):
     threads = defaultdict(list)
     for e in of_kind(found, "X"):
         threads[e["pid"], e["tid"]].append(e)
-    assert sorted(threads) == [(pid, tid) for pid in (1, 2) for tid in (1, 2, 3)]
+    assert sorted(threads) == [(pid, tid) for pid in (1, 2) for tid in (10, 11, 12)]
     for slices in threads.values():
         check_nesting(slices)
     for pid in (1, 2):

@@ -17,7 +17,7 @@ from kvsim.text import one_line
 Event = dict[str, Any]
 # Perfetto lists processes by their names.
 PROCESSES = ((1, "no cache"), (2, "with cache {cache}"))
-OUTSIDE = 1  # the thread of what is outside all layers; layer 0 is the next
+OUTSIDE = 10  # the thread of what is outside all layers, layer 0 is the next; 1 and 2 would be "main threads"
 _LONGEST_TEXT = 60  # characters of the tokens that a step feeds
 BYTES = "of each slice's factors and product, each once, in the run's dtype; kernels that fuse slices move fewer"
 
