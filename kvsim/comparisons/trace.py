@@ -77,6 +77,7 @@ def trace(
         steps=tuple(steps),
         fixed_order=model.ops.backend.fixed_order,
         by_length=find_length_dependence(model.config),
+        windows=tuple(kind.window for kind in model.config.layers),
     )
 
 
