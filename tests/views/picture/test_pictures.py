@@ -57,6 +57,15 @@ def test_the_pictures_of_the_documentation(name, options, language, tmp_path, ca
     assert made.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize(("page", "language"), [("README.md", "en"), ("README.zh-CN.md", "zh")])
+def test_the_first_picture_of_the_readme_is_made_by_the_command_beside_it(page, language):
+    text = (PICTURES.parents[1] / page).read_text(encoding="utf-8")
+    file = f"docs/pictures/trace.{language}.svg"
+    command = f'kvsim trace "中华人民" --step 7 --svg {file}' + (" --lang zh" if language == "zh" else "")
+    assert re.findall(r"!\[.*\]\((.*)\)", text) == [file]
+    assert f"`{command}`" in text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_cell_is_drawn_once(language):
     trace = kvsim.trace("中华人民", demo())
