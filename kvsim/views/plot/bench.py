@@ -32,6 +32,6 @@ def draw_bench(bench: Benchmark, say: Say) -> "Figure":
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(say("context, tokens"))
     axes.set_ylabel(say("ms per token, median"))
-    axes.set_title(f"{name(bench.model)}, {bench.dtype}, {name(bench.machine)}")
+    axes.set_title(say(", ").join([name(bench.model), bench.dtype, name(bench.machine)]))
     axes.legend()
     return figure

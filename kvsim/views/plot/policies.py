@@ -31,7 +31,8 @@ def draw_comparison(comparison: PolicyComparison, say: Say) -> "Figure":
     left.set_title(say("held, B"))
     right.set_title(say("mean KL(reference || cache) of the next token, nats"))
     tokens = say("tokens: {n}").format(n=number(len(comparison.prompt) + len(comparison.new) - 1))
-    figure.suptitle(f"{name(comparison.model['name'])}, {comparison.dtype}, {tokens}", x=0.01, ha="left", fontsize=12.0)
+    title = say(", ").join([name(comparison.model["name"]), comparison.dtype, tokens])
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
