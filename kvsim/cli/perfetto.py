@@ -150,7 +150,7 @@ def perfetto_options(say: Say) -> Callable[[Decorated], Decorated]:
     return combine(
         click.option(
             "--perfetto", type=Path, metavar="FILE[.gz]", shell_complete=complete_file,
-            help=say("Write both runs to a file as a timeline, which ui.perfetto.dev and chrome://tracing open."),
+            help=say("Write both runs to a file as a timeline, which Perfetto (ui.perfetto.dev) opens."),
         ),
         click.option(
             "--clock", metavar="measured|model:DEVICE", shell_complete=known(MEASURED, MODELLED),
