@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvsim.checks import check_whole
-from kvsim.cli.options import Bar, Decorated, Number, combine, common, complete_file, json_option, known, loading
+from kvsim.cli.options import (
+    Bar,
+    Decorated,
+    Number,
+    combine,
+    common,
+    complete_file,
+    find_screen,
+    json_option,
+    known,
+    loading,
+    show,
+)
 from kvsim.files.writing import check_writable, write_beside
 from kvsim.i18n.language import Say
 
@@ -76,25 +88,27 @@ def run_bench(options: Options, say: Say) -> int:
     from kvsim.views.terminal.bench import format_heading, format_point, format_sums
 
     options.check()
+    screen = find_screen()
     model, peer, new = open_models(options)
     bench = decoding.start(model, options.peer, options.prompt, new, options.repeats)
     contexts = decoding.choose_contexts(options.prompt, new, options.points)
     if not options.as_json:
-        click.echo(format_heading(bench, say))
+        show(format_heading(bench, say, screen), screen)
     try:
         with Bar(say("contexts")) as bar:
             for point in decoding.time_steps(model, contexts, options.repeats, not options.no_uncached, peer):
                 bench.points.append(point)
                 bar(len(bench.points), len(contexts))
                 if not options.as_json:
-                    click.echo(format_point(point, bench))
+                    with bar.hidden():
+                        show(format_point(point, bench, screen), screen)
     except KeyboardInterrupt:
         bench.partial = True
     bench.peak_memory = peak_memory()
     if options.as_json:
         click.echo(to_json(bench))
     elif bench.points:
-        click.echo(format_sums(bench, say))
+        show(format_sums(bench, say, screen), screen)
     if options.svg is not None and bench.points:
         write_beside(options.svg, to_svg(bench).encode())
     return 130 if bench.partial else 0

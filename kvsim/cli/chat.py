@@ -1,7 +1,6 @@
 """`kvsim chat TEXT…`: a conversation of several turns through one cache."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from kvsim.cli.options import (
     common,
     complete_cache,
     complete_file,
+    find_screen,
     note_unknown,
     running,
+    show,
     shown,
-    use_color,
 )
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
@@ -98,8 +98,8 @@ def show_chat(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.chat import format_chat
 
-        color = use_color(sys.stdout)
-        click.echo(format_chat(result, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_chat(result, say, screen), screen)
     return 0 if result.agrees else 1
 
 

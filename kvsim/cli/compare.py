@@ -1,6 +1,5 @@
 """`kvsim compare TEXT`: several caches fed the same tokens."""
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,12 @@ from kvsim.cli.options import (
     common,
     complete_cache,
     complete_file,
+    find_screen,
     generating,
     note_unknown,
     running,
+    show,
     shown,
-    use_color,
 )
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
@@ -74,8 +74,8 @@ def show_comparison(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.policies import format_comparison
 
-        color = use_color(sys.stdout)
-        click.echo(format_comparison(result, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_comparison(result, say, screen), screen)
     return 0 if result.agrees else 1
 
 

@@ -1,7 +1,6 @@
 """`kvsim cost MODEL`: FLOPs, bytes and the roofline of answering a prompt, exact, without data."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,12 +17,13 @@ from kvsim.cli.options import (
     complete_config,
     complete_device,
     complete_file,
+    find_screen,
     known,
     note,
     note_assumed,
     one_of,
+    show,
     shown,
-    use_color,
 )
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
@@ -121,6 +121,7 @@ def _print_cost(
     from kvsim.costs.work.roofline import Limits
     from kvsim.files.writing import write_beside
 
+    screen = find_screen(options.ascii_only)
     limits = None if device is None else Limits(device.peak(options.dtype), device.bandwidth, overhead)
     if options.as_json:
         from kvsim.schemas import dump
@@ -130,11 +131,11 @@ def _print_cost(
     else:
         from kvsim.views.terminal.cost import format_cost
 
-        click.echo(format_cost(found, conventions, device, limits, say, options.ascii_only, use_color(sys.stdout)))
+        show(format_cost(found, conventions, device, limits, say, screen), screen)
     if points is not None and options.plot and not options.as_json:
         from kvsim.views.terminal.bars import to_bars
 
-        click.echo(to_bars(points, conventions[-1], say, options.ascii_only))
+        show(to_bars(points, conventions[-1], say, screen), screen)
     if points is not None and options.svg is not None:
         from kvsim.views.charts import draw_by_context
 

@@ -1,7 +1,6 @@
 """`kvsim memory MODEL`: the size of weights and KV cache, exact."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,12 @@ from kvsim.cli.options import (
     combine,
     common,
     complete_config,
+    find_screen,
     known,
     note,
     note_assumed,
+    show,
     shown,
-    use_color,
 )
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
@@ -91,9 +91,9 @@ def run_memory(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.memory import format_memory
 
-        color = use_color(sys.stdout)
+        screen = find_screen(options.ascii_only)
         facts = read_catalogue()[model]["source"] if model in read_catalogue() else model
-        click.echo(format_memory(measured, say, options.ascii_only, color, facts, options.verbose), color=color)
+        show(format_memory(measured, say, screen, facts, options.verbose), screen)
     return 0
 
 

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,7 +17,11 @@ from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import LANGUAGES, Say
 from kvsim.i18n.printable import printable
 
+if TYPE_CHECKING:
+    from kvsim.views.terminal.sheet import Screen
+
 Decorated = Callable[..., Any]
+NARROWEST = 20  # cells; a terminal that says it has fewer is taken to have these
 
 
 def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
@@ -204,6 +209,26 @@ def use_color(stream: Any) -> bool:
     return bool(stream is not None and stream.isatty())
 
 
+def find_screen(ascii_only: bool = False) -> "Screen":
+    """What stdout can show. Its width is that of the terminal (COLUMNS, if set), and no limit where stdout is none: a
+    file or a pipe gets the same bytes everywhere."""
+    from rich.console import Console
+
+    from kvsim.views.terminal.sheet import Screen
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    width = max(shutil.get_terminal_size().columns, NARROWEST) if terminal else None
+    if not use_color(sys.stdout):
+        return Screen(width, ascii_only)
+    found = Console(force_terminal=True, color_system="auto").color_system  # from COLORTERM and TERM
+    return Screen(width, ascii_only, "truecolor" if found == "truecolor" else "256" if found == "256" else "standard")
+
+
+def show(text: str, screen: "Screen") -> None:
+    """Write a result to stdout, with the colors of `screen`."""
+    click.echo(text, color=screen.color is not None)
+
+
 class Bar:
     """A progress bar on stderr, shown once the work has taken a second, and only if stderr is a terminal.
 
@@ -228,6 +253,18 @@ class Bar:
             self._progress.start()
             self._task = self._progress.add_task(self.label, total=total)
         self._progress.update(self._task, completed=done)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """In this context the bar is taken from the terminal, so that a line of results may be written there."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def __enter__(self) -> "Bar":
         return self

@@ -1,36 +1,68 @@
-"""Tables on a terminal: made by rich, and rendered to the same bytes everywhere."""
+"""Outputs drawn for a terminal: tables by rich, the same bytes wherever they fit; lines wrapped."""
 
 import io
 from collections.abc import Iterable
-from typing import Literal
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-Column = tuple[str, str, Literal["left", "right"]]  # heading, footer, alignment
+from kvsim.i18n.language import Say
+from kvsim.i18n.wrapping import wrap
+from kvsim.views.terminal.fitting import fit, name_left_out, stack
+from kvsim.views.terminal.sheet import Drawing, Part, Screen, Sheet
 
 
-def render(content: RenderableType, color: bool) -> str:
-    """`content` as text: the same bytes at any width of the terminal.
-
-    The console is 10,000 cells wide, so that rich neither wraps nor cuts; blanks at the ends of lines are stripped.
-    """
+def render(content: RenderableType, screen: Screen) -> str:
+    """`content` as text. The console is 10,000 cells wide, so that rich neither wraps nor cuts; blanks at the ends of
+    lines are stripped."""
     out = io.StringIO()
     console = Console(
-        file=out, width=10_000, force_terminal=color, color_system="standard" if color else None,
+        file=out, width=10_000, force_terminal=screen.color is not None, color_system=screen.color,
         legacy_windows=False, highlight=False, markup=False, emoji=False, _environ={},
     )  # fmt: skip
     console.print(content)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def make_table(columns: Iterable[Column], ascii_only: bool, footer: bool = True) -> Table:
-    """An empty table of `columns` whose cells are never wrapped; `footer`: with a last row for totals."""
-    table = Table(box=box.ASCII2 if ascii_only else box.SQUARE, show_footer=footer, safe_box=False)
-    for heading, total, side in columns:
-        table.add_column(heading, total, justify=side, header_style="bold", footer_style="bold", no_wrap=True)
-    return table
+def _draw(sheet: Sheet, screen: Screen) -> str:
+    """The table with lines around its cells, which are not changed."""
+    style = box.ASCII2 if screen.ascii_only else box.SQUARE
+    table = Table(box=style, show_footer=sheet.totals, safe_box=False)
+    for column in sheet.columns:
+        table.add_column(
+            Text(column.heading), Text(column.total), justify=column.side, header_style="bold", footer_style="bold",
+            no_wrap=True,
+        )  # fmt: skip
+    for i, row in enumerate(sheet.rows):
+        table.add_row(*map(Text, row), end_section=i in sheet.sections)
+    return render(table, screen)
+
+
+def draw_sheet(sheet: Sheet, say: Say, screen: Screen) -> str:
+    """The table as it fits on `screen`, with a note on columns that it leaves out; else its rows as lines."""
+    fitted = fit(sheet, screen.width, screen.ascii_only)
+    if fitted is None:
+        return "\n".join(stack(sheet, say, screen.width))
+    drawn = _draw(fitted.sheet, screen)
+    lines = [drawn] if sheet.gap in drawn else [drawn, *wrap(sheet.gap, screen.width)]
+    if fitted.left_out:
+        lines += wrap(name_left_out(fitted, say), screen.width)
+    return "\n".join(lines)
+
+
+def lay_out(parts: Iterable[Part], say: Say, screen: Screen) -> str:
+    """The whole output: lines wrapped, tables and drawings as they fit."""
+    shown = []
+    for part in parts:
+        if isinstance(part, str):
+            shown += wrap(part, screen.width)
+        elif isinstance(part, Drawing):
+            shown.append(render(part.draw(screen.width), screen))
+        else:
+            shown.append(draw_sheet(part, say, screen))
+    return "\n".join(shown)
 
 
 def shown_steps(n_steps: int, rows: int | None) -> tuple[range, range]:
