@@ -7,7 +7,10 @@ from rich.cells import cell_len
 
 CLOSING = frozenset("，。、；：！？）》」』】〉〕］｝〗”’…—～·％,.;:!?)]}%")
 OPENING = frozenset("（《「『【〈〔［｛〖“‘([{")
-_NUMBER = frozenset("0123456789,.")
+_CLOSING = "".join(CLOSING)
+_DIGITS = frozenset("0123456789")
+_NUMBER = _DIGITS | {",", "."}
+_UNITS = frozenset({"B", "GiB", "GB", "MiB", "ms", "s", "GB/s", "nat"})  # they stay with their number
 
 
 def _joined(before: str, after: str) -> bool:
@@ -27,6 +30,18 @@ def _breaks(before: str, after: str) -> bool:
 
 def units(text: str) -> Iterator[tuple[str, str]]:
     """The parts of a text that stay on one line, each with the spaces before it."""
+    waiting: list[tuple[str, str]] = []  # the part before, if there is one
+    for gap, part in _parts(text):
+        if waiting and waiting[0][1][-1] in _DIGITS and part.rstrip(_CLOSING) in _UNITS:
+            waiting = [(waiting[0][0], waiting[0][1] + gap + part)]
+        else:
+            yield from waiting
+            waiting = [(gap, part)]
+    yield from waiting
+
+
+def _parts(text: str) -> Iterator[tuple[str, str]]:
+    """As `units`, with a number and its unit apart."""
     gap, unit, space = "", "", ""
     for c in text:
         if c == " ":

@@ -25,8 +25,8 @@ LEAST_FIRST: dict[str, tuple[str, ...]] = {
     "plan": ("budget", "spare"),
     "plan-remedies": (),
     "sweep": (
-        "utilization", "cache_bytes", "weight_bytes", "usable_spare", "gb_spare", "gib_requests", "gb_requests",
-        "gib_spare", "cache_dtype", "dtype", "devices",
+        "cache_bytes", "weight_bytes", "usable_spare", "gb_spare", "gib_spare", "utilization", "cache_dtype",
+        "gib_requests", "devices", "dtype", "gb_requests",
     ),
     "bench": ("flops", "read", "faster"),
     "claims": (),

@@ -13,6 +13,7 @@ from kvsim.views.terminal.sheet import Bend, Column, Sheet
 from kvsim.views.terminal.text import cut, tail
 
 LEAST_TEXT = {"wrap": 20, "tail": 12, "cut": 12}  # cells that are left to a text
+LEAST_HEADING = 6  # cells, where a heading has more: three Chinese characters
 _WIDEST_PART = 30  # a longer path or link is cut rather than taken for a word
 
 
@@ -33,6 +34,27 @@ def _widest_part(text: str) -> int:
     return min(max((cell_len(unit) for _, unit in units(text)), default=0), _WIDEST_PART)
 
 
+def _spaced(heading: str) -> str:
+    """The heading with a space where a name with underscores may break."""
+    return heading.replace("_", "_ ")
+
+
+def _lines(heading: str, width: int) -> str:
+    """The heading in as few lines as `width` takes, and these about equally long."""
+    if cell_len(heading) <= width:
+        return heading
+    spaced = _spaced(heading)
+    lines = wrap(spaced, width)
+    while width > 1 and len(narrower := wrap(spaced, width - 1)) == len(lines) and _whole(narrower, spaced):
+        lines, width = narrower, width - 1
+    return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
+def _whole(lines: list[str], text: str) -> bool:
+    """Does no line end inside a word?"""
+    return [part for line in lines for _, part in units(line)] == [part for _, part in units(text)]
+
+
 def _limits(sheet: Sheet, place: int) -> tuple[int, int]:
     """The least and the natural width of a column."""
     column, cells = sheet.columns[place], _cells(sheet, place)
@@ -41,7 +63,8 @@ def _limits(sheet: Sheet, place: int) -> tuple[int, int]:
     if column.bend != "whole":
         parts = map(_widest_part, cells) if column.bend == "wrap" else ()
         least = min(widest, max(LEAST_TEXT[column.bend], *parts, 0))
-    return max(least, _widest_part(column.heading)), max(widest, cell_len(column.heading))
+    heading = max(_widest_part(_spaced(column.heading)), min(LEAST_HEADING, cell_len(column.heading)))
+    return max(least, heading), max(widest, cell_len(column.heading))
 
 
 def _shrink(limits: list[tuple[int, int]], room: int) -> list[int] | None:
@@ -68,7 +91,7 @@ def _bent(sheet: Sheet, widths: list[int], ascii_only: bool) -> Sheet:
     """The table with its cells in lines of at most these widths."""
     benders = [_bender(column.bend, width, ascii_only) for column, width in zip(sheet.columns, widths, strict=True)]
     columns = [
-        column._replace(heading="\n".join(wrap(column.heading, width)), total=bend(column.total))
+        column._replace(heading=_lines(column.heading, width), total=bend(column.total))
         for column, width, bend in zip(sheet.columns, widths, benders, strict=True)
     ]
     rows = [[bend(cell) for bend, cell in zip(benders, row, strict=False)] for row in sheet.rows]
