@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvsim.generation.runs import Step as Step
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
+    from kvsim.views.notebook import display as _display  # noqa: F401 (see kvsim/schemas/display.py)
 
 _HOME = {
     "BackendError": "kvsim.errors",
@@ -84,6 +85,8 @@ def __getattr__(name: str) -> object:
 
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name == "_display":  # see kvsim/schemas/display.py
+        return import_module("kvsim.views.notebook").display
     if name in _ROOMS:
         return import_module(f"kvsim.{name}")
     raise AttributeError(f"module 'kvsim' has no attribute {name!r}")

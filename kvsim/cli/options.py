@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +17,9 @@ from kvsim.i18n.language import LANGUAGES, Say
 from kvsim.i18n.printable import printable
 
 if TYPE_CHECKING:
-    from kvsim.views.terminal.sheet import Screen
+    from kvsim.views.terminal.screen import Screen
 
 Decorated = Callable[..., Any]
-NARROWEST = 20  # cells; a terminal that says it has fewer is taken to have these
 
 
 def known(*values: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
@@ -210,16 +208,14 @@ def use_color(stream: Any) -> bool:
 
 
 def find_screen(ascii_only: bool = False) -> "Screen":
-    """What stdout can show. Its width is that of the terminal (COLUMNS, if set), and no limit where stdout is none: a
-    file or a pipe gets the same bytes everywhere."""
-    from rich.console import Console
+    """What stdout can show."""
+    from kvsim.views.terminal.screen import Screen, terminal_width
 
-    from kvsim.views.terminal.sheet import Screen
-
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = max(shutil.get_terminal_size().columns, NARROWEST) if terminal else None
+    width = terminal_width()
     if not use_color(sys.stdout):
         return Screen(width, ascii_only)
+    from rich.console import Console
+
     found = Console(force_terminal=True, color_system="auto").color_system  # from COLORTERM and TERM
     return Screen(width, ascii_only, "truecolor" if found == "truecolor" else "256" if found == "256" else "standard")
 

@@ -31,7 +31,7 @@ from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
     from kvsim.comparisons.trace_record import Trace
-    from kvsim.views.terminal.sheet import Screen
+    from kvsim.views.terminal.screen import Screen
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 EXAMPLES = (

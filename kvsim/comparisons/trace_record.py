@@ -8,6 +8,7 @@ from kvsim.comparisons.agreement_record import Agreement, show_agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
+from kvsim.schemas.display import mimebundle
 from kvsim.text import Piece, find_unknown, join_pieces, one_line, show_text
 
 
@@ -89,6 +90,8 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         text = show_text(join_pieces(piece.text for piece in (*self.prompt, *self.new)), [])

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from kvsim.costs.work.by_context import Point
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.sheet import ANYWHERE, Drawing, Part, Screen
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Drawing, Part
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 

@@ -8,7 +8,8 @@ from kvsim.benchmark.record import Benchmark, Point, all_timed, totals
 from kvsim.i18n.language import Say
 from kvsim.i18n.wrapping import wrap
 from kvsim.views.terminal.columns import LEAST_FIRST
-from kvsim.views.terminal.sheet import ANYWHERE, Screen
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 
 # Terminal cells of the columns: a row is printed before the next one is known.
 WIDTHS = {"context": 8, "cached": 16, "no_cache": 18, "faster": 9, "flops": 9, "read": 7, "peer": 18}
@@ -48,11 +49,11 @@ def _names(bench: Benchmark, say: Say) -> dict[str, str]:
     }  # fmt: skip
 
 
-def format_heading(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
-    """The model, the machine's limits, the prefill, and the names of the columns."""
+def _heading(bench: Benchmark, say: Say) -> list[str]:
+    """The model, the machine's limits, the prefill, and what the table's numbers are."""
     prefill = bench.prefill
     speed = prefill.useful_flops / statistics.median(prefill.seconds)
-    lines = [
+    return [
         say("model {model}, {parameters} parameters, {dtype} on {backend}, {machine}").format(
             model=bench.model, parameters=f"{bench.parameters:,}", dtype=bench.dtype, backend=bench.backend,
             machine=bench.machine,
@@ -67,14 +68,18 @@ def format_heading(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str
         ),
         say("ms per token (median ± half the interquartile range); read: share of these GB/s"),
     ]  # fmt: skip
-    wrapped = [part for line in lines for part in wrap(line, screen.width)]
+
+
+def format_heading(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The lines above the table, and the names of the columns."""
+    wrapped = [part for line in _heading(bench, say) for part in wrap(line, screen.width)]
     return "\n".join([*wrapped, _row(_names(bench, say), bench, screen)])
 
 
-def format_point(point: Point, bench: Benchmark, screen: Screen = ANYWHERE) -> str:
-    """The row of one context."""
+def _cells(point: Point, bench: Benchmark) -> dict[str, str]:
+    """What is shown of one context, by column."""
     cached = point.median("cached")
-    cells = {
+    return {
         "context": str(point.context),
         "cached": _milliseconds(point.cached),
         "no_cache": _milliseconds(point.uncached),
@@ -83,7 +88,20 @@ def format_point(point: Point, bench: Benchmark, screen: Screen = ANYWHERE) -> s
         "read": f"{100 * point.read_bytes / cached / bench.read_bytes_per_second:.0f}%",
         "peer": _milliseconds(point.peer),
     }
-    return _row(cells, bench, screen)
+
+
+def format_point(point: Point, bench: Benchmark, screen: Screen = ANYWHERE) -> str:
+    """The row of one context."""
+    return _row(_cells(point, bench), bench, screen)
+
+
+def bench_parts(bench: Benchmark, say: Say) -> list[Part]:
+    """A whole benchmark: heading, a table of the contexts, sums."""
+    names = _names(bench, say)
+    shown = choose_columns(bench, ANYWHERE)
+    rows = [[cells[key] for key in shown] for cells in (_cells(point, bench) for point in bench.points)]
+    table = Sheet("bench", [Column(key, names[key]) for key in shown], rows)
+    return [*_heading(bench, say), table, *(_sums(bench, say) if bench.points else [])]
 
 
 def format_sums(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:

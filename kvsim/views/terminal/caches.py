@@ -5,7 +5,8 @@ from fractions import Fraction
 from kvsim.costs.bytes.policies import Policies, PolicyFacts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 

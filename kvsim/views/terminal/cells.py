@@ -13,7 +13,8 @@ from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import show_token
 from kvsim.i18n.wrapping import wrap
-from kvsim.views.terminal.sheet import ANYWHERE, Drawing, Part, Screen
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Drawing, Part
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number, pad
 from kvsim.views.terminal.tokens import Reader

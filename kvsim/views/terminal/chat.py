@@ -1,10 +1,14 @@
 """What `kvsim chat` prints."""
 
+from collections.abc import Sequence
+
 from kvsim.comparisons.chat_script_record import Chat, Line
+from kvsim.comparisons.conversation_record import Turn
 from kvsim.comparisons.counts import Counts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import printable, show_end
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import cut, number, percent_saved, significant, tail
 
@@ -25,11 +29,10 @@ def _pairs(fresh: Counts, reused: Counts) -> list[str]:
     return [f"{number(a)} / {number(b)}" for a, b in zip(*sides, strict=True)]
 
 
-def turn_sheet(chat: Chat, say: Say, ascii_only: bool) -> Sheet:
-    """One row a turn, fork or edit, and totals."""
-    totals = chat.totals
-    cells, rows, macs = _pairs(totals.fresh, totals.reused)
-    turns = [line.turn for line in chat.lines]
+def turn_sheet(turns: Sequence[Turn], names: Sequence[str], say: Say, ascii_only: bool = False) -> Sheet:
+    """One row a turn, under its name, and totals."""
+    fresh, reused = Counts.sum(t.fresh.counts for t in turns), Counts.sum(t.reused.counts for t in turns)
+    cells, rows, macs = _pairs(fresh, reused)
     columns = [
         Column("turn", say("turn"), "left"),
         Column("text", say("text"), "left", say("total"), bend="tail"),
@@ -42,12 +45,11 @@ def turn_sheet(chat: Chat, say: Say, ascii_only: bool) -> Sheet:
         Column("bytes", say("cache, B")),
     ]
     table = Sheet("chat", columns, totals=True)
-    for line in chat.lines:
-        turn = line.turn
+    for name, turn in zip(names, turns, strict=True):
         text = show_end(printable(turn.text or "", ascii_only), ascii_only)
         reply = show_end(printable(turn.reply or "", ascii_only), ascii_only)
         table.add(
-            label(line, say),
+            name,
             tail(text, _WIDTH, ascii_only),
             cut(reply, _WIDTH, ascii_only),
             number(turn.cached),
@@ -108,7 +110,8 @@ def chat_parts(chat: Chat, say: Say, ascii_only: bool = False) -> list[Part]:
     """Heading, table, notes."""
     model = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
     heading = printable(model.format(**chat.model)) + "   " + say("cache {cache}").format(cache=chat.cache)
-    return [heading, turn_sheet(chat, say, ascii_only), *notes(chat, say)]
+    names = [label(line, say) for line in chat.lines]
+    return [heading, turn_sheet([line.turn for line in chat.lines], names, say, ascii_only), *notes(chat, say)]
 
 
 def format_chat(chat: Chat, say: Say, screen: Screen = ANYWHERE) -> str:

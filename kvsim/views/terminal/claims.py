@@ -5,7 +5,8 @@ from itertools import groupby
 from kvsim.costs.claims.claim import Claim
 from kvsim.errors import Words
 from kvsim.i18n.language import Say
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 
 SIGNS = {"right": "✓", "rounded": "≈", "wrong": "✗"}

@@ -8,7 +8,8 @@ from kvsim.costs.work.conventions import Convention
 from kvsim.costs.work.cost import Cost, Phase, Side
 from kvsim.costs.work.roofline import Bound, Limits
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import byte_line, number
 

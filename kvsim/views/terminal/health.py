@@ -6,7 +6,7 @@ from kvsim.errors import KvsimError
 from kvsim.i18n.language import Say, explain
 from kvsim.i18n.printable import printable
 from kvsim.i18n.wrapping import wrap
-from kvsim.views.terminal.sheet import ANYWHERE, Screen
+from kvsim.views.terminal.screen import ANYWHERE, Screen
 
 _NAMES = 19  # cells of a name and the blanks before it
 
@@ -24,8 +24,8 @@ def _lay_out(lines: list[str], screen: Screen) -> str:
     return "\n".join(part for line in lines for part in wrap(line, screen.width, _NAMES))
 
 
-def format_health(health: Health, say: Say, screen: Screen = ANYWHERE) -> str:
-    """The output of `kvsim doctor`: one section for each subject."""
+def health_lines(health: Health, say: Say) -> list[str]:
+    """One section for each subject."""
     lines = [say("versions")]
     for package, found in health.versions.items():
         lines.append(f"  {package:<17}{found or say('not installed')}")
@@ -40,7 +40,12 @@ def format_health(health: Health, say: Say, screen: Screen = ANYWHERE) -> str:
     lines += _attention(health, say)
     lines += _terminal(health, say)
     lines += [say("demo model"), f"  {_check(health.demo, say)}"]
-    return _lay_out(lines, screen)
+    return lines
+
+
+def format_health(health: Health, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim doctor`."""
+    return _lay_out(health_lines(health, say), screen)
 
 
 def _attention(health: Health, say: Say) -> list[str]:

@@ -3,7 +3,8 @@
 from kvsim.costs.bytes.memory import SCALE_BYTES, Held, Memory, Rows
 from kvsim.costs.bytes.parameters import BYTES
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import in_units, number
 

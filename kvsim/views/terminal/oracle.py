@@ -5,7 +5,7 @@ from typing import Any
 
 from kvsim.i18n.language import Say, language_of
 from kvsim.i18n.wrapping import wrap
-from kvsim.views.terminal.sheet import ANYWHERE, Screen
+from kvsim.views.terminal.screen import ANYWHERE, Screen
 from kvsim.views.terminal.text import significant
 
 
@@ -38,7 +38,7 @@ def format_mistake(mistake: Any, failure: str, say: Say, screen: Screen = ANYWHE
     return format_report("\n".join([*lines, *(["", failure] if failure else [])]), screen)
 
 
-def format_tolerance(found: Any, say: Say, screen: Screen = ANYWHERE) -> str:
+def tolerance_lines(found: Any, say: Say) -> list[str]:
     """The bound and its parts, one a line."""
     sizes, allowed = found.sizes, found.allowed
     lines = [
@@ -66,4 +66,9 @@ def format_tolerance(found: Any, say: Say, screen: Screen = ANYWHERE) -> str:
                 dtype=found.dtype
             )
         )
-    return format_report("\n".join(lines), screen)
+    return lines
+
+
+def format_tolerance(found: Any, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim tolerance`."""
+    return format_report("\n".join(tolerance_lines(found, say)), screen)

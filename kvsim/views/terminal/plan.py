@@ -4,7 +4,8 @@ from kvsim.costs.plans.planning import Fit, Plan, decimal
 from kvsim.costs.plans.remedies import Remedy
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.memory import exact_bytes
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 

@@ -3,7 +3,8 @@
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 

@@ -45,15 +45,3 @@ class Drawing(NamedTuple):
 
 
 Part = str | Sheet | Drawing  # of an output; a str is a line, which is wrapped
-
-
-class Screen(NamedTuple):
-    """What an output is made for. `width`: cells of a line; None: no limit, as for a file or a pipe. `color`: rich's
-    name of the terminal's colors, or None for none."""
-
-    width: int | None = None
-    ascii_only: bool = False
-    color: Literal["standard", "256", "truecolor"] | None = None
-
-
-ANYWHERE = Screen()  # what is not a terminal

@@ -8,7 +8,8 @@ from kvsim.costs.plans.planning import READINGS
 from kvsim.costs.plans.sweep import COLUMNS, Row
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out
 
 

@@ -11,7 +11,8 @@ from rich.text import Text
 from kvsim.i18n.language import Say
 from kvsim.i18n.wrapping import wrap
 from kvsim.views.terminal.fitting import fit, name_left_out, stack
-from kvsim.views.terminal.sheet import Drawing, Part, Screen, Sheet
+from kvsim.views.terminal.screen import Screen
+from kvsim.views.terminal.sheet import Drawing, Part, Sheet
 
 
 def render(content: RenderableType, screen: Screen) -> str:

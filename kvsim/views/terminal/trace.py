@@ -6,7 +6,8 @@ from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import show_end
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out, shown_steps
 from kvsim.views.terminal.text import cut, number, percent_saved, tail
 from kvsim.views.terminal.tokens import Reader

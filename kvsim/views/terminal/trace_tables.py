@@ -8,12 +8,13 @@ from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.cells import find_step
-from kvsim.views.terminal.sheet import ANYWHERE, Column, Part, Screen, Sheet
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out, shown_steps
 from kvsim.views.terminal.text import byte_line, number, percent_saved
 
 
-def _merged(site: str) -> str:
+def merge_layers(site: str) -> str:
     """The site with the layer's number replaced by *: "layers.*.scores"."""
     return re.sub(r"^layers\.\d+\.", "layers.*.", site)
 
@@ -22,7 +23,7 @@ def _by_site(events: Iterable[MatMul]) -> dict[str, list[MatMul]]:
     """The events of each site, all layers together."""
     groups: dict[str, list[MatMul]] = {}
     for event in events:
-        groups.setdefault(_merged(event.site), []).append(event)
+        groups.setdefault(merge_layers(event.site), []).append(event)
     return groups
 
 
