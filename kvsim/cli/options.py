@@ -225,6 +225,9 @@ def show(text: str, screen: "Screen") -> None:
     click.echo(text, color=screen.color is not None)
 
 
+PATIENCE = 1.0  # seconds before a progress bar is shown
+
+
 class Bar:
     """A progress bar on stderr, shown once the work has taken a second, and only if stderr is a terminal.
 
@@ -240,12 +243,13 @@ class Bar:
         if done == 1:
             self.check(total)
         if self._progress is None:
-            if time.monotonic() - self.started < 1.0 or not (sys.stderr and sys.stderr.isatty()):
+            if time.monotonic() - self.started < PATIENCE or not (sys.stderr and sys.stderr.isatty()):
                 return
             from rich.console import Console
             from rich.progress import Progress
 
-            self._progress = Progress(console=Console(stderr=True), transient=True)
+            # redirect_stdout=True would write results to stderr, even where stdout is a file.
+            self._progress = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
             self._progress.start()
             self._task = self._progress.add_task(self.label, total=total)
         self._progress.update(self._task, completed=done)
