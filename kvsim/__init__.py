@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # type checkers treat this name as True; `import typing` would take time
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
     from kvsim.comparisons.conversation_record import Turn as Turn
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from kvsim.generation.runs import Step as Step
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
-    from kvsim.views.notebook import display as _display  # noqa: F401 (see kvsim/schemas/display.py)
+
+    _display: Callable[[object], dict[str, str]]  # see kvsim/schemas/display.py
 
 _HOME = {
     "BackendError": "kvsim.errors",

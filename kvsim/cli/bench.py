@@ -16,12 +16,11 @@ from kvsim.cli.options import (
     combine,
     common,
     complete_file,
-    find_screen,
     json_option,
     known,
     loading,
-    show,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.files.writing import check_writable, write_beside
 from kvsim.i18n.language import Say
 

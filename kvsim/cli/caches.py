@@ -2,7 +2,8 @@
 
 import click
 
-from kvsim.cli.options import common, complete_config, complete_dtype, find_screen, show, shown
+from kvsim.cli.options import common, complete_config, complete_dtype, shown
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 

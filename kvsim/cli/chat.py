@@ -18,12 +18,11 @@ from kvsim.cli.options import (
     common,
     complete_cache,
     complete_file,
-    find_screen,
     note_unknown,
     running,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 

@@ -2,7 +2,8 @@
 
 import click
 
-from kvsim.cli.options import common, find_screen, json_option, show
+from kvsim.cli.options import common, json_option
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 

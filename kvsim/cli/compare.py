@@ -11,13 +11,12 @@ from kvsim.cli.options import (
     common,
     complete_cache,
     complete_file,
-    find_screen,
     generating,
     note_unknown,
     running,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 

@@ -17,14 +17,13 @@ from kvsim.cli.options import (
     complete_config,
     complete_device,
     complete_file,
-    find_screen,
     known,
     note,
     note_assumed,
     one_of,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 

@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from kvsim.cli.options import ORIGINAL_ENCODINGS, common, find_screen, json_option, show
+from kvsim.cli.options import ORIGINAL_ENCODINGS, common, json_option
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 

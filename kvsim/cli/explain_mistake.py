@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from kvsim.cli.options import Number, common, find_screen, json_option
+from kvsim.cli.options import Number, common, json_option
+from kvsim.cli.screen import find_screen
 from kvsim.i18n.language import Say, language_for_checks, language_of
 
 

@@ -14,13 +14,12 @@ from kvsim.cli.options import (
     combine,
     common,
     complete_config,
-    find_screen,
     known,
     note,
     note_assumed,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 

@@ -1,12 +1,11 @@
 """What several commands share: options, shell completion, the progress bar, notes on stderr, checks of values."""
 
 import contextlib
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,9 +14,6 @@ from kvsim.checks import parse_whole
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import LANGUAGES, Say
 from kvsim.i18n.printable import printable
-
-if TYPE_CHECKING:
-    from kvsim.views.terminal.screen import Screen
 
 Decorated = Callable[..., Any]
 
@@ -195,34 +191,6 @@ def common(say: Say) -> Callable[[Decorated], Decorated]:
         )(function)
 
     return decorate
-
-
-def use_color(stream: Any) -> bool:
-    """Is output colored? NO_COLOR decides, then FORCE_COLOR, then whether `stream` is a terminal (no-color.org,
-    force-color.org)."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return bool(stream is not None and stream.isatty())
-
-
-def find_screen(ascii_only: bool = False) -> "Screen":
-    """What stdout can show."""
-    from kvsim.views.terminal.screen import Screen, terminal_width
-
-    width = terminal_width()
-    if not use_color(sys.stdout):
-        return Screen(width, ascii_only)
-    from rich.console import Console
-
-    found = Console(force_terminal=True, color_system="auto").color_system  # from COLORTERM and TERM
-    return Screen(width, ascii_only, "truecolor" if found == "truecolor" else "256" if found == "256" else "standard")
-
-
-def show(text: str, screen: "Screen") -> None:
-    """Write a result to stdout, with the colors of `screen`."""
-    click.echo(text, color=screen.color is not None)
 
 
 PATIENCE = 1.0  # seconds before a progress bar is shown

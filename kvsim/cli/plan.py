@@ -18,13 +18,12 @@ from kvsim.cli.options import (
     complete_config,
     complete_device,
     complete_file,
-    find_screen,
     known,
     note,
     note_assumed,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, explain
 from kvsim.i18n.printable import printable

@@ -2,7 +2,8 @@
 
 import click
 
-from kvsim.cli.options import Bar, Number, common, find_screen, json_option, known
+from kvsim.cli.options import Bar, Number, common, json_option, known
+from kvsim.cli.screen import find_screen
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 

@@ -16,15 +16,14 @@ from kvsim.cli.options import (
     combine,
     common,
     complete_cache,
-    find_screen,
     generating,
     known,
     note_unknown,
     one_of,
     running,
-    show,
     shown,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say

@@ -2,7 +2,8 @@
 
 import click
 
-from kvsim.cli.options import Number, common, find_screen, json_option, note
+from kvsim.cli.options import Number, common, json_option, note
+from kvsim.cli.screen import find_screen
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, language_for_checks, language_of
 from kvsim.i18n.printable import printable

@@ -8,7 +8,8 @@ import pytest
 
 from kvsim.benchmark import decoding
 from kvsim.cli import bench, options, run
-from kvsim.cli.options import Bar, find_screen
+from kvsim.cli.options import Bar
+from kvsim.cli.screen import find_screen
 from kvsim.views.terminal.bench import format_point
 from kvsim.views.terminal.cells import format_cells
 from kvsim.views.terminal.screen import NARROWEST, Screen
