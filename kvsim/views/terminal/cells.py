@@ -8,38 +8,21 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from kvsim.comparisons.trace_record import Side, Trace, TraceStep
-from kvsim.errors import UsageError
+from kvsim.comparisons.cells import NEW_KEY, NEW_VALUE, Cells, find_cells, find_step
+from kvsim.comparisons.trace_record import Trace, TraceStep
 from kvsim.i18n.language import Say, plain
-from kvsim.i18n.printable import show_token
 from kvsim.i18n.wrapping import wrap
 from kvsim.views.terminal.screen import ANYWHERE, Screen
 from kvsim.views.terminal.sheet import Drawing, Part
 from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number, pad
-from kvsim.views.terminal.tokens import Reader
+from kvsim.views.terminal.tokens import StepTokens, read_step
 
 _MAX_TOKENS = 24  # a longer text is drawn from its last 24 tokens
 _NAME_WIDTH = 8  # terminal cells of a token's text
 _INK = "#000000"
 _STYLES = {"x": "#C8609A", "c": "#E0E0E0", "K": "#E69F00", "V": "#00A878"}  # as on the page, with black letters
 _GAP = 5  # terminal cells between the two halves
-
-
-def find_step(trace: Trace, number: int | None) -> TraceStep:
-    """Step `number` of the trace, counted from 1; the last one by default. UsageError: there is no such step."""
-    if number is None:
-        return trace.steps[-1]
-    if not 1 <= number <= len(trace.steps):
-        raise UsageError(
-            "there is no step {number}: this trace has steps 1 to {last}", number=number, last=len(trace.steps)
-        )
-    return trace.steps[number - 1]
-
-
-def _rows_computed(side: Side, kind: str) -> int:
-    """Rows of "query", "key" or "value" that the step projected in layer 0."""
-    return next(event.m for event in side.events if event.site == f"layers.0.{kind}")
 
 
 class _Grid:
@@ -61,19 +44,13 @@ class _Grid:
         """Terminal cells of a whole line."""
         return 2 + self.label_width + self.width * len(self.names)
 
-    def score_lines(self, first_row: int) -> list[Text]:
-        """Rows of QKᵀ from `first_row` on: # where the key is not after the query, x where it is masked."""
-        last = self.skipped + len(self.names)
-        lines = [self.line("")] * (max(first_row, self.skipped) - self.skipped)
-        for query in range(max(first_row, self.skipped), last):
-            marks = ["#" if key <= query else "x" for key in range(self.skipped, last)]
-            lines.append(self.line(self.names[query - self.skipped], marks))
+    def score_lines(self, cells: Cells) -> list[Text]:
+        """The rows of QKᵀ, those that are not computed empty."""
+        lines = [self.line("")] * (max(cells.first_row, self.skipped) - self.skipped)
+        for query, marks in enumerate(cells.scores, cells.first_row):
+            if query >= self.skipped:
+                lines.append(self.line(self.names[query - self.skipped], marks[self.skipped :]))
         return lines
-
-    def key_marks(self, letter: str, computed: int) -> list[str]:
-        """The rows of K or V: `letter` for the last `computed` ones, c for those read from the cache."""
-        last = self.skipped + len(self.names)
-        return ["c" if key < last - computed else letter for key in range(self.skipped, last)]
 
 
 def _beside(left: Text, right: Text, width: int) -> Text:
@@ -84,11 +61,16 @@ def _beside(left: Text, right: Text, width: int) -> Text:
     return line
 
 
-def _keys(grid: _Grid, side: Side, letter: str, label: str, say: Say) -> Text:
+def _keys(grid: _Grid, cells: Cells, letter: str, label: str, say: Say) -> Text:
     """The line of keys (K) or values (V) of one half."""
-    computed = _rows_computed(side, "key" if letter == "K" else "value")
-    note = "  " + say("rows computed: {n}").format(n=computed)
-    return grid.line(label, grid.key_marks(letter, computed)).append(note)
+    marks = cells.keys if letter == NEW_KEY else cells.values
+    note = "  " + say("rows computed: {n}").format(n=marks.count(letter))
+    return grid.line(label, marks[grid.skipped :]).append(note)
+
+
+def _one_row(sides: tuple[Cells, Cells]) -> bool:
+    """Is it a cached step of one token, and one of several without a cache?"""
+    return sides[0].first_row < sides[1].first_row == len(sides[1].keys) - 1
 
 
 def _needed(row: Text, say: Say) -> Text:
@@ -96,46 +78,49 @@ def _needed(row: Text, say: Say) -> Text:
     return row.copy().append(" " + say("← only this row is needed"))
 
 
-def _halves(grid: _Grid, sides: tuple[Side, Side], n_tokens: int, say: Say) -> tuple[int, list[Text]]:
+def _halves(grid: _Grid, sides: tuple[Cells, Cells], say: Say) -> tuple[int, list[Text]]:
     """The width of the left half with its gap, and the lines of both halves: scores, then K, then V."""
-    first_rows = [n_tokens - _rows_computed(side, "query") for side in sides]
-    left, right = (grid.score_lines(first) for first in first_rows)
+    left, right = (grid.score_lines(cells) for cells in sides)
     room = grid.size() + _GAP
-    if first_rows[0] < first_rows[1] == n_tokens - 1:  # a cached step of one token
+    if _one_row(sides):
         left[-1] = _needed(left[-1], say)
         room = max(room, cell_len(left[-1].plain) + _GAP // 2)
-    for letter in ("K", "V"):
+    for letter in (NEW_KEY, NEW_VALUE):
         left.append(_keys(grid, sides[0], letter, letter, say))
         right.append(_keys(grid, sides[1], letter, "", say))
         room = max(room, cell_len(left[-1].plain) + _GAP // 2)
     return room, [_beside(one, other, room) for one, other in zip(left, right, strict=True)]
 
 
-def _title(step: TraceStep, n_steps: int, tokens: tuple[str, str], say: Say) -> str:
+def _title(step: TraceStep, n_steps: int, tokens: StepTokens, say: Say) -> str:
     """Which step this is, the tokens that it is fed and that it chooses, and what the marks mean."""
     title = say("step {number}/{last}  fed {fed}, output {next}").format(
         number=step.number,
         last=n_steps,
-        fed=tokens[0],
-        next=tokens[1],
+        fed=tokens.fed,
+        next=tokens.next,
     )
     return title + "   " + say("# computed  x masked  c cached  K new K  V new V")
 
 
-def _size(side: Side, times: str) -> str:
-    """Rows × columns of QKᵀ in layer 0, and their product."""
-    event = next(e for e in side.events if e.site == "layers.0.scores")
-    return f"{event.m}{times}{event.n} = {number(side.counts.score_cells)}"
+def _size(cells: Cells, times: str) -> str:
+    """Rows × columns of QKᵀ, and their product."""
+    rows, columns = cells.size
+    return f"{rows}{times}{columns} = {number(rows * columns)}"
 
 
 class _Picture(NamedTuple):
     """One step, ready to be drawn in any width."""
 
-    step: TraceStep
+    sides: tuple[Cells, Cells]
     names: list[str]  # of all tokens read so far
-    sizes: tuple[str, str]  # "rows×columns = cells" of both halves
-    corner: str
+    ascii_only: bool
     say: Say
+
+    @property
+    def corner(self) -> str:
+        """The name of the scores."""
+        return "QK^T" if self.ascii_only else "QKᵀ"
 
     def grid(self, most: int) -> _Grid:
         """The grid of the last `most` tokens."""
@@ -145,13 +130,13 @@ class _Picture(NamedTuple):
 
     def heading(self, grid: _Grid, half: int) -> Text:
         """What one half shows."""
-        text = (self.say("cached  {size}") if half else self.say("no cache  {size}")).format(size=self.sizes[half])
-        return grid.line("").append(text)
+        text = self.say("cached  {size}") if half else self.say("no cache  {size}")
+        return grid.line("").append(text.format(size=_size(self.sides[half], "x" if self.ascii_only else "×")))
 
     def beside(self) -> list[Text]:
         """Both halves beside each other."""
-        grid, n = self.grid(_MAX_TOKENS), len(self.names)
-        room, lines = _halves(grid, (self.step.no_cache, self.step.cached), n, self.say)
+        grid = self.grid(_MAX_TOKENS)
+        room, lines = _halves(grid, self.sides, self.say)
         return [
             _beside(self.heading(grid, 0), self.heading(grid, 1), room),
             _beside(grid.line(self.corner, grid.names), grid.line("", grid.names), room),
@@ -160,17 +145,15 @@ class _Picture(NamedTuple):
 
     def below(self, most: int, width: int | None) -> list[Text]:
         """The last `most` tokens, the half with the cache below the other."""
-        grid, n, sides = self.grid(most), len(self.names), (self.step.no_cache, self.step.cached)
-        first_rows = [n - _rows_computed(side, "query") for side in sides]
-        drawn = []
-        for half, side in enumerate(sides):
-            lines = grid.score_lines(first_rows[half])
+        grid, drawn = self.grid(most), []
+        for half, cells in enumerate(self.sides):
+            lines = grid.score_lines(cells)
             if half:
                 lines = [line for line in lines if line.plain.strip()]
-            elif first_rows[0] < first_rows[1] == n - 1 and _fits([marked := _needed(lines[-1], self.say)], width):
+            elif _one_row(self.sides) and _fits([marked := _needed(lines[-1], self.say)], width):
                 lines[-1] = marked
             drawn += [self.heading(grid, half), grid.line(self.corner, grid.names), *lines]
-            drawn += [_keys(grid, side, letter, letter, self.say) for letter in ("K", "V")]
+            drawn += [_keys(grid, cells, letter, letter, self.say) for letter in (NEW_KEY, NEW_VALUE)]
         return drawn
 
 
@@ -206,19 +189,12 @@ def _cut(line: Text, width: int | None) -> Text:
 def cells_parts(trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False) -> list[Part]:
     """The scores, keys and values of one step, without a cache and with it. UsageError: there is no such step."""
     step = find_step(trace, step_number)
-    reader = Reader(ascii_only)
-    names, start = [], 0
-    for each in trace.steps[: step.number]:
-        start = len(reader.text)
-        names += [reader.read(piece.text) for piece in each.fed]
-    fed = reader.so_far(start)
-    names = [pad(name, min(cell_len(name), _NAME_WIDTH)) for name in names]
-    times = "x" if ascii_only else "×"
-    sizes = _size(step.no_cache, times), _size(step.cached, times)
-    picture = _Picture(step, names, sizes, "QK^T" if ascii_only else "QKᵀ", say)
-    tokens = fed if fed.strip() else show_token(fed, ascii_only), reader.look(step.next.text)
+    tokens = read_step(trace, step, ascii_only)
+    names = [pad(name, min(cell_len(name), _NAME_WIDTH)) for name in tokens.names]
+    sides = find_cells(trace, step, step.no_cache), find_cells(trace, step, step.cached)
+    picture = _Picture(sides, names, ascii_only, say)
     title = _title(step, len(trace.steps), tokens, say)
-    return [Drawing(partial(_draw, picture, title)), *reader.notes(say)]
+    return [Drawing(partial(_draw, picture, title)), *tokens.reader.notes(say)]
 
 
 def format_cells(trace: Trace, say: Say, step_number: int | None = None, screen: Screen = ANYWHERE) -> str:

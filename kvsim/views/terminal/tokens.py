@@ -1,5 +1,8 @@
 """Tokens in whole characters: one whose bytes are spread over several tokens is shown at the one that completes it."""
 
+from typing import NamedTuple
+
+from kvsim.comparisons.trace_record import Trace, TraceStep
 from kvsim.i18n.language import Say
 from kvsim.i18n.printable import printable, show_token
 from kvsim.text import complete
@@ -39,3 +42,23 @@ class Reader:
         """What the sign means, if it was shown."""
         text = say("{sign} stands for a part of a character; the token that completes it shows it.")
         return [text.format(sign=self.sign)] if self.parts else []
+
+
+class StepTokens(NamedTuple):
+    """The tokens of one step, as they are shown."""
+
+    names: list[str]  # of all tokens that were fed up to the step
+    fed: str  # those of the step together
+    next: str
+    reader: Reader
+
+
+def read_step(trace: Trace, step: TraceStep, ascii_only: bool = False) -> StepTokens:
+    """The tokens up to a step of a trace."""
+    reader = Reader(ascii_only)
+    names, start = [], 0
+    for each in trace.steps[: step.number]:
+        start = len(reader.text)
+        names += [reader.read(piece.text) for piece in each.fed]
+    fed = reader.so_far(start)
+    return StepTokens(names, fed if fed.strip() else show_token(fed, ascii_only), reader.look(step.next.text), reader)

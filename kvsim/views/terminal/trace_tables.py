@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable
 
+from kvsim.comparisons.cells import find_step
 from kvsim.comparisons.trace_record import Trace
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.cells import find_step
 from kvsim.views.terminal.screen import ANYWHERE, Screen
 from kvsim.views.terminal.sheet import Column, Part, Sheet
 from kvsim.views.terminal.table import lay_out, shown_steps

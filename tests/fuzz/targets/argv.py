@@ -14,7 +14,7 @@ OPTIONS = {
     "claims": ("--id",),
     "compare": ("--model", "--cache", "-n", "--dtype", "--backend", "--json"),
     "cost": ("--prompt", "--new", "--convention", "--cache", "--device", "--dtype", "--overhead", "--latent",
-             "--source", "--plot", "--svg", "-v", "--json", "--ascii"),
+             "--source", "--plot", "-v", "--json", "--ascii"),
     "doctor": ("--backend", "--model", "--device"),
     "explain": ("--heads", "--kv-heads", "--window", "--queries", "--keys", "--d-head", "--layers", "--batch",
                 "--rotated", "--cases", "--reading", "--seed", "--json"),
@@ -23,7 +23,8 @@ OPTIONS = {
              "--batch", "--csv", "-v", "--json"),
     "schema": (),
     "tolerance": ("--dtype", "--context", "--layers", "--heads", "--kv-heads", "--d-head", "--seed", "--json"),
-    "trace": ("--model", "--cache", "-n", "--feed", "--dtype", "--backend", "--json", "--ascii", "--device"),
+    "trace": ("--model", "--cache", "-n", "--feed", "--dtype", "--backend", "--json", "--ascii", "--device", "--svg",
+              "--step"),
     "verify": ("--cases", "--heads", "--seed", "--time-limit"),
 }  # fmt: skip
 VALUES = {

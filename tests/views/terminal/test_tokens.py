@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import kvsim
 from kvsim.i18n.language import words
 from kvsim.text import Piece, complete, join_pieces
+from kvsim.views.picture.trace import draw_trace
 from kvsim.views.terminal.cells import format_cells
 from kvsim.views.terminal.screen import Screen
 from kvsim.views.terminal.tokens import Reader
@@ -104,6 +105,13 @@ def test_a_trace_shows_whole_characters(trace, language):
     assert "<0x" not in drawn.split("   ")[-1]
     assert ".." in format_cells(trace, say, 6, Screen(ascii_only=True))
     assert repr(trace).startswith("<kvsim.Trace '你好")
+
+
+def test_a_picture_shows_whole_characters(trace):
+    drawn = draw_trace(trace, words("en"))
+    assert "⋯" in drawn
+    assert "你好" in drawn
+    assert "&lt;0xBD&gt;" not in drawn
 
 
 def test_json_keeps_exact_pieces(trace):
