@@ -37,7 +37,8 @@ def find_unknown(pieces: Iterable[Piece]) -> list[str]:
 _BYTES = re.compile("((?:<0x[0-9A-F]{2}>)+)")  # as `Tokenizer.piece` writes bytes that are no whole character
 
 
-def _write_bytes(raw: bytes) -> str:
+def write_bytes(raw: bytes) -> str:
+    """Bytes that are no character, as "<0xE4><0xBD>"."""
     return "".join(f"<0x{byte:02X}>" for byte in raw)
 
 
@@ -52,7 +53,7 @@ def _read_bytes(raw: bytes) -> tuple[str, bytes]:
             text += raw[: error.start].decode()
             if error.reason == "unexpected end of data":
                 return text, raw[error.start :]
-            text, raw = text + _write_bytes(raw[error.start : error.end]), raw[error.end :]
+            text, raw = text + write_bytes(raw[error.start : error.end]), raw[error.end :]
     return text, b""
 
 
@@ -65,7 +66,7 @@ def complete(pending: bytes, piece: str) -> tuple[str, bytes]:
             text, pending = _read_bytes(pending + bytes.fromhex(part.replace("<0x", "").replace(">", "")))
             done += text
         elif part:
-            done, pending = done + _write_bytes(pending) + part, b""
+            done, pending = done + write_bytes(pending) + part, b""
     return done, pending
 
 
@@ -75,7 +76,7 @@ def join_pieces(pieces: Iterable[str]) -> str:
     for piece in pieces:
         done, pending = complete(pending, piece)
         text += done
-    return text + _write_bytes(pending)
+    return text + write_bytes(pending)
 
 
 class Tokenizer(Protocol):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from kvsim.comparisons.trace_record import Trace, TraceStep
 from kvsim.i18n.language import Say
 from kvsim.i18n.printable import printable, show_token
-from kvsim.text import complete
+from kvsim.text import complete, write_bytes
 
 PART, ASCII_PART = "⋯", ".."  # stand for bytes of a character that a later token completes
 
@@ -31,8 +31,9 @@ class Reader:
         return self._show(done, self.pending)
 
     def look(self, piece: str) -> str:
-        """How a token would be shown if it were next."""
-        return self._show(*complete(self.pending, piece))
+        """How a token would be shown if it were next; without bytes before it that it does not go on with."""
+        done, pending = complete(self.pending, piece)
+        return self._show(done.removeprefix(write_bytes(self.pending)), pending)
 
     def so_far(self, start: int = 0) -> str:
         """The text that was read, from its character `start` on, with a sign for an unfinished character."""

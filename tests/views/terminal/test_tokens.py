@@ -80,6 +80,14 @@ def test_examples(pieces, shown):
     assert not Reader().notes(words("en"))
 
 
+def test_a_choice_that_breaks_a_character_is_shown_without_it():
+    reader = Reader()
+    reader.read("<0xE4>")
+    assert [reader.look("b"), reader.look("<0xBD>"), reader.look("<0xE5>")] == ["b", "⋯", "⋯"]
+    assert reader.read("<0xBD>") == "⋯"
+    assert reader.read("<0xA0>") == "你"
+
+
 def test_bytes_that_only_look_like_one_character_stay_text():
     assert complete(b"", "<0xZZ> 0xE4 <0xe4>") == ("<0xZZ> 0xE4 <0xe4>", b"")
 
