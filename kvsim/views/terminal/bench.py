@@ -110,7 +110,7 @@ def format_sums(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
     left_out = [name for key, name in _names(bench, say).items() if key not in (*shown, "peer")]
     lines = []
     if left_out:
-        text = say("Left out at this width: {columns}. A wider terminal shows them, and --json has them.")
+        text = say("Left out at this width: {columns}. A wider terminal shows them; --json holds everything.")
         lines.append(text.format(columns=say(", ").join(left_out)))
     return "\n".join(part for line in [*lines, *_sums(bench, say)] for part in wrap(line, screen.width))
 

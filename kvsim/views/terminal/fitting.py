@@ -144,5 +144,5 @@ def name_left_out(fitted: Fitted, say: Say) -> str:
     """A note on the columns that are left out."""
     text = say("Left out at this width: {columns}. A wider terminal shows them.")
     if fitted.sheet.in_json:
-        text = say("Left out at this width: {columns}. A wider terminal shows them, and --json has them.")
+        text = say("Left out at this width: {columns}. A wider terminal shows them; --json holds everything.")
     return text.format(columns=say(", ").join(column.heading for column in fitted.left_out))

@@ -119,7 +119,9 @@ def test_headings_wrap_before_a_column_is_left_out():
     assert "Left out" not in text
     text = draw_sheet(SHEET, say, Screen(32))
     assert "1,234,567" not in text
-    assert "Left out at this width: arrays\nallocated, B. A wider terminal\nshows them, and --json has them." in text
+    assert (
+        "Left out at this width: arrays\nallocated, B. A wider terminal\nshows them; --json holds\neverything." in text
+    )
 
 
 def test_rows_become_lines_where_nothing_more_may_be_left_out():
@@ -147,7 +149,7 @@ def test_rows_of_a_benchmark_that_are_printed_one_by_one_fit(width, language):
     assert all(cell_len(line) <= width for line in text.split("\n"))
     assert len({cell_len(row) for row in rows}) == 1
     left_out = [say(name) for name in ("faster", "FLOPs", "read")] if width == 60 else [say("FLOPs")]
-    note = say("Left out at this width: {columns}. A wider terminal shows them, and --json has them.")
+    note = say("Left out at this width: {columns}. A wider terminal shows them; --json holds everything.")
     assert bare(note.format(columns=say(", ").join(left_out))) in bare(text)
 
 
