@@ -1,10 +1,12 @@
-"""Mistakes in what is done to a cache between steps: cropped, as speculative decoding does, and forked, as beams are.
+"""Mistakes in what is done to caches between steps: cropped, as speculative decoding does, forked, and put in another
+order, as beam search does.
 
 They are tried by `kvsim.testing.assert_edits`, with scripts of steps and edits instead of feeds.
 """
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,8 +20,8 @@ from kvsim.testing.independent.rows import Rows
     "crop_keeps_one_too_many",
     "cropping keeps one row too many: the row after the new end is still seen",
     "裁剪后多留了一行：新末尾之后的那一行仍看得到",
-    (2,),
-    edits=True,
+    (1,),
+    edits="crop",
 )
 class OneTooMany(Decoder):
     def crop(self, length: int) -> None:
@@ -33,7 +35,7 @@ class OneTooMany(Decoder):
     "cropping to 0 tokens keeps all of them (rows[:-0], or a 0 that is taken for no argument)",
     "裁剪到 0 个词元时全部保留（rows[:-0]，或把 0 当成没有参数）",
     (1,),
-    edits=True,
+    edits="crop",
     twin="huggingface/transformers#47433",
 )
 class ZeroKeepsAll(Decoder):
@@ -54,8 +56,8 @@ class ZeroKeepsRows(Decoder):
     "crop_keeps_rows",
     "cropping sets the length back and leaves the rows: they are still seen",
     "裁剪时只改小了长度，没有删掉行：它们仍看得到",
-    (2,),
-    edits=True,
+    (1,),
+    edits="crop",
 )
 class RowsStay(Decoder):
     def crop(self, length: int) -> None:
@@ -67,7 +69,7 @@ class RowsStay(Decoder):
     "cropping removes rows and leaves the length: positions go on from where they were",
     "裁剪时删掉了行，没有改小长度：位置仍从原处接着编号",
     (2,),
-    edits=True,
+    edits="crop",
 )
 class LengthStays(Decoder):
     def crop(self, length: int) -> None:
@@ -86,7 +88,7 @@ class RingThatLost(Ring):
     "已回绕的环形缓冲被裁剪：被拒绝的行所覆盖的旧行已丢失",
     (3,),
     window=2,
-    edits=True,
+    edits="crop",
     twin="ml-explore/mlx-swift-lm#424; ml-explore/mlx-swift-lm#584",
 )
 class RolledBack(Decoder):
@@ -98,11 +100,20 @@ class RolledBack(Decoder):
     "a fork is the same cache: what is fed to one is seen by the other",
     "分叉得到的是同一个缓存：喂给一方的词元另一方也看得到",
     (1,),
-    edits=True,
+    edits="fork",
 )
 class NotCopied(Decoder):
-    def fork(self) -> Decoder:
+    def fork(self) -> Self:
         return self
+
+
+@variant("fork_not_copied")
+class NotCopiedButReordered(NotCopied):
+    """Beams are copied by other code."""
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [Decoder.fork(beams[i]) for i in order]
 
 
 class SharedRows(Rows):
@@ -126,13 +137,141 @@ class SharedRows(Rows):
     "a fork writes to the slots of the cache that it was forked from: one overwrites the other's new rows",
     "分叉出的缓存写入原缓存的槽位：一方覆盖了另一方的新行",
     (1,),
-    edits=True,
+    edits="fork",
     twin="Avarok-Cybersecurity/atlas#1193",
 )
 class SharesTail(Decoder):
     caches = POLICIES | {"dynamic": SharedRows}
 
-    def fork(self) -> Decoder:
+    def fork(self) -> Self:
         other = copy.copy(self)
         other.rows = [rows.fork(other) for rows in self.rows]
         return other
+
+
+def separate(decoder: Any) -> Any:
+    """The decoder, with slots of its own."""
+    for rows in decoder.rows:
+        rows.slots = list(rows.slots)
+    return decoder
+
+
+@variant("fork_shares_tail")
+class SharesTailButReordered(SharesTail):
+    """Beams are copied by other code."""
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [separate(beams[i].fork()) for i in order]
+
+
+@mistake(
+    "reorder_not_done",
+    "sequences stay in their places: after reordering, each place goes on from the sequence that the order names",
+    "重排后各序列仍留在原位：每个位置应接着 order 所指的序列继续",
+    (1,),
+    edits="reorder",
+    twin="huggingface/transformers#46612",
+)
+class NotDone(Decoder):
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return beams
+
+
+@mistake(
+    "reorder_inverted",
+    "place order[i] gets what place i held: place i must get what place order[i] held",
+    "把第 i 位的内容放到了第 order[i] 位：应由第 i 位取得第 order[i] 位的内容",
+    (1,),
+    edits="reorder",
+)
+class Inverted(Decoder):
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        new = list(beams)
+        for i, place in enumerate(order):
+            new[place] = beams[i]
+        return [decoder.fork() for decoder in new]
+
+
+@mistake(
+    "reorder_not_copied",
+    "rows are not copied: places that go on from one sequence share its cache, or it is overwritten before it is read",
+    "没有复制行：接着同一序列的几个位置共用它的缓存，或它在读出前已被覆盖",
+    (1,),
+    edits="reorder",
+    twin="ggml-org/llama.cpp#3802",
+)
+class BeamsShared(Decoder):
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [beams[i] for i in order]
+
+
+@variant("reorder_not_copied")
+class OneAfterAnother(Decoder):
+    """In place: a later place reads one that was written before."""
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        for place, i in enumerate(order):
+            beams[place] = beams[i].fork()
+        return beams
+
+
+@variant("reorder_not_copied")
+class BeamsShareSlots(SharesTail):
+    """Slots are shared, and lengths are not. A fork has slots of its own."""
+
+    def fork(self) -> Self:
+        return separate(super().fork())  # type: ignore[no-any-return]
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [SharesTail.fork(beams[i]) for i in order]
+
+
+def resized(rows: list[Any], like: list[Any]) -> list[Any]:
+    """As many rows as `like` has; zeros where there are none."""
+    return [rows[i] if i < len(rows) else row * 0.0 for i, row in enumerate(like)]
+
+
+@mistake(
+    "reorder_keys_only",
+    "only the keys are put in the new order, or only the values: both belong to a row",
+    "只重排了键，或只重排了值：两者都属于行，应一起重排",
+    (1,),
+    edits="reorder",
+)
+class KeysOnly(Decoder):
+    left = "values"
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        new = [beams[i].fork() for i in order]
+        for decoder, here in zip(new, beams, strict=True):
+            for rows, old in zip(decoder.rows, here.rows, strict=True):
+                setattr(rows, cls.left, resized(getattr(old, cls.left), getattr(rows, cls.left)))
+        return new
+
+
+@variant("reorder_keys_only")
+class ValuesOnly(KeysOnly):
+    left = "keys"
+
+
+@mistake(
+    "reorder_keeps_positions",
+    "rows are put in the new order and lengths are not: positions go on from the sequence that was in the place before",
+    "行已重排，长度没有：位置仍接着原在该位的序列编号",
+    (1,),
+    edits="reorder",
+)
+class LengthsStay(Decoder):
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        new = [beams[i].fork() for i in order]
+        for decoder, here in zip(new, beams, strict=True):
+            decoder.seen = here.seen
+        return new

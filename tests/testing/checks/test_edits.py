@@ -11,20 +11,71 @@ from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.checks.edits import edits_of
 from kvsim.testing.explaining import ExplainOptions, show_mistake
+from kvsim.testing.feeds.chunking import small_feeds
 from kvsim.testing.feeds.references import Reference
+from kvsim.testing.feeds.scripts import CROP, FEED, FORK, MAKE, REORDER, play
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.subject.calls import equal
 from tests.testing.strangers.numpy_decoders import NumpyDecoder, Preallocated
 
-EDITS = [(m, cls) for m in BANK.values() if m.edits for cls in m.variants]
+
+def ways():
+    """The second and later readings in batches, and float32, are tried with the extra dev."""
+    for mistake in (m for m in BANK.values() if m.edits):
+        for number, cls in enumerate(mistake.variants):
+            for batched in (False, True):
+                for dtype in ("float64", "float32"):
+                    late = dtype == "float32" or (batched and number)
+                    yield pytest.param(mistake, cls, dtype, batched, marks=[pytest.mark.dev] if late else [],
+                                       id=f"{cls.__name__}-{dtype}{'-batched' if batched else ''}")  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("mistake", "cls"), EDITS, ids=lambda x: getattr(x, "__name__", ""))
-def test_every_mistake_is_named_alone(mistake, cls, dtype):
-    weights = testing.weights(window=4, dtype=dtype)
-    one = edits_of(cls, Reference(weights))
+@pytest.mark.parametrize(("mistake", "cls", "dtype", "batched"), ways())
+def test_every_mistake_is_named_alone(mistake, cls, dtype, batched):
+    weights = testing.weights(window=4, layers=1, heads=2, kv_heads=1, dtype=dtype)
+    one = edits_of(cls, Reference(weights), batched)
+    if batched and mistake.id == "reorder_keeps_positions":  # no mistake: sequences of a batch are of one length
+        testing.assert_edits(one.make, one.step, weights, reorder=one.reorder, batched=True)
+        return
     with pytest.raises(OracleError) as caught:
-        testing.assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork)
+        testing.assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder,
+                             batched=batched)  # fmt: skip
     assert caught.value.facts["diagnosis"] == [mistake.id]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_independent_decoder_is_accepted(batched):
+    weights = testing.weights(window=4)
+    one = edits_of(Decoder, Reference(weights), batched)
+    testing.assert_edits(
+        one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder, batched=batched
+    )
+
+
+def every_script(edit, feed):
+    """The scripts that feed a text, edit once, and feed a token to each state."""
+    before = [(FEED, 0, count) for count in feed]
+    if edit == "crop":
+        return [[*before, (CROP, 0, n), (FEED, 0, 1)] for n in range(sum(feed))]
+    if edit == "fork":
+        return [[*before, (FORK, 0, 0), (FEED, 0, 1), (FEED, 1, 1), (FEED, 0, 1)]]
+    lengths = [[*before, (FEED, 1, 1)], [*before, *((FEED, 1, n) for n in feed)]]
+    return [
+        [(MAKE, 0, 0), (MAKE, 0, 0), *fed, (REORDER, 0, order), *((FEED, which, 1) for which in range(3))]
+        for fed in lengths for order in ((1, 2, 0), (1, 1, 0))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", [m for m in BANK.values() if m.edits], ids=lambda m: m.id)
+def test_there_is_no_smaller_feed(mistake):
+    exact = Reference(testing.weights(window=mistake.window))
+
+    def shows(feed):
+        played = [play(edits_of(mistake.variants[0], exact), script, list(range(20)), exact)
+                  for script in every_script(mistake.edits, feed)]  # fmt: skip
+        return any(not equal(p.got, p.expected, 1e-9) for p in played)
+
+    assert next(feed for feed in small_feeds(4) if shows(feed)) == mistake.smallest
 
 
 def cropped(decoder, length):
