@@ -1,5 +1,4 @@
-"""Mistakes in what is done to caches between steps: cropped, as speculative decoding does, forked, and put in another
-order, as beam search does.
+"""Mistakes in what is done to caches between steps: cropped, as speculative decoding does, and forked.
 
 They are tried by `kvsim.testing.assert_edits`, with scripts of steps and edits instead of feeds.
 """
@@ -16,6 +15,26 @@ from kvsim.testing.independent.decoder import POLICIES, Decoder
 from kvsim.testing.independent.rows import Rows
 
 
+class Counted(Rows):
+    """Rows that have no positions of their own: the last one read is the newest token, and so on backwards."""
+
+    added = 0
+
+    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
+        super().append(start, keys, values)
+        self.added = len(keys)
+
+    def read(self, start: int) -> Any:
+        stop = start + self.added
+        return self.keys, self.values, np.arange(stop - len(self.keys), stop)
+
+    def crop(self, length: int) -> None:
+        self.keys, self.values, self.positions = self.keys[:length], self.values[:length], self.positions[:length]
+
+
+COUNTED = POLICIES | {"dynamic": Counted}
+
+
 @mistake(
     "crop_keeps_one_too_many",
     "cropping keeps one row too many: the row after the new end is still seen",
@@ -28,6 +47,11 @@ class OneTooMany(Decoder):
         for rows in self.rows:
             rows.crop(length + 1)
         self.seen = length
+
+
+@variant("crop_keeps_one_too_many")
+class OneTooManyCounted(OneTooMany):
+    caches = COUNTED
 
 
 @mistake(
@@ -52,6 +76,11 @@ class ZeroKeepsRows(Decoder):
         self.seen = length
 
 
+@variant("crop_zero_keeps_all")
+class ZeroKeepsRowsCounted(ZeroKeepsRows):
+    caches = COUNTED
+
+
 @mistake(
     "crop_keeps_rows",
     "cropping sets the length back and leaves the rows: they are still seen",
@@ -62,6 +91,11 @@ class ZeroKeepsRows(Decoder):
 class RowsStay(Decoder):
     def crop(self, length: int) -> None:
         self.seen = length
+
+
+@variant("crop_keeps_rows")
+class RowsStayCounted(RowsStay):
+    caches = COUNTED
 
 
 @mistake(
@@ -116,6 +150,27 @@ class NotCopiedButReordered(NotCopied):
         return [Decoder.fork(beams[i]) for i in order]
 
 
+@variant("fork_not_copied")
+class RowsNotCopied(Decoder):
+    """Only the number of tokens is each one's own."""
+
+    caches = COUNTED
+
+    def fork(self) -> Self:
+        return copy.copy(self)
+
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [Decoder.fork(beams[i]) for i in order]
+
+
+@variant("fork_not_copied")
+class RowsNotCopiedNorReordered(RowsNotCopied):
+    @classmethod
+    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
+        return [beams[i].fork() for i in order]
+
+
 class SharedRows(Rows):
     """Slots are shared with forks, and the length is not."""
 
@@ -163,115 +218,3 @@ class SharesTailButReordered(SharesTail):
     @classmethod
     def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
         return [separate(beams[i].fork()) for i in order]
-
-
-@mistake(
-    "reorder_not_done",
-    "sequences stay in their places: after reordering, each place goes on from the sequence that the order names",
-    "重排后各序列仍留在原位：每个位置应接着 order 所指的序列继续",
-    (1,),
-    edits="reorder",
-    twin="huggingface/transformers#46612",
-)
-class NotDone(Decoder):
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return beams
-
-
-@mistake(
-    "reorder_inverted",
-    "place order[i] gets what place i held: place i must get what place order[i] held",
-    "把第 i 位的内容放到了第 order[i] 位：应由第 i 位取得第 order[i] 位的内容",
-    (1,),
-    edits="reorder",
-)
-class Inverted(Decoder):
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        new = list(beams)
-        for i, place in enumerate(order):
-            new[place] = beams[i]
-        return [decoder.fork() for decoder in new]
-
-
-@mistake(
-    "reorder_not_copied",
-    "rows are not copied: places that go on from one sequence share its cache, or it is overwritten before it is read",
-    "没有复制行：接着同一序列的几个位置共用它的缓存，或它在读出前已被覆盖",
-    (1,),
-    edits="reorder",
-    twin="ggml-org/llama.cpp#3802",
-)
-class BeamsShared(Decoder):
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return [beams[i] for i in order]
-
-
-@variant("reorder_not_copied")
-class OneAfterAnother(Decoder):
-    """In place: a later place reads one that was written before."""
-
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        for place, i in enumerate(order):
-            beams[place] = beams[i].fork()
-        return beams
-
-
-@variant("reorder_not_copied")
-class BeamsShareSlots(SharesTail):
-    """Slots are shared, and lengths are not. A fork has slots of its own."""
-
-    def fork(self) -> Self:
-        return separate(super().fork())  # type: ignore[no-any-return]
-
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return [SharesTail.fork(beams[i]) for i in order]
-
-
-def resized(rows: list[Any], like: list[Any]) -> list[Any]:
-    """As many rows as `like` has; zeros where there are none."""
-    return [rows[i] if i < len(rows) else row * 0.0 for i, row in enumerate(like)]
-
-
-@mistake(
-    "reorder_keys_only",
-    "only the keys are put in the new order, or only the values: both belong to a row",
-    "只重排了键，或只重排了值：两者都属于行，应一起重排",
-    (1,),
-    edits="reorder",
-)
-class KeysOnly(Decoder):
-    left = "values"
-
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        new = [beams[i].fork() for i in order]
-        for decoder, here in zip(new, beams, strict=True):
-            for rows, old in zip(decoder.rows, here.rows, strict=True):
-                setattr(rows, cls.left, resized(getattr(old, cls.left), getattr(rows, cls.left)))
-        return new
-
-
-@variant("reorder_keys_only")
-class ValuesOnly(KeysOnly):
-    left = "keys"
-
-
-@mistake(
-    "reorder_keeps_positions",
-    "rows are put in the new order and lengths are not: positions go on from the sequence that was in the place before",
-    "行已重排，长度没有：位置仍接着原在该位的序列编号",
-    (1,),
-    edits="reorder",
-)
-class LengthsStay(Decoder):
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        new = [beams[i].fork() for i in order]
-        for decoder, here in zip(new, beams, strict=True):
-            decoder.seen = here.seen
-        return new

@@ -23,7 +23,7 @@ from kvsim.testing.subject.calls import (
     run_text,
     with_place,
 )
-from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.methods import find_clear
 from kvsim.testing.subject.room import CASES
 
 Make = Callable[..., Any]

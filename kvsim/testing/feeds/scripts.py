@@ -24,11 +24,10 @@ FORKS: list[Script] = [
     [(FEED, 0, 3), (FORK, 0, 0), (FEED, 1, 2), (FEED, 0, 2), (FEED, 1, 1), (FEED, 0, 1)],
     [(FEED, 0, 2), (FORK, 0, 0), (FEED, 0, 1), (FEED, 1, 1), (FEED, 0, 1), (FEED, 1, 1)],
 ]
-# States of different lengths. An order is undone by another one, and a place is taken twice.
 REORDERS: list[Script] = [
-    [(MAKE, 0, 0), (MAKE, 0, 0), (FEED, 0, 2), (FEED, 1, 1), (FEED, 2, 3), (REORDER, 0, (1, 2, 0)), (FEED, 0, 1),
-     (FEED, 1, 2), (FEED, 2, 1)],
-    [(MAKE, 0, 0), (MAKE, 0, 0), (FEED, 0, 1), (FEED, 1, 2), (FEED, 2, 1), (REORDER, 0, (1, 1, 0)), (FEED, 0, 1),
+    [(MAKE, 0, 0), (MAKE, 0, 0), (FEED, 0, 2), (FEED, 1, 2), (FEED, 2, 2), (REORDER, 0, (1, 2, 0)), (FEED, 0, 1),
+     (FEED, 1, 1), (FEED, 2, 2)],
+    [(MAKE, 0, 0), (MAKE, 0, 0), (FEED, 0, 1), (FEED, 1, 2), (FEED, 2, 3), (REORDER, 0, (1, 1, 0)), (FEED, 0, 1),
      (FEED, 1, 1), (FEED, 2, 2), (FEED, 0, 1)],
 ]  # fmt: skip
 BATCHED_REORDERS: list[Script] = [
@@ -49,10 +48,11 @@ class Edits(NamedTuple):
 
 
 class Played(NamedTuple):
-    """The result of a script: logits [T, V] of all fed tokens, the expected ones, the dtype, the number of the act that
-    gave each row of logits, and the texts that were fed."""
+    """The result of a script with these ids: logits [T, V] of all fed tokens, the expected ones, the dtype, the number
+    of the act that gave each row of logits, and the texts that were fed."""
 
     script: Script
+    ids: list[int]
     got: Any
     expected: Any
     dtype: str
@@ -89,7 +89,7 @@ class _Player:
     """States, and for each the sequences that it holds: one, or BEAMS."""
 
     def __init__(self, edits: Edits, ids: list[int], reference: Reference) -> None:
-        self.edits, self.reference = edits, reference
+        self.edits, self.ids, self.reference = edits, ids, reference
         self.left = iter(ids)
         self.states: list[Any] = []
         self.fed: list[list[list[int]]] = []
@@ -107,7 +107,8 @@ class _Player:
             acts[act](which, detail)
             numbers += [number] * (sum(map(len, self.got)) - len(numbers))
         texts = [text for state in self.fed for text in state if text]
-        return Played(script, np.concatenate(self.got), np.concatenate(self.expected), self.dtype, numbers, texts)
+        got, expected = np.concatenate(self.got), np.concatenate(self.expected)
+        return Played(script, self.ids, got, expected, self.dtype, numbers, texts)
 
     def make(self, which: int, detail: Any) -> None:
         self.states.append(call(self.edits.make))

@@ -30,7 +30,7 @@ def ways():
                                        id=f"{cls.__name__}-{dtype}{'-batched' if batched else ''}")  # fmt: skip
 
 
-@pytest.mark.parametrize(("mistake", "cls", "dtype", "batched"), ways())
+@pytest.mark.parametrize(("mistake", "cls", "dtype", "batched"), [*ways()])
 def test_every_mistake_is_named_alone(mistake, cls, dtype, batched):
     weights = testing.weights(window=4, layers=1, heads=2, kv_heads=1, dtype=dtype)
     one = edits_of(cls, Reference(weights), batched)

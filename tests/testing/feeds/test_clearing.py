@@ -4,7 +4,7 @@ import pytest
 
 from kvsim import testing
 from kvsim.testing import OracleError
-from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.methods import find_clear
 from kvsim.testing.verifying import FINE, WRONG, verify
 from tests.testing.strangers.numpy_decoders import NumpyDecoder
 from tests.testing.test_verify import CACHE
