@@ -90,6 +90,24 @@ class BeamsShareSlots(SharesTail):
         return [SharesTail.fork(beams[i]) for i in order]
 
 
+def counted(cls: type[Decoder]) -> type[Decoder]:
+    """The same mistake in caches whose decoders count the tokens themselves, rightly."""
+
+    def reorder(beams: list[Any], order: Sequence[int]) -> list[Any]:
+        seen = [beams[i].seen for i in order]
+        new = cls.reorder(beams, order)
+        for decoder, count in zip(new, seen, strict=True):
+            decoder.seen = count
+        return new
+
+    return type(cls.__name__ + "Counted", (cls,), {"caches": COUNTED, "reorder": staticmethod(reorder)})
+
+
+variant("reorder_not_done")(counted(NotDone))
+variant("reorder_inverted")(counted(Inverted))
+variant("reorder_not_copied")(counted(OneAfterAnother))
+
+
 def resized(rows: list[Any], like: list[Any]) -> list[Any]:
     """As many rows as `like` has; zeros where there are none."""
     return [rows[i] if i < len(rows) else row * 0.0 for i, row in enumerate(like)]
