@@ -60,11 +60,14 @@ class BeamsShared(Decoder):
 class BeamsShareRows(Decoder):
     """Only the number of tokens is each one's own."""
 
-    caches = COUNTED
-
     @classmethod
     def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
         return [copy.copy(beams[i]) for i in order]
+
+
+@variant("reorder_not_copied")
+class BeamsShareRowsCounted(BeamsShareRows):
+    caches = COUNTED
 
 
 @variant("reorder_not_copied")
@@ -151,3 +154,8 @@ class LengthsStay(Decoder):
         for decoder, here in zip(new, beams, strict=True):
             decoder.seen = here.seen
         return new
+
+
+@variant("reorder_keeps_positions")
+class LengthsStayCounted(LengthsStay):
+    caches = COUNTED

@@ -111,6 +111,11 @@ class LengthStays(Decoder):
             rows.crop(length)
 
 
+@variant("crop_keeps_positions")
+class LengthStaysCounted(LengthStays):
+    caches = COUNTED
+
+
 class RingThatLost(Ring):
     def crop(self, length: int) -> None:
         self.held = {slot: row for slot, row in self.held.items() if row[0] < length}
@@ -129,6 +134,20 @@ class RolledBack(Decoder):
     caches = POLICIES | {"dynamic": RingThatLost}
 
 
+class RowsThatLost(RingThatLost):
+    """The W - 1 rows that the next token needs are kept."""
+
+    def put(self, rows: list[tuple[int, Any, Any]]) -> None:
+        kept = (self.window() or 10**9) - 1
+        every = [*self.held.values(), *rows]
+        self.held = {row[0]: row for row in every[max(len(every) - kept, 0) :]}
+
+
+@variant("ring_rolled_back")
+class RowsRolledBack(Decoder):
+    caches = POLICIES | {"dynamic": RowsThatLost}
+
+
 @mistake(
     "fork_not_copied",
     "a fork is the same cache: what is fed to one is seen by the other",
@@ -142,33 +161,26 @@ class NotCopied(Decoder):
 
 
 @variant("fork_not_copied")
-class NotCopiedButReordered(NotCopied):
-    """Beams are copied by other code."""
-
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return [Decoder.fork(beams[i]) for i in order]
-
-
-@variant("fork_not_copied")
 class RowsNotCopied(Decoder):
     """Only the number of tokens is each one's own."""
-
-    caches = COUNTED
 
     def fork(self) -> Self:
         return copy.copy(self)
 
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return [Decoder.fork(beams[i]) for i in order]
-
 
 @variant("fork_not_copied")
-class RowsNotCopiedNorReordered(RowsNotCopied):
-    @classmethod
-    def reorder(cls, beams: list[Any], order: Sequence[int]) -> list[Any]:
-        return [beams[i].fork() for i in order]
+class RowsNotCopiedCounted(RowsNotCopied):
+    caches = COUNTED
+
+
+def reorder_rightly(beams: list[Any], order: Sequence[int]) -> list[Any]:
+    """Decoders with rows of their own, whatever a fork has."""
+    return [Decoder.fork(beams[i]) for i in order]
+
+
+for _cls in (NotCopied, RowsNotCopied, RowsNotCopiedCounted):  # where beams are copied by other code
+    _body = {"reorder": staticmethod(reorder_rightly)}
+    variant("fork_not_copied")(type(_cls.__name__ + "ButReordered", (_cls,), _body))
 
 
 class SharedRows(Rows):
