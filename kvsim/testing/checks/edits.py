@@ -68,7 +68,8 @@ def assert_edits(
     bound = allow(name, own, max((max_abs(p.expected) for p in played), default=0.0), allowed)
     failing = [p for p in played if not equal(p.got, p.expected, bound.value)]
     if failing:
-        raise OracleError(describe(failing[0], one.batched, bound, name_edits(one, played, exact, bound)))
+        named = name_edits(one, played, exact, bound)
+        raise OracleError(describe(failing, len(played), one.batched, bound, named))
     if error is not None:
         unwritten = error.values.get("raised") is NotImplementedError
         raise OracleError(Failure(headlines=(error,), compared=False, unwritten=unwritten))
@@ -139,12 +140,21 @@ def _play_reading(cls: type[Decoder], batched: bool, one: Played, exact: Referen
         return [None]
 
 
-def describe(failed: Played, batched: bool, bound: Allowed, named: tuple[Mistake, ...]) -> Failure:
-    """What differs, after which steps and edits."""
+def describe(
+    failing: list[Played], total: int, batched: bool, bound: Allowed, named: tuple[Mistake, ...]
+) -> Failure:  # fmt: skip
+    """What differs, after which steps and edits, in the first of the `total` scripts that fail."""
+    failed, counts = failing[0], {"count": len(failing), "total": total}
     calls = write(failed.script, batched)
     headline = Problem(
-        "logits differ from the reference, max |diff| {worst} ({allowed}), in the script: {script}",
-        {"worst": f"{max_abs(failed.got - failed.expected):.3g}", "allowed": bound, "script": "; ".join(calls)},
+        "logits differ from the reference in {count} of {total} scripts, max |diff| {worst} ({allowed}), first in the"
+        " script: {script}",
+        {
+            **counts,
+            "worst": f"{max_abs(failed.got - failed.expected):.3g}",
+            "allowed": bound,
+            "script": "; ".join(calls),
+        },
     )
     wrong = ~(np.abs(failed.got - failed.expected) <= bound.value).all(axis=1)
     act = calls[failed.acts[int(np.argmax(wrong))] + 1]
