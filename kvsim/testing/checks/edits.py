@@ -9,7 +9,7 @@ import numpy as np
 from kvsim.checks import check_flag, check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.bank import BANK, Mistake
-from kvsim.testing.feeds.feeding import Make, Step, refuse_unreachable
+from kvsim.testing.feeds.feeding import Make, Step, refuse_unchecked
 from kvsim.testing.feeds.known_runs import KNOWN
 from kvsim.testing.feeds.references import Allowed, Reference, allow, coarser
 from kvsim.testing.feeds.scripts import (
@@ -25,6 +25,7 @@ from kvsim.testing.feeds.scripts import (
     choose_scripts,
     count_ids,
     play,
+    tokens_of,
 )
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.independent.rounding import format_name
@@ -57,12 +58,15 @@ def assert_edits(
     if crop is None and fork is None and reorder is None:
         raise UsageError("assert_edits checks crop=, fork= or reorder=: give at least one")
     exact, seed = Reference(reference), check_whole("seed", seed, 0)
-    refuse_unreachable(exact)
     functions = {"make": make, "step": step, "crop": crop, "fork": fork, "reorder": reorder}
     timed = {name: None if f is None else limited(f, seconds, name) for name, f in functions.items()}
     one = Edits(**timed, batched=check_flag("batched", batched))  # type: ignore[arg-type]
     window = next((kind.window for kind in exact.config.layers if kind.window is not None), None)
-    played, error = run_scripts(one, choose_scripts(one, window, min(LONGEST, exact.config.max_context)), exact, seed)
+    scripts = choose_scripts(one, window)
+    if (needed := max(map(tokens_of, scripts))) > (most := min(LONGEST, exact.config.max_context)):
+        refuse_unchecked(exact, needed)
+        scripts = [script for script in scripts if tokens_of(script) <= most]
+    played, error = run_scripts(one, scripts, exact, seed)
     name = format_name(dtype) if dtype else coarser(played[0].dtype if played else exact.dtype, exact.dtype)
     own = 0.0 if allowed is not None else exact.own_error([[text] for p in played for text in p.texts], name)
     bound = allow(name, own, max((max_abs(p.expected) for p in played), default=0.0), allowed)

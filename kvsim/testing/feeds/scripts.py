@@ -60,11 +60,10 @@ class Played(NamedTuple):
     texts: list[list[int]]
 
 
-def choose_scripts(edits: Edits, window: int | None, longest: int = LONGEST) -> list[Script]:
-    """The scripts for the edits that there are. A window is rolled back by three tokens after it has been full, if that
-    takes at most `longest` tokens."""
+def choose_scripts(edits: Edits, window: int | None) -> list[Script]:
+    """The scripts for the edits that there are. A window is rolled back by three tokens after it has been full."""
     scripts = [*CROPS] if edits.crop else []
-    if edits.crop and window is not None and window + 4 <= longest:
+    if edits.crop and window is not None:
         n = window + 4
         scripts.append([(FEED, 0, n - 2), (FEED, 0, 1), (FEED, 0, 1), (CROP, 0, n - 3), (FEED, 0, 1), (FEED, 0, 2)])
     if edits.fork:
@@ -72,6 +71,24 @@ def choose_scripts(edits: Edits, window: int | None, longest: int = LONGEST) -> 
     if edits.reorder:
         scripts += BATCHED_REORDERS if edits.batched else REORDERS
     return scripts
+
+
+def tokens_of(script: Script) -> int:
+    """The number of tokens of the longest text that a state holds."""
+    held, longest = [0] * (1 + len(script)), 0  # of each state, more than there are
+    made = 0
+    for act, which, detail in script:
+        if act == FEED:
+            held[which] += detail
+        elif act == CROP:
+            held[which] = detail
+        elif act == REORDER:
+            held = [held[i] for i in detail] + held[len(detail) :]
+        else:
+            made += 1
+            held[made] = held[which] if act == FORK else 0
+        longest = max(longest, *held)
+    return longest
 
 
 def count_ids(edits: Edits, script: Script) -> int:

@@ -1,6 +1,7 @@
 """Caches that are cropped and forked between steps: right ones are accepted, mistakes named, each as itself alone."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from kvsim.testing.checks.edits import edits_of
 from kvsim.testing.explaining import ExplainOptions, show_mistake
 from kvsim.testing.feeds.chunking import small_feeds
 from kvsim.testing.feeds.references import Reference
-from kvsim.testing.feeds.scripts import CROP, FEED, FORK, MAKE, REORDER, play
+from kvsim.testing.feeds.scripts import CROP, CROPS, FEED, FORK, FORKS, MAKE, REORDER, REORDERS, play, tokens_of
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.calls import equal
 from tests.testing.strangers.numpy_decoders import NumpyDecoder, Preallocated
@@ -123,6 +124,58 @@ def test_what_cannot_be_compared():
         check(type("Last", (NumpyDecoder,), {"forward": lambda m, ids: NumpyDecoder.forward(m, ids)[-1:]}))
     with pytest.raises(OracleError, match="max"):
         check(type("Blank", (NumpyDecoder,), {"forward": lambda m, ids: NumpyDecoder.forward(m, ids) * np.nan}))
+
+
+def changes_ids(decoder, ids):
+    logits = decoder.forward(ids)
+    ids.append(0)
+    return logits
+
+
+def changes_weights(decoder, ids):
+    logits = decoder.forward(ids)
+    decoder.w["lm_head.weight"] *= 2
+    return logits
+
+
+@pytest.mark.parametrize(("step", "edits", "said"), [
+    (changes_ids, {}, "step changed the list of ids that it was given"),
+    (changes_weights, {}, "the weights were changed by make or step: lm_head.weight"),
+    (NumpyDecoder.forward, {"reorder": lambda states, order: states[0]}, "reorder gave NumpyDecoder, expected"),
+    (NumpyDecoder.forward, {"reorder": lambda states, order: states[:2]}, "reorder gave list, expected a list of 3"),
+    (lambda m, rows: np.zeros((2, len(rows[0]), 31)), {"batched": True}, r"expected [B, T, V] = [3, 3, 31]"),
+])  # fmt: skip
+def test_results_that_are_none(step, edits, said, monkeypatch):
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    weights = testing.weights()
+    with pytest.raises(OracleError, match=re.escape(said)):
+        testing.assert_edits(lambda: NumpyDecoder(weights), step, weights, **({"fork": forked} | edits))
+
+
+def test_a_window_that_no_script_can_fill_is_refused():
+    weights = testing.weights(window=63)
+    with pytest.raises(UsageError, match="would not be checked"):
+        testing.assert_edits(lambda: NumpyDecoder(weights), NumpyDecoder.forward, weights, crop=cropped)
+    testing.assert_edits(lambda: NumpyDecoder(weights), NumpyDecoder.forward, weights, fork=forked)
+    assert [tokens_of(script) for script in (*CROPS, *FORKS, *REORDERS)] == [5, 3, 5, 6, 4, 4, 4]
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_first_wrong_step_is_told(first, monkeypatch):
+    """As a call of the script, which numbers the ids."""
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    weights, steps = testing.weights(), []
+
+    def step(decoder, ids):
+        steps.append(ids)
+        return decoder.forward(ids) + (len(steps) > first)
+
+    with pytest.raises(OracleError) as caught:
+        testing.assert_edits(lambda: NumpyDecoder(weights), step, weights, fork=forked)
+    text = str(caught.value)
+    assert "in the script: a = make(); step(a, ids[0:3]); b = fork(a); step(b, ids[3:5]); step(a, ids[5:7]);" in text
+    assert f"those of step(a, ids[{'0:3' if first == 0 else '5:7'}])" in text
+    assert "in 2 of 2 scripts" in text
 
 
 def test_explain_shows_them():
