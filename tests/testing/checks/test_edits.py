@@ -21,12 +21,12 @@ from tests.testing.strangers.numpy_decoders import NumpyDecoder, Preallocated
 
 
 def ways():
-    """The second and later readings in batches, and float32, are tried with the extra dev."""
+    """In batches the second and later readings, and crops and forks, are tried with the extra dev, as float32 is."""
     for mistake in (m for m in BANK.values() if m.edits):
         for number, cls in enumerate(mistake.variants):
             for batched in (False, True):
                 for dtype in ("float64", "float32"):
-                    late = dtype == "float32" or (batched and number)
+                    late = dtype == "float32" or (batched and (number or mistake.edits != "reorder"))
                     yield pytest.param(mistake, cls, dtype, batched, marks=[pytest.mark.dev] if late else [],
                                        id=f"{cls.__name__}-{dtype}{'-batched' if batched else ''}")  # fmt: skip
 

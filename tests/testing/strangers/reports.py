@@ -374,3 +374,10 @@ class TableNotReset(Engine):  # report: : learned_pos_not_reset
 
     def clear_cache(self):
         self.rows, self.fed = [tuple(part[:0] for part in rows) for rows in self.rows], 0
+
+
+class WindowOfLast(Engine):  # report: : window_from_last_query
+    """The rows before the last query's window are cut off for the whole chunk."""
+
+    def sees(self, at, keys_at):
+        return (keys_at <= at[:, None]) & (keys_at > at[-1] - self.c.window)
