@@ -89,6 +89,7 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    windows: tuple[int | None, ...] = ()  # of each layer; None: it attends to all earlier tokens
 
     def __repr__(self) -> str:
         text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
