@@ -3,6 +3,7 @@
 import pytest
 
 from kvsim.cli import run
+from kvsim.testing.subject.remote import NoAnswerError, Remote, RemoteObject, reorder
 from kvsim.testing.verifying import BROKEN, FINE, WRONG, verify
 from tests.testing.in_one_process import verify_here
 from tests.testing.test_verify import CACHE, write
@@ -106,6 +107,8 @@ def test_a_method_that_hangs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("method", "id"), [
     ("def clone(self): return copy.deepcopy(self)", None),
+    ("@staticmethod\n    def select(states, order): return [copy.deepcopy(states[i]) for i in order]", None),
+    ("@classmethod\n    def reorder(cls, states, order): return [states[i] for i in order]", "reorder_not_copied"),
     ("def crop(self, length): self.seen = length", "crop_keeps_rows"),
     ("def clone(self): return copy.copy(self)", "fork_not_copied"),
 ])  # fmt: skip
@@ -113,4 +116,16 @@ def test_decoders(method, id, tmp_path):
     """With a window too."""
     found = verify_here(write(tmp_path, f"{DECODER}    {method}\n"), "Mine")
     assert found.facts.get("diagnosis") == (None if id is None else [id])
-    assert found.edits == (("fork",) if id is None else ())
+    assert found.edits == (() if id else ("reorder",) if "select" in method else ("fork",))
+
+
+@pytest.mark.parametrize(("answer", "ask"), [
+    ({"number": "1"}, lambda one: one.crop(2)), ({}, lambda one: one.crop(2)), ({"number": None}, RemoteObject.fork),
+    ({"numbers": [1, 2]}, lambda one: reorder([one] * 3, [0, 1, 2])), ({"numbers": 3}, lambda one: reorder([one], [0])),
+    ({"numbers": [1, True, 2.0]}, lambda one: reorder([one] * 3, [0, 1, 2])),
+])  # fmt: skip
+def test_answers_that_are_none(answer, ask):
+    remote = Remote(None)
+    remote.call = lambda *arguments, **facts: (answer, [])
+    with pytest.raises(NoAnswerError):
+        ask(RemoteObject(remote, 7))

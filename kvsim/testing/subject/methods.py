@@ -90,7 +90,7 @@ class MethodCalls:
     def reorder(self, facts: dict[str, Any], arrays: list[Any]) -> Any:
         """The numbers of the objects in the places of an order."""
         name, given = find_edits(self.thing)["reorder"], [self.kept[number] for number in facts["numbers"]]
-        changed = call(getattr(self.thing, name), given, facts["order"])
+        changed = call(getattr(self.thing, name), given, list(facts["order"]))
         changed = given if changed is None else changed
         if not isinstance(changed, list | tuple) or len(changed) != len(facts["order"]):
             raise UnreadableError("{name} gave {got}, expected a list of {count} objects", name=name,
