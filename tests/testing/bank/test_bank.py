@@ -42,7 +42,7 @@ IDS = """
 
 EDITS = """
     crop_keeps_one_too_many crop_zero_keeps_all crop_keeps_rows crop_keeps_positions ring_rolled_back fork_not_copied
-    fork_shares_tail
+    fork_shares_tail reorder_not_done reorder_inverted reorder_not_copied reorder_keys_only reorder_keeps_positions
 """.split()  # noqa: SIM905
 
 
