@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kvsim.comparisons.agreement_record import Agreement, show_agreement
 from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.trace_values import LayerAttention, LeftOut, TraceValues
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
 from kvsim.text import Piece, find_unknown, one_line, show_text
@@ -89,6 +90,9 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    attention: tuple[LayerAttention, ...] = ()  # of each layer
+    values: TraceValues | None = None  # what attention computed, with `values=True`
+    values_left_out: LeftOut | None = None  # why not, although asked for: more than MAX_TOKENS, or than MAX_NUMBERS
 
     def __repr__(self) -> str:
         text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])

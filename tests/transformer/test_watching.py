@@ -55,7 +55,10 @@ def test_only_the_layers_that_are_watched_compute_full_squares(blocked):
     assert 2 * macs == square + BLOCKED  # one of two layers
 
 
-@pytest.mark.parametrize("patterns", [("layers.*.scores",), ("layers.*.masked",), ("layers.*.[qkvc]*",), ("layers.*.capped", "final"), ("*",)])
+@pytest.mark.parametrize(
+    "patterns",
+    [("layers.*.scores",), ("layers.*.masked",), ("layers.*.[qkvc]*",), ("layers.*.capped", "final"), ("*",)],
+)
 @pytest.mark.parametrize("config", [PRIMES, GPT2_LIKE], ids=["rope", "learned"])
 def test_no_array_that_was_shown_is_overwritten(config, patterns):
     """Each recorded array keeps its contents, although arrays that are not watched may be overwritten in place."""
