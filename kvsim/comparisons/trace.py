@@ -54,8 +54,7 @@ def trace(
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_progress(progress)
     check_flag("values", values)
-    if not isinstance(model, Model):
-        model = load(model, backend=backend, device=device, dtype=dtype)
+    model = model if isinstance(model, Model) else load(model, backend=backend, device=device, dtype=dtype)
     caches = _make_caches(model, cache)
     prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
@@ -85,6 +84,7 @@ def trace(
         attention=describe_attention(model.config),
         values=recorder.finish() if recorder else None,
         values_left_out=recorder.left_out if recorder else None,
+        windows=tuple(kind.window for kind in model.config.layers),
     )
 
 

@@ -90,6 +90,7 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    windows: tuple[int | None, ...] = ()  # of each layer; None: it attends to all earlier tokens
     attention: tuple[LayerAttention, ...] = ()  # of each layer
     values: TraceValues | None = None  # what attention computed, with `values=True`
     values_left_out: LeftOut | None = None  # why not, although asked for: more than MAX_TOKENS, or than MAX_NUMBERS

@@ -25,7 +25,6 @@ Change = tuple[Any, Any]  # indices into a flat array of `TraceValues.first`, an
 class LayerAttention(NamedTuple):
     """What a picture of one layer's scores depends on beside their shapes."""
 
-    window: int | None  # a query sees its own position and window - 1 before it
     scale: float  # scores = scale · QKᵀ
     plain: bool  # probabilities are the softmax of the scores that the mask admits: no cap, bias or sink
 
@@ -35,9 +34,7 @@ def describe_attention(config: Config) -> tuple[LayerAttention, ...]:
     latent = config.latent
     size = config.d_head if latent is None else latent.d_nope + latent.d_rope
     plain = config.score_cap is None and config.alibi is None and config.buckets is None and not config.sinks
-    return tuple(
-        LayerAttention(kind.window, size**-0.5 if kind.scale is None else kind.scale, plain) for kind in config.layers
-    )
+    return tuple(LayerAttention(size**-0.5 if kind.scale is None else kind.scale, plain) for kind in config.layers)
 
 
 def encode(x: Any) -> Any:

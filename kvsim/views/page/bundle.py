@@ -1,7 +1,7 @@
 """One HTML file from a template, a style sheet, modules and data, with a policy that permits nothing else.
 
 The modules of static/ are plain ES modules that import each other by relative names. They are joined in the order of
-their imports, without `import` and `export`, so that no two may have a top-level name in common (a test checks it).
+their imports, without `import` and `export`; no two may export the same name (a test checks it).
 """
 
 import hashlib
@@ -13,13 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kvsim.views.page.shorten import join_modules, take_names
+
 FOLDER = Path(__file__).resolve().parent / "static"
 _IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"(\.[^"]+)";\n', re.M)
-# A string, a template, a regular expression after `(`, a comment on a line of its own; else runs of spaces.
-_TOKENS = re.compile(
-    r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`|(?<=\()/(?:[^/\\\n]|\\.)+/[a-z]*)"""
-    r"""|(?:^|(?<=\s))//[^\n]*|\s+"""
-)
 
 
 @cache
@@ -37,39 +34,29 @@ def order_modules(name: str, done: tuple[str, ...] = ()) -> tuple[str, ...]:
     return done if name in done else (*done, name)
 
 
-def _squeeze(script: str) -> str:
-    """A script without comments on lines of their own, indentation and spaces around signs. Line ends stay."""
-
-    def shorten(found: re.Match[str]) -> str:
-        if found[1] is not None:
-            return found[1]
-        return "\n" if "\n" in found[0] else "" if found[0].startswith("//") else " "
-
-    text = re.sub(r"\n+", "\n", _TOKENS.sub(shorten, script))
-    return _tighten(text, r"[{}()\[\];,<>=+*/?:&|!-]")
-
-
-def _tighten(script: str, signs: str) -> str:
-    """Spaces beside `signs` removed, outside of strings and templates. A space between two signs stays (a - -b)."""
-    parts = re.split(r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`|(?<=\()/(?:[^/\\\n]|\\.)+/[a-z]*)""", script)
-    for i in range(0, len(parts), 2):
-        parts[i] = re.sub(rf"(?<=[\w)\]}}\"'`]) (?={signs})|(?<={signs}) (?=[\w(\[{{\"'`])", "", parts[i])
-    return "".join(parts)
-
-
 @cache
 def bundle_script(name: str) -> str:
     """The module `name` and its imports as one script."""
-    modules = (re.sub(r"^export ", "", _IMPORT.sub("", read(module)), flags=re.M) for module in order_modules(name))
-    return _squeeze("\n".join(modules)).strip()
+    script = join_modules([_IMPORT.sub("", read(module)) for module in order_modules(name)])
+    return re.sub(r'"--(\w+)"', lambda found: f'"--{_properties()[found[1]]}"', script)
 
 
 @cache
-def bundle_style(name: str = "page.css") -> str:
-    """The style sheet without comments and spaces that it does not need."""
-    text = re.sub(r"/\*.*?\*/", "", read(name), flags=re.S)
+def _properties() -> dict[str, str]:
+    """The custom properties of the style sheet, each with a short name, the most frequent first."""
+    found = re.findall(r"--(\w+)", read("page.css"))
+    ordered = sorted(set(found), key=lambda name: (-found.count(name), name))
+    return dict(zip(ordered, take_names(set()), strict=False))
+
+
+@cache
+def bundle_style() -> str:
+    """The style sheet without comments and spaces that it does not need, its custom properties renamed."""
+    text = re.sub(r"/\*.*?\*/", "", read("page.css"), flags=re.S)
+    text = re.sub(r"--(\w+)", lambda found: f"--{_properties()[found[1]]}", text)
     text = re.sub(r"\s+", " ", text)
-    return re.sub(r" ?([{};,]) ?|(?<=[a-z-]:) (?=\S)", lambda found: found[1] or "", text).replace(";}", "}").strip()
+    text = re.sub(r" ?([{};,]) ?|(?<=[a-z-]:) (?=\S)", lambda found: found[1] or "", text)
+    return text.replace(";}", "}").strip()
 
 
 def hash_source(text: str) -> str:

@@ -42,7 +42,7 @@ def to_html(result: Any, language: str = "en") -> bytes:
         "kvsim": VERSION,
         "headline": {code: told.lines(say)[0] for code, say in says.items()},
         "notes": {code: told.lines(say)[1] for code, say in says.items()},
-        "texts": {code: _texts(told, say) for code, say in says.items()},
+        "texts": _pair(*(_texts(told, say) for say in says.values())),
     }
     say = says[language]
     still = f'<div class="still">{told.still(say)}</div>'
@@ -50,6 +50,11 @@ def to_html(result: Any, language: str = "en") -> bytes:
         name, data, still, title=told.title(say), language="zh-CN" if language == "zh" else "en",
         generator=f"kvsim {VERSION}",
     )  # fmt: skip
+
+
+def _pair(*texts: dict[str, str]) -> dict[str, list[str]]:
+    """Each text in all languages, in the order of LANGUAGES."""
+    return {key: [text[key] for text in texts] for key in texts[0]}
 
 
 def _texts(told: Told, say: Say) -> dict[str, str]:

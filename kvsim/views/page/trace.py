@@ -8,7 +8,7 @@ import numpy as np
 
 from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
-from kvsim.comparisons.trace_values import MAX_NUMBERS, MAX_TOKENS, PLACES, TraceValues
+from kvsim.comparisons.trace_values import PLACES, TraceValues
 from kvsim.counting.events import SCORES
 from kvsim.i18n.language import Say
 from kvsim.i18n.printable import show_token
@@ -79,7 +79,7 @@ def _saved(trace: Trace) -> list[str]:
 
 
 def _window(trace: Trace, layer: int) -> int | None:
-    return trace.attention[layer].window if trace.attention else None
+    return trace.windows[layer] if trace.windows else None
 
 
 def _group_layers(trace: Trace) -> list[list[int]]:
@@ -155,6 +155,3 @@ def _three_bytes(numbers: Any) -> str:
     """Numbers below 2^24 as base64 of three bytes each: four characters a number."""
     wide = np.ascontiguousarray(numbers).astype(">u4").view(np.uint8).reshape(-1, 4)
     return b64encode(wide[:, 1:].tobytes()).decode()
-
-
-assert (MAX_TOKENS, MAX_NUMBERS) == (64, 1_000_000)  # the texts say so

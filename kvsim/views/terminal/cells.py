@@ -6,8 +6,8 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from kvsim.comparisons.trace_record import Side, Trace, TraceStep
-from kvsim.errors import UsageError
+from kvsim.comparisons.cells import NEW_KEY, NEW_VALUE, Cells, find_cells, find_step
+from kvsim.comparisons.trace_record import Trace, TraceStep
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import show_token
 from kvsim.views.terminal.table import render
@@ -17,22 +17,6 @@ _MAX_TOKENS = 24  # a longer text is drawn from its last 24 tokens
 _NAME_WIDTH = 8  # terminal cells of a token's text
 _STYLES = {"#": "yellow", "x": "bright_black", "c": "bright_black", "K": "green", "V": "magenta"}
 _GAP = 5  # terminal cells between the two halves
-
-
-def find_step(trace: Trace, number: int | None) -> TraceStep:
-    """Step `number` of the trace, counted from 1; the last one by default. UsageError: there is no such step."""
-    if number is None:
-        return trace.steps[-1]
-    if not 1 <= number <= len(trace.steps):
-        raise UsageError(
-            "there is no step {number}: this trace has steps 1 to {last}", number=number, last=len(trace.steps)
-        )
-    return trace.steps[number - 1]
-
-
-def _rows_computed(side: Side, kind: str) -> int:
-    """Rows of "query", "key" or "value" that the step projected in layer 0."""
-    return next(event.m for event in side.events if event.site == f"layers.0.{kind}")
 
 
 class _Grid:
@@ -54,19 +38,13 @@ class _Grid:
         """Terminal cells of a whole line."""
         return 2 + self.label_width + self.width * len(self.names)
 
-    def score_lines(self, first_row: int) -> list[Text]:
-        """Rows of QKᵀ from `first_row` on: # where the key is not after the query, x where it is masked."""
-        last = self.skipped + len(self.names)
-        lines = [self.line("")] * (max(first_row, self.skipped) - self.skipped)
-        for query in range(max(first_row, self.skipped), last):
-            marks = ["#" if key <= query else "x" for key in range(self.skipped, last)]
-            lines.append(self.line(self.names[query - self.skipped], marks))
+    def score_lines(self, cells: Cells) -> list[Text]:
+        """The rows of QKᵀ, those that are not computed empty."""
+        lines = [self.line("")] * (max(cells.first_row, self.skipped) - self.skipped)
+        for query, marks in enumerate(cells.scores, cells.first_row):
+            if query >= self.skipped:
+                lines.append(self.line(self.names[query - self.skipped], marks[self.skipped :]))
         return lines
-
-    def key_marks(self, letter: str, computed: int) -> list[str]:
-        """The rows of K or V: `letter` for the last `computed` ones, c for those read from the cache."""
-        last = self.skipped + len(self.names)
-        return ["c" if key < last - computed else letter for key in range(self.skipped, last)]
 
 
 def _beside(left: Text, right: Text, width: int) -> Text:
@@ -91,8 +69,9 @@ def format_cells(
     names = [pad(n, min(cell_len(n), _NAME_WIDTH)) for n in (show_token(p.text, ascii_only) for p in read[skipped:])]
     corner = "QK^T" if ascii_only else "QKᵀ"
     grid = _Grid(names, skipped, label_width=2 + max(cell_len(name) for name in [corner, *names]))
-    room, lines = _halves(grid, (step.no_cache, step.cached), len(read), say)
-    sizes = [_size(side, "x" if ascii_only else "×") for side in (step.no_cache, step.cached)]
+    sides = (find_cells(trace, step, step.no_cache), find_cells(trace, step, step.cached))
+    room, lines = _halves(grid, sides, say)
+    sizes = [_size(cells, "x" if ascii_only else "×") for cells in sides]
     left, right = say("no cache  {size}").format(size=sizes[0]), say("cached  {size}").format(size=sizes[1])
     drawn = [
         Text(_title(step, len(trace.steps), say, ascii_only)),
@@ -105,19 +84,18 @@ def format_cells(
     return render(Text("\n").join(drawn), color)
 
 
-def _halves(grid: _Grid, sides: tuple[Side, Side], n_tokens: int, say: Say) -> tuple[int, list[Text]]:
+def _halves(grid: _Grid, sides: tuple[Cells, Cells], say: Say) -> tuple[int, list[Text]]:
     """The width of the left half with its gap, and the lines of both halves: scores, then K, then V."""
-    first_rows = [n_tokens - _rows_computed(side, "query") for side in sides]
-    left, right = (grid.score_lines(first) for first in first_rows)
+    left, right = (grid.score_lines(cells) for cells in sides)
     room = grid.size() + _GAP
-    if first_rows[0] < first_rows[1] == n_tokens - 1:  # a cached step of one token
+    if sides[0].first_row < sides[1].first_row == len(sides[1].keys) - 1:  # a cached step of one token
         left[-1].append(" " + say("← only this row is needed"))
         room = max(room, cell_len(left[-1].plain) + _GAP // 2)
-    for letter, kind in (("K", "key"), ("V", "value")):
-        for lines, side, label in ((left, sides[0], letter), (right, sides[1], "")):
-            computed = _rows_computed(side, kind)
-            note = "  " + say("rows computed: {n}").format(n=computed)
-            lines.append(grid.line(label, grid.key_marks(letter, computed)).append(note))
+    for letter in (NEW_KEY, NEW_VALUE):
+        for lines, cells, label in ((left, sides[0], letter), (right, sides[1], "")):
+            marks = cells.keys if letter == NEW_KEY else cells.values
+            note = "  " + say("rows computed: {n}").format(n=marks.count(letter))
+            lines.append(grid.line(label, marks[grid.skipped :]).append(note))
         room = max(room, cell_len(left[-1].plain) + _GAP // 2)
     return room, [_beside(one, other, room) for one, other in zip(left, right, strict=True)]
 
@@ -133,7 +111,7 @@ def _title(step: TraceStep, n_steps: int, say: Say, ascii_only: bool) -> str:
     return title + "   " + say("# computed  x masked  c cached  K new K  V new V")
 
 
-def _size(side: Side, times: str) -> str:
-    """Rows × columns of QKᵀ in layer 0, and their product."""
-    event = next(e for e in side.events if e.site == "layers.0.scores")
-    return f"{event.m}{times}{event.n} = {number(side.counts.score_cells)}"
+def _size(cells: Cells, times: str) -> str:
+    """Rows × columns of QKᵀ, and their product."""
+    rows, columns = cells.size
+    return f"{rows}{times}{columns} = {number(rows * columns)}"

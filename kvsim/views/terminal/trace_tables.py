@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
+from kvsim.comparisons.cells import find_step
 from kvsim.comparisons.trace_record import Trace
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.cells import find_step
 from kvsim.views.terminal.table import Column, make_table, render, shown_steps
 from kvsim.views.terminal.text import byte_line, number, percent_saved
 

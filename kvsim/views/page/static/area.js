@@ -1,6 +1,6 @@
 // A step of many tokens to scale: what is computed, masked and read from the cache, as areas and not cell by cell.
 
-import { svg } from "./dom.js";
+import { HIDDEN, svg } from "./dom.js";
 import { shapeOf, total, windowOf } from "./run.js";
 
 export function drawAreas(run, step, layer) {
@@ -23,5 +23,5 @@ export function drawAreas(run, step, layer) {
     const from = Math.max(q0, k0 + window - 1);
     shapes.push(svg("polygon", { "data-fill": "masked", points: points([[k0, from], [from - window + 1, from], [stop - window, stop], [k0, stop]]) }));
   }
-  return svg("svg", { viewBox: `0 0 ${n} ${n + 2 * strip}`, "aria-hidden": "true" }, shapes);
+  return svg("svg", { viewBox: `0 0 ${n} ${n + 2 * strip}`, ...HIDDEN }, shapes);
 }

@@ -1,6 +1,6 @@
 // Charts over steps, drawn as paths: lines, areas and bars with one scale, a title, and the present step marked.
 
-import { el, svg } from "./dom.js";
+import { HIDDEN, el, svg } from "./dom.js";
 import { go, state } from "./state.js";
 import { t } from "./text.js";
 
@@ -8,10 +8,12 @@ const W = 720;
 const H = 220;
 const PAD = { left: 64, right: 12, top: 12, bottom: 26 };
 
-// series: [{name, label, values, shape: "area" | "line" | "bars"}]; show(value) -> text of the axis.
-export function chart(title, series, show) {
+// series: [{name, label, values, shape: "area" | "line" | "bars"}]; show(value) -> text of the axis, whose end is round
+// in powers of `base`.
+export function chart(title, series, show, base = 10) {
   const n = series[0].values.length;
-  const top = niceTop(Math.max(...series.flatMap((one) => one.values.map(Number)), 1));
+  const most = series.map((one) => one.values.reduce((top, value) => Math.max(top, Number(value)), 1));
+  const top = niceTop(Math.max(...most), base);
   const inner = W - PAD.left - PAD.right;
   const x = (i) => PAD.left + (inner * i) / n;
   const y = (value) => PAD.top + (H - PAD.top - PAD.bottom) * (1 - value / top);
@@ -28,9 +30,9 @@ export function chart(title, series, show) {
     const at = ((event.clientX - box.left) / box.width) * W;
     go({ step: 1 + Math.floor(((at - PAD.left) / inner) * n) });
   });
-  const legend = el("ul", { class: "legend" }, series.map((one) => el("li", {}, el("span", { class: "swatch " + one.shape + " " + one.name, "aria-hidden": "true" }), one.label)));
+  const legend = el("ul", "legend", series.map((one) => el("li", "", el("span", { class: "swatch " + one.shape + " " + one.name, ...HIDDEN }), one.label)));
   return {
-    node: el("figure", { class: "plot" }, el("figcaption", {}, el("h3", {}, title), legend), picture, el("p", { class: "soft axis-name" }, t("step"))),
+    node: el("figure", "plot", el("figcaption", "", el("h3", "", title), legend), picture, el("p", "soft axis-name", t("step"))),
     update: () => here.setAttribute("x", x(state.step - 1)),
   };
 }
@@ -49,9 +51,10 @@ function round(value) {
   return Math.round(value * 100) / 100;
 }
 
-function niceTop(value) {
-  const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 5, 10].map((k) => k * unit).find((top) => top >= value);
+// A round number, of a decimal or a binary scale, that is not below the value.
+function niceTop(value, base) {
+  const unit = base ** Math.floor(Math.log(value) / Math.log(base));
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10, 20].map((k) => k * unit).find((top) => top >= value);
 }
 
 function pick(n) {

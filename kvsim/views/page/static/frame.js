@@ -4,7 +4,7 @@
 // sentence() -> text, title() -> text, prints() -> elements, keys: {key: action}}). `build` makes a tab's elements and
 // returns the function that shows the present state in them.
 
-import { el, put, write } from "./dom.js";
+import { HIDDEN, el, put, write } from "./dom.js";
 import { begin, go, onChange, state } from "./state.js";
 import { data, spoken, t } from "./text.js";
 import { listenToKeys, makeTransport, updateTransport } from "./transport.js";
@@ -38,15 +38,15 @@ function build() {
   live = el("p", { class: "live", "aria-live": "polite" });
   help = makeHelp();
   put(page,
-    el("header", { class: "head" },
-      el("div", { class: "brand" }, el("span", { class: "logo", "aria-hidden": "true" }, el("i"), el("i"), el("i"), el("i")), "kvsim",
-        el("span", { class: "soft" }, " · " + t("tagline"))),
-      el("div", { class: "tools" },
+    el("header", "head",
+      el("div", "brand", el("span", { class: "logo", ...HIDDEN }, el("i"), el("i"), el("i"), el("i")), "kvsim",
+        el("span", "soft", " · " + t("tagline"))),
+      el("div", "tools",
         el("button", { type: "button", lang: spoken() === "zh" ? "en" : "zh-CN", onclick: otherLanguage }, spoken() === "zh" ? "English" : "中文"),
         el("button", { type: "button", onclick: openHelp, "aria-label": t("help") }, "?"))),
-    el("main", {}, kind.top(), live, makeTabs(), el("section", { id: "tab", role: "tabpanel", tabindex: -1 }), makeNotes()),
-    el("footer", { class: "dock" }, makeTransport(kind)),
-    el("div", { class: "prints" }),
+    el("main", "", kind.top(), live, makeTabs(), el("section", { id: "tab", role: "tabpanel", tabindex: -1 }), makeNotes()),
+    el("footer", "dock", makeTransport(kind)),
+    el("div", "prints"),
     help);
   showTab();
   refresh();
@@ -59,8 +59,8 @@ function refresh() {
 }
 
 function makeNotes() {
-  return el("div", { class: "notes" }, data.notes[spoken()].map((note) => el("p", {}, note)),
-    el("p", { class: "soft" }, t("made", { version: data.kvsim })));
+  return el("div", "notes", data.notes[spoken()].map((note) => el("p", "", note)),
+    el("p", "soft", t("made", { version: data.kvsim })));
 }
 
 function makeTabs() {
@@ -92,12 +92,12 @@ function showTab() {
 }
 
 function makeHelp() {
-  const rows = data.texts[spoken()].keys.split("\n").map((line) => line.split("\t"));
+  const rows = t("keys").split("\n").map((line) => line.split("\t"));
   return el("dialog", { "aria-labelledby": "help-title", class: "help" },
     el("h2", { id: "help-title" }, t("help")),
-    el("dl", {}, rows.map(([keys, does]) => [el("dt", {}, keys.split(" ").map((key) => el("kbd", {}, key))), el("dd", {}, does)])),
-    el("p", { class: "soft" }, t("link")),
-    el("form", { method: "dialog" }, el("button", {}, t("close"))));
+    el("dl", "", rows.map(([keys, does]) => [el("dt", "", keys.split(" ").map((key) => el("kbd", "", key))), el("dd", "", does)])),
+    el("p", "soft", t("link")),
+    el("form", { method: "dialog" }, el("button", "", t("close"))));
 }
 
 function openHelp() {

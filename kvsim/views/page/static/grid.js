@@ -2,21 +2,20 @@
 //
 // Nodes are kept from step to step, and only what differs is written. One cell is in the tab order; arrows walk from it.
 
-import { el, write } from "./dom.js";
+import { HIDDEN, el, write } from "./dom.js";
 
 const STRIP = -1; // the row of keys or values
 const BESIDE = -1; // the column of queries or outputs
 
 export class Grid {
   // parts: {strip: "key", beside: "query", body: "scores"}; right: `beside` stands to the right.
-  constructor(run, parts, names, right) {
-    Object.assign(this, { run, parts, right, at: null, shape: null });
-    this.head = el("div", { class: "row heads", "aria-hidden": "true" }, el("span", { class: "tick" }));
+  constructor(parts, names, right) {
+    Object.assign(this, { parts, right, at: null, shape: null });
+    this.head = el("div", { class: "row heads", ...HIDDEN }, el("span", "tick"));
     this.strip = el("div", { role: "row", class: "row strip" }, el("span", { role: "rowheader", class: "tick" }, names.strip));
-    this.ghost = el("div", { class: "ghost", "aria-hidden": "true" }, el("span", {}, names.ghost || ""));
+    this.ghost = el("div", { class: "ghost", ...HIDDEN }, el("span", "", names.ghost || ""));
     this.rows = [];
     this.node = el("div", { role: "grid", class: right ? "grid right" : "grid", "aria-label": names.grid }, this.head, this.strip, this.ghost);
-    this.besideName = names.beside;
     this.node.addEventListener("keydown", (event) => this.walk(event));
   }
 
@@ -24,13 +23,12 @@ export class Grid {
   update(shape, kind, text, label) {
     this.shape = shape;
     const { q0, rows, k0, cols } = shape;
-    this.kind = kind;
     this.node.style.setProperty("--from", k0);
     this.ghost.style.setProperty("--rows", q0);
     this.ghost.hidden = q0 === 0;
     this.ghost.classList.toggle("wide", q0 > 2);
     this.ghost.style.setProperty("--cols", cols);
-    fit(this.head, cols, 1, () => el("span", { class: "name" }));
+    fit(this.head, cols, 1, () => el("span", "name"));
     fit(this.strip, cols, 1, newCell);
     for (let i = 0; i < cols; i++) {
       write(this.head.children[1 + i], label(k0 + i));
@@ -129,13 +127,13 @@ function fit(row, count, before, make) {
   while (row.children.length < before + count) row.append(make());
 }
 
-// state: "key" or "prob 3" (a state and a level from 0 to 9).
+// state: "key", or "prob 30": a state and how full the cell is, in percent.
 function paint(cell, state, text) {
   if (cell.painted !== state) {
     cell.painted = state;
     const [name, level] = state.split(" ");
     cell.dataset.state = name;
-    if (level) cell.dataset.level = level;
+    if (level) cell.style.setProperty("--level", level + "%");
   }
   if (cell.said !== text) {
     cell.said = text;

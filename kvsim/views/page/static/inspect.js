@@ -1,6 +1,6 @@
 // What one cell holds: token, position, shape, value, how the value came about, and the step that made it.
 
-import { el, put, svg } from "./dom.js";
+import { HIDDEN, el, put, svg } from "./dom.js";
 import { RUNS, fullLabel, isMasked, label, madeAt, reader, shapeOf, stops, vector, widthOf } from "./run.js";
 import { go, state } from "./state.js";
 import { showMade } from "./transport.js";
@@ -13,8 +13,8 @@ export class Inspector {
   constructor() {
     this.at = null;
     this.onLook = () => {};
-    this.title = el("h3", {});
-    this.body = el("div", { class: "told" });
+    this.title = el("h3", "");
+    this.body = el("div", "told");
     this.node = el("section", { class: "inspector", "aria-label": t("inspector") }, this.title, this.body);
   }
 
@@ -44,14 +44,14 @@ export class Inspector {
     const shape = shapeOf(run, step, layer);
     const cached = (part === "key" || part === "value") && s < shape.q0;
     const name = (position) => (position === null ? "" : `${label(position)}`);
-    put(this.title, el("span", { class: "chip", "data-state": chip(part, cached, layer, q, s), "aria-hidden": "true" }, sign(part)),
+    put(this.title, el("span", { class: "chip", "data-state": chip(part, cached, layer, q, s), ...HIDDEN }, sign(part)),
       t("cell_" + part, { q: name(q), s: name(s) }));
     const facts = [t(run), t("in_layer", { layer, head })];
     if (q !== null) facts.push(t("query_at", { position: q + 1 }));
     if (s !== null) facts.push(t("key_at", { position: s + 1 }));
     this.summary = "";
     const rows = part === "scores" ? this.score(q, s) : part === "probs" ? this.prob(q, s) : part === "context" ? this.context(q) : this.row(part, q === null ? s : q, cached);
-    put(this.body, el("p", { class: "soft facts" }, facts.map((fact) => el("span", {}, fact))), rows, longTokens(q, s));
+    put(this.body, el("p", "soft facts", facts.map((fact) => el("span", "", fact))), rows, longTokens(q, s));
     showMade(cached ? madeAt(s) : 0);
     this.onLook(links(part, q, s));
   }
@@ -67,19 +67,19 @@ export class Inspector {
   score(q, s) {
     const { layer } = state;
     const masked = isMasked(layer, q, s);
-    const why = masked ? el("p", { class: "verdict" }, t(s > q ? "masked_later" : "masked_window")) : null;
+    const why = masked ? el("p", "verdict", t(s > q ? "masked_later" : "masked_window")) : null;
     if (!data.values) return [why];
     const a = this.vector("query", q);
     const b = this.vector("key", s);
     const value = this.read("scores")(q, s);
     this.summary = digits(value);
-    return [why, formula(digits(data.values.scale[layer]), " × ", dot(a, b), " = ", el("b", {}, digits(value))),
-      picture([["Q", a], ["K", b]]), el("p", { class: "soft" }, t("rounded"))];
+    return [why, formula(digits(data.values.scale[layer]), " × ", dot(a, b), " = ", el("b", "", digits(value))),
+      picture([["Q", a], ["K", b]]), el("p", "soft", t("rounded"))];
   }
 
   prob(q, s) {
     const { layer } = state;
-    if (isMasked(layer, q, s)) return [el("p", { class: "verdict" }, t("zero"))];
+    if (isMasked(layer, q, s)) return [el("p", "verdict", t("zero"))];
     if (!data.values) return [];
     const value = this.read("probs")(q, s);
     this.summary = digits(value);
@@ -87,9 +87,9 @@ export class Inspector {
     const { k0, cols } = shapeOf(this.at.run, state.step, layer);
     const seen = Array.from({ length: cols }, (_, i) => k0 + i).filter((key) => !isMasked(layer, q, key));
     const plain = data.values.plain[layer]
-      ? formula(power(score(q, s)), " / (", seen.flatMap((key, i) => [i ? " + " : "", power(score(q, key))]), ") = ", el("b", {}, digits(value)))
-      : formula("softmax = ", el("b", {}, digits(value)));
-    return [plain, el("p", { class: "soft" }, t("prob_says", { share: percent(value), q: label(q), s: label(s) }))];
+      ? formula(power(score(q, s)), " / (", seen.flatMap((key, i) => [i ? " + " : "", power(score(q, key))]), ") = ", el("b", "", digits(value)))
+      : formula("softmax = ", el("b", "", digits(value)));
+    return [plain, el("p", "soft", t("prob_says", { share: percent(value), q: label(q), s: label(s) }))];
   }
 
   context(q) {
@@ -100,20 +100,20 @@ export class Inspector {
     const seen = Array.from({ length: cols }, (_, i) => k0 + i).filter((key) => !isMasked(layer, q, key));
     const x = this.vector("context", q);
     this.summary = t("elements", { n: x.length });
-    return [formula("O = ", seen.flatMap((key, i) => [i ? " + " : "", digits(probs(q, key)), " × V", el("sub", {}, label(key))])), picture([["O", x]]), list(x)];
+    return [formula("O = ", seen.flatMap((key, i) => [i ? " + " : "", digits(probs(q, key)), " × V", el("sub", "", label(key))])), picture([["O", x]]), list(x)];
   }
 
   row(part, position, cached) {
     const { layer } = state;
     const made = madeAt(position);
     const origin = cached
-      ? el("p", { class: "verdict" }, t("from_cache") + " ", el("a", { href: "#step=" + made, onclick: (event) => { event.preventDefault(); go({ step: made }); } }, t("made_at", { step: made })))
-      : el("p", { class: "soft" }, t("computed_now"));
+      ? el("p", "verdict", t("from_cache") + " ", el("a", { href: "#step=" + made, onclick: (event) => { event.preventDefault(); go({ step: made }); } }, t("made_at", { step: made })))
+      : el("p", "soft", t("computed_now"));
     if (!data.values) return [origin];
     const x = this.vector(part, position);
     this.summary = t("elements", { n: x.length });
     const heads = data.values.first[layer][part].shape[0];
-    return [origin, el("p", { class: "soft" }, t("shape", { shape: `[${heads}, ${shapeRows(this.at.run, part)}, ${widthOf(layer, part)}]`, bytes: whole(x.length * data.item_bytes) })),
+    return [origin, el("p", "soft", t("shape", { shape: `[${heads}, ${shapeRows(this.at.run, part)}, ${widthOf(layer, part)}]`, bytes: whole(x.length * data.item_bytes) })),
       picture([[SIGNS[part], x]]), list(x)];
   }
 }
@@ -141,11 +141,11 @@ function links(part, q, s) {
 
 function longTokens(q, s) {
   const found = [...new Set([q, s])].filter((position) => position !== null && data.long[position]);
-  return found.map((position) => el("p", { class: "long" }, el("bdi", {}, fullLabel(position))));
+  return found.map((position) => el("p", "long", el("bdi", "", fullLabel(position))));
 }
 
 function formula(...parts) {
-  return el("p", { class: "formula" }, parts.flat());
+  return el("p", "formula", parts.flat());
 }
 
 function signed(x) {
@@ -154,12 +154,12 @@ function signed(x) {
 }
 
 function dot(a, b) {
-  const terms = a.slice(0, MOST_TERMS).map((x, i) => [i ? " + " : "", el("span", { class: "term" }, `${signed(x)}·${signed(b[i])}`)]).flat();
+  const terms = a.slice(0, MOST_TERMS).map((x, i) => [i ? " + " : "", el("span", "term", `${signed(x)}·${signed(b[i])}`)]).flat();
   return ["(", terms, a.length > MOST_TERMS ? " + …" : "", ")"].flat();
 }
 
 function power(x) {
-  return el("span", { class: "term" }, "e", el("sup", {}, digits(x)));
+  return el("span", "term", "e", el("sup", "", digits(x)));
 }
 
 function percent(x) {
@@ -167,7 +167,7 @@ function percent(x) {
 }
 
 function list(x) {
-  return el("p", { class: "formula" }, "[" + x.map(digits).join(", ") + "]");
+  return el("p", "formula", "[" + x.map(digits).join(", ") + "]");
 }
 
 // Vectors as bars around a line, one row each, all on one scale.
@@ -178,7 +178,7 @@ function picture(vectors) {
     svg("line", { x1: 0, x2: n, y1: 2 * row + 1, y2: 2 * row + 1, class: "zero" }),
     x.map((value, i) => svg("rect", { "data-of": name, x: i + 0.15, width: 0.7, y: value > 0 ? 2 * row + 1 - 0.9 * (value / top) : 2 * row + 1, height: Math.abs(0.9 * (value / top)) })),
   ]);
-  return el("div", { class: "vectors", "aria-hidden": "true" },
-    el("div", { class: "names" }, vectors.map(([name]) => el("span", {}, name))),
+  return el("div", { class: "vectors", ...HIDDEN },
+    el("div", "names", vectors.map(([name]) => el("span", "", name))),
     svg("svg", { viewBox: `0 0 ${n} ${2 * vectors.length}`, preserveAspectRatio: "none", class: "rows" + vectors.length }, rows));
 }

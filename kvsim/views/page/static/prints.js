@@ -1,7 +1,7 @@
 // Small multiples of steps, for paper: each run's scores, keys and values as areas of cells.
 
 import { drawAreas } from "./area.js";
-import { el, svg } from "./dom.js";
+import { HIDDEN, el, svg } from "./dom.js";
 import { LETTERS } from "./stage.js";
 import { RUNS, label, shapeOf, total, windowOf } from "./run.js";
 import { state } from "./state.js";
@@ -13,10 +13,10 @@ export function makePrints() {
   const steps = data.feed.length;
   const every = Math.ceil(steps / MOST);
   const shown = Array.from({ length: steps }, (_, i) => i + 1).filter((step) => step === steps || (step - 1) % every === 0);
-  return [el("h2", {}, t("all_steps")),
-    el("div", { class: "multiples" }, shown.map((step) => el("figure", {}, el("figcaption", {}, t("print_step", { step, fed: fed(step), next: data.next[step - 1] })),
-      el("div", {}, RUNS.map((run) => el("div", {}, picture(run, step), el("small", {}, size(run, step)))))))),
-    el("ul", { class: "legend" }, Object.entries(LETTERS).map(([name, letter]) => el("li", {}, el("span", { class: "swatch", "data-state": name }, letter), t("state_" + name))))];
+  return [el("h2", "", t("all_steps")),
+    el("div", "multiples", shown.map((step) => el("figure", "", el("figcaption", "", t("print_step", { step, fed: fed(step), next: data.next[step - 1] })),
+      el("div", "", RUNS.map((run) => el("div", "", picture(run, step), el("small", "", size(run, step)))))))),
+    el("ul", "legend", Object.entries(LETTERS).map(([name, letter]) => el("li", "", el("span", { class: "swatch", "data-state": name }, letter), t("state_" + name))))];
 }
 
 function fed(step) {
@@ -48,7 +48,7 @@ function picture(run, step) {
     span("masked", q + 1, end, q + 2.5);
   }
   const lines = total <= 32 && svg("path", { class: "lines", d: gridLines(q0, rows, k0, cols) });
-  return svg("svg", { viewBox: `-0.1 -0.1 ${total + 0.2} ${total + 2.7}`, "aria-hidden": "true" }, shapes, lines);
+  return svg("svg", { viewBox: `-0.1 -0.1 ${total + 0.2} ${total + 2.7}`, ...HIDDEN }, shapes, lines);
 }
 
 function gridLines(q0, rows, k0, cols) {

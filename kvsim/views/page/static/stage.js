@@ -1,7 +1,7 @@
 // The stage: one step without a cache and with it, cell by cell.
 
 import { drawAreas } from "./area.js";
-import { el, put, write } from "./dom.js";
+import { HIDDEN, add, el, put, write } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Inspector } from "./inspect.js";
 import { RUNS, isMasked, label, reader, shapeOf, stops, total } from "./run.js";
@@ -15,12 +15,12 @@ export function buildStage(root) {
   const sides = RUNS.map((run) => new Side(run));
   const inspector = new Inspector();
   const strip = makeStrip();
-  const stage = el("div", { class: "stage" }, sides.map((side) => side.node));
+  const stage = el("div", "stage", sides.map((side) => side.node));
   const keys = ["cached", "key", "value", "masked", "calc"];
-  root.append(
-    el("div", { class: "bar" }, picker("layer", data.model.layers), picker("head", data.model.heads),
-      el("ul", { class: "legend" }, keys.map((name) => el("li", {}, el("span", { class: "swatch", "data-state": name, "aria-hidden": "true" }, LETTERS[name]), t("state_" + name))))),
-    data.values ? null : el("p", { class: "left-out" }, t("left_out_" + data.left_out)),
+  add(root,
+    el("div", "bar", picker("layer", data.model.layers), picker("head", data.model.heads),
+      el("ul", "legend", keys.map((name) => el("li", "", el("span", { class: "swatch", "data-state": name, ...HIDDEN }, LETTERS[name]), t("state_" + name))))),
+    data.values ? null : el("p", "left-out", t("left_out_" + data.left_out)),
     stage, inspector.node, strip.node);
   const look = (event, fixed) => {
     for (const side of sides) {
@@ -49,50 +49,57 @@ export const LETTERS = { cached: "c", key: "K", value: "V", masked: "x", calc: "
 
 function picker(name, count) {
   const options = Array.from({ length: count }, (_, i) => el("option", { value: i, selected: i === state[name] }, i));
-  return el("label", { class: "picker" }, el("span", {}, t(name)), el("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, options));
+  return el("label", "picker", el("span", "", t(name)), el("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, options));
 }
 
-// Cells as large as the narrower of both columns lets them be.
+// Cells as large as the narrower of both columns lets them be; the two squares of a run side by side where they fit.
 function watchWidth(stage, sides) {
+  const name = labelWidth();
   const fit = () => {
     const room = Math.min(...sides.map((side) => side.body.clientWidth)) || 300;
-    const besides = total <= 12 && room >= 400;
-    const across = (besides ? room - 28 : room) / (besides ? 2 : 1);
-    const label = total > 24 ? 40 : 46;
-    const size = Math.max(5, Math.min(40, Math.floor((across - label - 6) / (total + 1.3))));
+    const label = Math.min(name, room / 5);
+    const cell = (count) => Math.min(40, Math.floor(((room - (count - 1) * 54) / count - label - 12) / (total + 1)));
+    const besides = cell(2) >= 22;
+    const size = Math.max(5, besides ? cell(2) : cell(1));
     stage.style.setProperty("--c", size + "px");
     stage.style.setProperty("--label", label + "px");
     stage.classList.toggle("besides", besides);
-    stage.dataset.size = size < 12 ? "tiny" : size < 25 ? "small" : "large";
+    stage.dataset.size = size < 12 ? "tiny" : "large";
     for (const side of sides) side.resize(size);
   };
   new ResizeObserver(fit).observe(stage);
   fit();
 }
 
+// Pixels for the widest token's name.
+function labelWidth() {
+  const widths = data.tokens.map((token) => [...token].reduce((sum, c) => sum + (c > "\u2e80" ? 15 : 9), 10));
+  return Math.min(96, Math.max(26, ...widths));
+}
+
 class Side {
   constructor(run) {
     this.run = run;
     this.drawn = total <= MOST_CELLS;
-    this.size = el("b", {});
-    this.note = el("p", { class: "soft" });
-    this.body = el("div", { class: "body" });
+    this.size = el("b", "");
+    this.note = el("p", "soft");
+    this.body = el("div", "body");
     this.letters = true;
     if (this.drawn) {
-      this.scores = new Grid(run, { strip: "key", beside: "query", body: "scores" },
-        { grid: t("grid_scores", { run: t(run) }), strip: "K", beside: "Q", ghost: t("ghost") }, false);
-      this.probs = new Grid(run, { strip: "value", beside: "context", body: "probs" },
-        { grid: t("grid_probs", { run: t(run) }), strip: "V", beside: "O" }, true);
+      this.scores = new Grid({ strip: "key", beside: "query", body: "scores" },
+        { grid: t("grid_scores", { run: t(run) }), strip: "K", ghost: t("ghost") }, false);
+      this.probs = new Grid({ strip: "value", beside: "context", body: "probs" },
+        { grid: t("grid_probs", { run: t(run) }), strip: "V" }, true);
       this.body.append(
-        el("figure", { class: "panel" }, el("figcaption", {}, el("span", {}, "Q · Kᵀ"), el("span", { class: "soft" }, t("scores"))), this.scores.node),
-        el("div", { class: "arrow", "aria-hidden": "true" }, "softmax", el("i", {}, "→")),
-        el("figure", { class: "panel" }, el("figcaption", {}, el("span", {}, "softmax · V"), el("span", { class: "soft" }, t("probs"))), this.probs.node));
+        el("figure", "panel", el("figcaption", "", el("span", "", "Q · Kᵀ"), el("span", "soft", t("scores"))), this.scores.node),
+        el("div", { class: "arrow", ...HIDDEN }, "softmax", el("i", "", "→")),
+        el("figure", "panel", el("figcaption", "", el("span", "", "softmax · V"), el("span", "soft", t("probs"))), this.probs.node));
     } else {
       this.area = el("figure", { class: "area", role: "img" });
       this.body.append(this.area);
     }
     this.node = el("section", { class: "side " + run, "aria-labelledby": "side-" + run },
-      el("header", {}, el("h2", { id: "side-" + run }, t(run)), el("p", { class: "size" }, this.size)), this.note, this.body);
+      el("header", "", el("h2", { id: "side-" + run }, t(run)), el("p", "size", this.size)), this.note, this.body);
   }
 
   get grids() {
@@ -101,7 +108,7 @@ class Side {
 
   resize(size) {
     const letters = size >= 12;
-    const numbers = size >= 25 && data.values !== null;
+    const numbers = size >= 22 && data.values !== null;
     if (this.letters === letters && this.numbers === numbers) return;
     Object.assign(this, { letters, numbers });
     if (this.shape) this.update();
@@ -123,7 +130,7 @@ class Side {
       if (part === "scores") return isMasked(layer, q, s) ? "masked" : "calc";
       if (part !== "probs") return part;
       if (isMasked(layer, q, s)) return "zero";
-      return probs ? "prob " + Math.round(probs(q, s) * 9) : "prob";
+      return probs ? "prob " + Math.round(probs(q, s) * 100) : "calc";
     };
     const text = (part, q, s) => {
       if (!this.letters) return "";
@@ -144,7 +151,7 @@ class Side {
     const useful = counts.useful_cells[state.step - 1];
     const text = t("area", { cells: whole(cells), masked: whole(BigInt(cells) - BigInt(useful)), cached: whole(Math.max(0, q0 - k0)) });
     this.area.setAttribute("aria-label", text);
-    put(this.area, drawAreas(this.run, state.step, state.layer), el("figcaption", { class: "soft" }, text));
+    put(this.area, drawAreas(this.run, state.step, state.layer), el("figcaption", "soft", text));
   }
 
   find(node) {

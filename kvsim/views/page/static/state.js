@@ -1,6 +1,6 @@
 // Where the reader is: kept in the address (#step=5&layer=1&head=0&lang=en), so that a frame can be linked.
 
-import { data, speak, spoken } from "./text.js";
+import { LANGUAGES, speak, spoken } from "./text.js";
 
 export const state = { step: 1, layer: 0, head: 0, tab: "" };
 
@@ -18,7 +18,7 @@ export function go(patch) {
     if (name in patch) state[name] = Math.min(high, Math.max(low, Math.trunc(patch[name]) || low));
   }
   if (tabs.includes(patch.tab)) state.tab = patch.tab;
-  if (patch.lang) speak(patch.lang);
+  if (LANGUAGES.includes(patch.lang)) speak(patch.lang);
   const changed = Object.keys(before).filter((name) => before[name] !== (name === "lang" ? spoken() : state[name]));
   if (!changed.length) return;
   remember();
@@ -36,8 +36,7 @@ function remember() {
 }
 
 function read() {
-  const found = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  return found.lang && !data.texts[found.lang] ? { ...found, lang: "" } : found;
+  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 }
 
 export function begin(kind) {

@@ -1,6 +1,6 @@
 // The cost strip: what this step costs and all steps so far, in both runs; and the table of all steps.
 
-import { el, put, write } from "./dom.js";
+import { el, put, scroll, write } from "./dom.js";
 import { RUNS, label, shapeOf, stops } from "./run.js";
 import { go, state } from "./state.js";
 import { data, sizeOf, sums, t, whole } from "./text.js";
@@ -11,19 +11,19 @@ const MOST_ROWS = 100;
 export function makeStrip() {
   const so_far = Object.fromEntries(RUNS.map((run) => [run, Object.fromEntries(ROWS.slice(0, 3).map((name) => [name, sums(data.counts[run][name])]))]));
   const cells = {};
-  const cell = (name, run, when) => (cells[[name, run, when]] = el("td", {}));
-  const rows = ROWS.map((name) => el("tr", {}, el("th", { scope: "row" }, t(name)),
+  const cell = (name, run, when) => (cells[[name, run, when]] = el("td", ""));
+  const rows = ROWS.map((name) => el("tr", "", el("th", { scope: "row" }, t(name)),
     ["step", "far"].flatMap((when) => RUNS.map((run) => cell(name, run, when)))));
-  const strip = el("table", { class: "strip" },
-    el("caption", {}, t("cost_of_step")),
-    el("thead", {},
-      el("tr", {}, el("td", { rowspan: 2 }), el("th", { colspan: 2, scope: "colgroup" }, t("this_step")), el("th", { colspan: 2, scope: "colgroup" }, t("so_far"))),
-      el("tr", {}, [0, 1].flatMap(() => RUNS.map((run) => el("th", { scope: "col" }, t(run + "_short")))))),
-    el("tbody", {}, rows));
+  const strip = el("table", "strip",
+    el("caption", "", t("cost_of_step")),
+    el("thead", "",
+      el("tr", "", el("td", { rowspan: 2 }), el("th", { colspan: 2, scope: "colgroup" }, t("this_step")), el("th", { colspan: 2, scope: "colgroup" }, t("so_far"))),
+      el("tr", "", [0, 1].flatMap(() => RUNS.map((run) => el("th", { scope: "col" }, t(run + "_short")))))),
+    el("tbody", "", rows));
   const table = makeTable();
   return {
-    node: el("div", { class: "costs" }, el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("cost_of_step") }, strip), table.node),
-    update() {
+    node: el("div", "costs", scroll(t("cost_of_step"), strip), table.node),
+    update: () => {
       for (const run of RUNS) {
         for (const name of ROWS) {
           const x = data.counts[run][name][state.step - 1];
@@ -39,18 +39,18 @@ export function makeStrip() {
 // Every step as a row; of many steps those around the present one.
 function makeTable() {
   const steps = data.feed.length;
-  const body = el("tbody", {});
+  const body = el("tbody", "");
   let drawn = "";
   const totals = data.totals;
   const number = (run) => whole(totals[run].score_cells);
-  const table = el("table", { class: "steps" },
-    el("caption", {}, t("all_steps")),
-    el("thead", {}, el("tr", {}, ["step", "sequence", "next"].map((name) => el("th", { scope: "col" }, t(name))),
+  const table = el("table", "steps",
+    el("caption", "", t("all_steps")),
+    el("thead", "", el("tr", "", ["step", "sequence", "next_token"].map((name) => el("th", { scope: "col" }, t(name))),
       el("th", { scope: "col" }, t("no_cache_column")), el("th", { scope: "col" }, t("cached_column")), el("th", { scope: "col" }, t("saved")), el("th", { scope: "col" }, t("rows_column")))),
     body,
-    el("tfoot", {}, el("tr", {}, el("td", {}), el("th", { scope: "row" }, t("total")), el("td", {}),
-      el("td", { class: "total-no_cache" }, number("no_cache")), el("td", { class: "total-cached" }, number("cached")), el("td", {}, data.saved.at(-1)),
-      el("td", {}, `${whole(totals.no_cache.projected_rows)} / ${whole(totals.cached.projected_rows)}`))));
+    el("tfoot", "", el("tr", "", el("td", ""), el("th", { scope: "row" }, t("total")), el("td", ""),
+      el("td", "total-no_cache", number("no_cache")), el("td", "total-cached", number("cached")), el("td", "", data.saved.at(-1)),
+      el("td", "", `${whole(totals.no_cache.projected_rows)} / ${whole(totals.cached.projected_rows)}`))));
   const row = (step) => {
     const shape = (run) => {
       const { rows, cols } = shapeOf(run, step, 0);
@@ -58,13 +58,13 @@ function makeTable() {
     };
     const pick = (event) => { event.preventDefault(); go({ step }); };
     return el("tr", { "data-step": step, onclick: () => go({ step }) },
-      el("td", {}, el("a", { href: "#step=" + step, onclick: pick }, step)), el("td", { class: "text" }, el("bdi", {}, sequence(step))), el("td", { class: "text" }, el("bdi", {}, data.next[step - 1])),
-      el("td", {}, shape("no_cache")), el("td", {}, shape("cached")), el("td", {}, data.saved[step - 1]),
-      el("td", {}, RUNS.map((run) => whole(data.counts[run].projected_rows[step - 1])).join(" / ")));
+      el("td", "", el("a", { href: "#step=" + step, onclick: pick }, step)), el("td", "text", el("bdi", "", sequence(step))), el("td", "text", el("bdi", "", data.next[step - 1])),
+      el("td", "", shape("no_cache")), el("td", "", shape("cached")), el("td", "", data.saved[step - 1]),
+      el("td", "", RUNS.map((run) => whole(data.counts[run].projected_rows[step - 1])).join(" / ")));
   };
   return {
-    node: el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("all_steps") }, table),
-    update() {
+    node: scroll(t("all_steps"), table),
+    update: () => {
       const from = steps <= MOST_ROWS ? 1 : Math.max(1, Math.min(steps - 24, state.step - 12));
       const to = steps <= MOST_ROWS ? steps : from + 24;
       if (drawn !== `${from}-${to}`) {

@@ -1,7 +1,7 @@
 // The tabs "memory" and "cost" of a run.
 
 import { chart } from "./charts.js";
-import { el, put, write } from "./dom.js";
+import { el, put, scroll, write } from "./dom.js";
 import { RUNS } from "./run.js";
 import { state } from "./state.js";
 import { data, sizeOf, t, whole } from "./text.js";
@@ -17,8 +17,8 @@ function short(x) {
 }
 
 function fact(name, key) {
-  const value = el("b", {});
-  return { node: el("div", { class: "fact " + key }, value, el("span", { class: "soft" }, name)), value };
+  const value = el("b", "");
+  return { node: el("div", { class: "fact " + key }, value, el("span", "soft", name)), value };
 }
 
 export function buildMemory(root) {
@@ -27,9 +27,9 @@ export function buildMemory(root) {
   const plot = chart(t("memory_title"), [
     { name: "allocated", label: t("allocated"), values: allocated, shape: "area" },
     { name: "held", label: t("held"), values: held, shape: "area" },
-  ], bytes);
+  ], bytes, 2);
   const facts = ["held", "allocated", "wasted", "without"].map((key) => fact(t(key), key));
-  root.append(el("div", { class: "facts-row" }, facts.map((one) => one.node)), plot.node, el("p", { class: "soft" }, t("memory_note")));
+  root.append(el("div", "facts-row", facts.map((one) => one.node)), plot.node, el("p", "soft", t("memory_note")));
   return () => {
     const i = state.step - 1;
     const values = [held[i], allocated[i], wasted[i], data.counts.no_cache.kv_bytes[i]];
@@ -42,10 +42,10 @@ export function buildCost(root) {
   const flops = (run) => data.counts[run].flops;
   const work = chart(t("flops_title"), RUNS.map((run) => ({ name: run, label: t(run), values: flops(run), shape: "bars" })), short);
   const read = chart(t("read_title"), [
-    { name: "held", label: t("kv_read"), values: [0, ...data.counts.cached.kv_bytes.slice(0, -1)], shape: "area" }], bytes);
-  const kinds = el("div", { class: "kinds" });
-  const heading = el("h3", {});
-  root.append(phases(), work.node, read.node, el("section", { class: "plot" }, heading, kinds));
+    { name: "held", label: t("kv_read"), values: [0, ...data.counts.cached.kv_bytes.slice(0, -1)], shape: "area" }], bytes, 2);
+  const kinds = el("div", "kinds");
+  const heading = el("h3", "");
+  root.append(phases(), work.node, read.node, el("section", "plot", heading, kinds));
   return () => {
     work.update();
     read.update();
@@ -56,11 +56,11 @@ export function buildCost(root) {
 
 // Prefill and decode: the steps that feed the prompt, and those that feed new tokens.
 function phases() {
-  const rows = data.phases.map((phase) => el("tr", {}, el("th", { scope: "row" }, t(phase.name)), el("td", {}, whole(phase.steps)), el("td", {}, whole(phase.tokens)),
-    RUNS.flatMap((run) => el("td", {}, whole(phase[run].flops))), el("td", {}, phase.saved), el("td", {}, sizeOf(phase.kv_read))));
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("phases") }, el("table", { class: "steps" }, el("caption", {}, t("phases")),
-    el("thead", {}, el("tr", {}, el("td", {}), ["steps", "tokens", "no_cache_flops", "cached_flops", "saved", "kv_read"].map((name) => el("th", { scope: "col" }, t(name))))),
-    el("tbody", {}, rows)));
+  const rows = data.phases.map((phase) => el("tr", "", el("th", { scope: "row" }, t(phase.name)), el("td", "", whole(phase.steps)), el("td", "", whole(phase.tokens)),
+    RUNS.flatMap((run) => el("td", "", whole(phase[run].flops))), el("td", "", phase.saved), el("td", "", sizeOf(phase.kv_read))));
+  return scroll(t("phases"), el("table", "steps", el("caption", "", t("phases")),
+    el("thead", "", el("tr", "", el("td", ""), ["steps", "tokens", "no_cache_flops", "cached_flops", "saved", "kv_read"].map((name) => el("th", { scope: "col" }, t(name))))),
+    el("tbody", "", rows)));
 }
 
 // The MACs of the present step by kind of product, both runs on one scale.
@@ -68,10 +68,10 @@ function drawKinds(root) {
   const value = (run, kind) => Number((data.kinds[run][kind] || [])[state.step - 1] || 0);
   const names = [...new Set(RUNS.flatMap((run) => Object.keys(data.kinds[run])))];
   const top = Math.max(...names.flatMap((kind) => RUNS.map((run) => value(run, kind))), 1);
-  put(root, names.map((kind) => el("div", { class: "kind" }, el("span", { class: "kind-name" }, kind),
-    el("div", { class: "pair" }, RUNS.map((run) => {
-      const bar = el("i", { class: run });
+  put(root, names.map((kind) => el("div", "kind", el("span", "kind-name", kind),
+    el("div", "pair", RUNS.map((run) => {
+      const bar = el("i", run);
       bar.style.width = `${(70 * value(run, kind)) / top}%`;
-      return el("div", {}, bar, el("span", {}, whole(value(run, kind))));
+      return el("div", "", bar, el("span", "", whole(value(run, kind))));
     })))));
 }

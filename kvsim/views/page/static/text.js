@@ -2,10 +2,12 @@
 
 export const data = JSON.parse(document.getElementById("data").textContent);
 
+// Each text is a list, in the order of these languages.
+export const LANGUAGES = ["en", "zh"];
 let language = "en";
 
 export function speak(lang) {
-  language = data.texts[lang] ? lang : "en";
+  language = lang;
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
 }
 
@@ -14,8 +16,7 @@ export function spoken() {
 }
 
 export function t(key, values) {
-  const text = data.texts[language][key];
-  if (text === undefined) throw new Error("no text " + key);
+  const text = data.texts[key][LANGUAGES.indexOf(language)];
   return values ? text.replace(/\{(\w+)\}/g, (_, name) => values[name]) : text;
 }
 

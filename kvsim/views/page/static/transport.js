@@ -1,6 +1,6 @@
 // First, back, play, next, last, the slider, the bars of every step, the speed; and the keys.
 
-import { el, svg, write } from "./dom.js";
+import { HIDDEN, el, svg, write } from "./dom.js";
 import { go, state } from "./state.js";
 import { t } from "./text.js";
 
@@ -16,7 +16,7 @@ let parts = {};
 let total = 1;
 
 function icon(name) {
-  return svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
+  return svg("svg", { viewBox: "0 0 24 24", ...HIDDEN }, svg("path", { d: ICONS[name] }));
 }
 
 function button(name, action) {
@@ -32,26 +32,26 @@ export function makeTransport(kind) {
   });
   const pace = el("select", { "aria-label": t("speed"), onchange: (event) => { speed = Number(event.target.value); restart(); } },
     SPEEDS.map((x) => el("option", { value: x, selected: x === speed }, x + "×")));
-  const place = el("output", { class: "place" });
+  const place = el("output", "place");
   const bars = makeBars(kind);
   parts = { play, slider, place, ...bars };
   return el("div", { class: "transport", role: "group", "aria-label": t("transport") },
-    el("div", { class: "buttons" },
+    el("div", "buttons",
       button("first", () => go({ step: 1 })), button("back", () => go({ step: state.step - 1 })), play,
       button("next", () => go({ step: state.step + 1 })), button("last", () => go({ step: total }))),
     place,
-    el("div", { class: "scrub" }, bars.picture, slider),
-    el("label", { class: "pace" }, el("span", {}, t("speed")), pace));
+    el("div", "scrub", bars.picture, slider),
+    el("label", "pace", el("span", "", t("speed")), pace));
 }
 
 // One bar a step and run, as two paths, whatever the number of steps.
 function makeBars(kind) {
   const [tall, low] = kind.bars();
-  const top = Math.max(...tall, ...low, 1);
+  const top = [...tall, ...low].reduce((most, x) => Math.max(most, x), 1);
   const path = (list) => list.map((x, i) => `M${i + 0.12} 1V${(1 - x / top).toFixed(4)}h.76V1z`).join("");
   const here = svg("rect", { class: "here", y: 0, height: 1, width: 1 });
   const made = svg("rect", { class: "made", y: 0, height: 1, width: 1, visibility: "hidden" });
-  const picture = svg("svg", { class: "bars", viewBox: `0 0 ${total} 1`, preserveAspectRatio: "none", "aria-hidden": "true" },
+  const picture = svg("svg", { class: "timeline", viewBox: `0 0 ${total} 1`, preserveAspectRatio: "none", ...HIDDEN },
     made, here, svg("path", { class: "tall", d: path(tall) }), svg("path", { class: "low", d: path(low) }));
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();

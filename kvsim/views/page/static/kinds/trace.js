@@ -1,6 +1,6 @@
 // The page of `kvsim trace`: one generation without a cache and with one.
 
-import { el, put, write } from "../dom.js";
+import { HIDDEN, el, put, write } from "../dom.js";
 import { run } from "../frame.js";
 import { makePrints } from "../prints.js";
 import { fullLabel, label, stops } from "../run.js";
@@ -20,12 +20,12 @@ function fed(step) {
 }
 
 function top() {
-  const tiles = el("div", { class: "tiles" });
+  const tiles = el("div", "tiles");
   const figures = ["no_cache", "cached"].map((name) => {
-    const now = el("b", {});
-    const bar = el("i", {});
-    return { name, now, bar, node: el("div", { class: "figure " + name }, el("span", { class: "figure-name" }, t(name)),
-      el("p", {}, now, el("span", { class: "of" }, " " + t("of", { total: whole(data.totals[name].score_cells) }))), el("div", { class: "meter", "aria-hidden": "true" }, bar)) };
+    const now = el("b", "");
+    const bar = el("i", "");
+    return { name, now, bar, node: el("div", { class: "figure " + name }, el("span", "figure-name", t(name)),
+      el("p", "", now, el("span", "of", " " + t("of", { total: whole(data.totals[name].score_cells) }))), el("div", { class: "meter", ...HIDDEN }, bar)) };
   });
   drawTop = () => {
     drawTiles(tiles);
@@ -36,9 +36,9 @@ function top() {
     }
   };
   drawTop();
-  return el("section", { class: "top" },
-    el("div", { class: "text" }, el("h1", {}, t("heading")), el("p", { class: "soft" }, data.headline[spoken()]), tiles),
-    el("div", { class: "figures", "aria-label": t("cells_so_far"), role: "group" }, figures.map((one) => one.node), el("p", { class: "soft" }, t("cells_so_far"))));
+  return el("section", "top",
+    el("div", "text", el("h1", "", t("heading")), el("p", "soft", data.headline[spoken()]), tiles),
+    el("div", { class: "figures", "aria-label": t("cells_so_far"), role: "group" }, figures.map((one) => one.node), el("p", "soft", t("cells_so_far"))));
 }
 
 function drawTiles(root) {
@@ -46,12 +46,12 @@ function drawTiles(root) {
   const before = state.step > 1 ? stops[state.step - 2] : 0;
   const from = Math.max(0, stop - MOST_TILES);
   const tiles = [];
-  if (from) tiles.push(el("span", { class: "soft" }, "…"));
+  if (from) tiles.push(el("span", "soft", "…"));
   for (let i = from; i < stop; i++) {
     const name = (i >= before ? "tile now" : "tile") + (i >= data.prompt ? " new" : "");
     tiles.push(el("bdi", { class: name, title: fullLabel(i) }, label(i)));
   }
-  tiles.push(el("span", { class: "soft", "aria-hidden": "true" }, "→"), el("bdi", { class: "tile next" }, data.next[state.step - 1]));
+  tiles.push(el("span", { class: "soft", ...HIDDEN }, "→"), el("bdi", "tile next", data.next[state.step - 1]));
   put(root, tiles);
 }
 
