@@ -27,6 +27,7 @@ from kvsim.cli.options import (
     shown,
     use_color,
 )
+from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.files.writing import check_writable
@@ -40,6 +41,7 @@ EXAMPLES = (
     '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
     '\n  kvsim trace "中华人民" --backend exact'
     '\n  kvsim trace "中华人民" --step 7 --svg step7.svg'
+    '\n  kvsim trace "中华人民" --html page.html --open'
 )
 
 
@@ -64,6 +66,8 @@ class Options:
     top_p: float | None
     seed: int
     svg: Path | None
+    html: Path | None
+    open_page: bool
     as_json: bool
     ascii_only: bool
 
@@ -118,6 +122,7 @@ def show_trace(options: Options, say: Say) -> int:
         raise UsageError("--json holds everything: leave out --show and --step")
     if options.svg is not None:
         check_writable(options.svg)
+    check_page(options.html, options.open_page)
 
     from kvsim.comparisons.trace import trace
 
@@ -125,11 +130,13 @@ def show_trace(options: Options, say: Say) -> int:
         result = trace(
             options.text, options.model, options.max_new_tokens, options.feed, cache=options.cache,
             backend=options.backend, device=options.device, dtype=options.dtype, temperature=options.temperature,
-            top_k=options.top_k, top_p=options.top_p, seed=options.seed, progress=bar,
+            top_k=options.top_k, top_p=options.top_p, seed=options.seed,
+            values=options.html is not None, progress=bar,
         )  # fmt: skip
     note_unknown(result.unknown, say)
     if options.svg is not None:
         _write_svg(result, options.svg, options.step, say)
+    show_page(result, options.html, options.open_page, say)
     if options.as_json:
         click.echo(result.to_json())
     else:
@@ -220,6 +227,7 @@ def command(say: Say) -> click.Command:
     )  # fmt: skip
     @running(say)
     @_view_options(say)
+    @page_options(say)
     @_sampling_options(say)
     @shown(say, "trace")
     @common(say)

@@ -50,8 +50,8 @@ def run_lockstep(
     a beginning of the prompt is fed the rest.
 
     `keep(first, logits)` is what passes after the first hold in place of their logits [T, V] (`first`: those of the
-    first cache), so that few arrays of logits are alive at a time. `watch()` is called before each step: the patterns of
-    the places to watch in it.
+    first cache), so that few arrays of logits are alive at a time. `watch()` is called before each step: the patterns
+    of the places to watch in it.
 
     UsageError: an unknown feed, or more tokens than the context or a cache holds.
     """

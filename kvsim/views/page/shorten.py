@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from itertools import count, product
 from string import ascii_letters
 
-KEYWORDS = frozenset(
-    "as async await break case catch class const constructor continue default delete do else export extends false finally"
-    " for from function get if import in instanceof let new null of return set static super switch this throw true try"
-    " typeof var void while yield".split()
-)
-GLOBALS = frozenset(
-    "Array BigInt Error Float32Array JSON Map Math Number Object ResizeObserver Set String URLSearchParams Uint32Array"
-    " addEventListener atob clearInterval document history location matchMedia navigator setInterval undefined".split()
-)
+KEYWORDS = frozenset({
+    "as", "async", "await", "break", "case", "catch", "class", "const", "constructor", "continue", "default",
+    "delete", "do", "else", "export", "extends", "false", "finally", "for", "from", "function", "get", "if",
+    "import", "in", "instanceof", "let", "new", "null", "of", "return", "set", "static", "super", "switch", "this",
+    "throw", "true", "try", "typeof", "var", "void", "while", "yield",
+})  # fmt: skip
+GLOBALS = frozenset({
+    "Array", "BigInt", "Float32Array", "JSON", "Map", "Math", "Number", "Object", "ResizeObserver", "Set", "String",
+    "URLSearchParams", "Uint32Array", "addEventListener", "atob", "clearInterval", "document", "history",
+    "location", "matchMedia", "navigator", "setInterval", "undefined",
+})  # fmt: skip
 _TOKEN = re.compile(
     r"""\s+|//[^\n]*|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|(?<=\()/(?:[^/\\\n]|\\.)+/[a-z]*)"""
     r"""|(?P<word>[A-Za-z_$][\w$]*)|(?P<number>\d[\d_.]*(?:e[+-]?\d+)?n?)|(?P<sign>\.\.\.|\?\.|=>|\+\+|--|`|.)""",
@@ -29,7 +31,8 @@ _TOKEN = re.compile(
 def split(script: str) -> Iterator[tuple[str, str]]:
     """The tokens of a script as (kind, text): "string", "word", "number", "sign". A template is split into the strings
     around its expressions and the tokens in them."""
-    at, depths = 0, []  # of braces inside the expressions of open templates
+    at = 0
+    depths: list[int] = []  # of braces inside the expressions of open templates
     while at < len(script):
         found = _TOKEN.match(script, at)
         assert found is not None

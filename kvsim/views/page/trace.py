@@ -10,7 +10,6 @@ from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.comparisons.trace_values import PLACES, TraceValues
 from kvsim.counting.events import SCORES
-from kvsim.i18n.language import Say
 from kvsim.i18n.printable import show_token
 from kvsim.views.page.kinds import Told
 from kvsim.views.page.still import draw_still

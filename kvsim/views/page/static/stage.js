@@ -36,6 +36,7 @@ export function buildStage(root) {
   inspector.onLook = (links) => {
     for (const side of sides) side.highlight(links);
   };
+  stage.style.setProperty("--total", total);
   watchWidth(stage, sides);
   return () => {
     for (const side of sides) side.update();

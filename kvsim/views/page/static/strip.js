@@ -6,7 +6,7 @@ import { go, state } from "./state.js";
 import { data, sizeOf, sums, t, whole } from "./text.js";
 
 const ROWS = ["score_cells", "projected_rows", "macs", "kv_bytes"];
-const MOST_ROWS = 100;
+const MOST_ROWS = 32;
 
 export function makeStrip() {
   const so_far = Object.fromEntries(RUNS.map((run) => [run, Object.fromEntries(ROWS.slice(0, 3).map((name) => [name, sums(data.counts[run][name])]))]));
