@@ -2,7 +2,7 @@
 another one.
 
 Under a lossless cache, query 3's score for key 2 is the same number at every step and in both runs, up to rounding. So
-the first is stored, and of all later ones those that differ after rounding to 16 significant bits (five decimal
+the first is stored, and of all later ones those that differ after rounding to 15 significant bits (four decimal
 digits): about as many numbers as one step has, not as many as all steps together.
 """
 
@@ -38,10 +38,10 @@ def describe_attention(config: Config) -> tuple[LayerAttention, ...]:
 
 
 def encode(x: Any) -> Any:
-    """Numbers as 24-bit codes: float32 rounded to 16 significant bits, to even, without its last byte."""
+    """Numbers as 24-bit codes: float32 rounded to 15 significant bits, to even, without its last byte, which is 0."""
     with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite here
         bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7F + ((bits >> 8) & 1)) >> 8).astype(np.uint32)
+    return ((bits + 0xFF + ((bits >> 9) & 1)) >> 9 << 1).astype(np.uint32)
 
 
 def decode(codes: Any) -> Any:
@@ -65,7 +65,7 @@ class TraceValues:
 
     def read(self, step: int, run: str, place: str) -> Any:
         """The numbers of `place` ("layers.0.probs") in one step (from 1) of "no_cache" or "cached": [X, T, K] or
-        [H, T, S] as float32, each rounded to 16 significant bits."""
+        [H, T, S] as float32, each rounded to 15 significant bits."""
         codes = self.first[place].copy()
         at, new = self.changes.get((step, run, place), ((), ()))
         codes.reshape(-1)[np.asarray(at, dtype=np.int64)] = new

@@ -92,14 +92,13 @@ def fill_template(parts: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], read("page.html"))
 
 
-def make_html(kind: str, data: dict[str, Any], still: str, *, title: str, language: str, generator: str) -> bytes:
+def make_html(kind: str, data: dict[str, Any], still: str, *, title: str, language: str) -> bytes:
     """The whole file in UTF-8. `still`: HTML for browsers without scripts."""
     style, script = bundle_style(), bundle_script(f"kinds/{kind}.js")
     page = fill_template(
         {
             "lang": html.escape(language),
             "policy": make_policy(style, script),
-            "generator": html.escape(generator),
             "title": html.escape(title),
             "style": style,
             "still": still,

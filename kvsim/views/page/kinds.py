@@ -46,10 +46,8 @@ def to_html(result: Any, language: str = "en") -> bytes:
     }
     say = says[language]
     still = f'<div class="still">{told.still(say)}</div>'
-    return make_html(
-        name, data, still, title=told.title(say), language="zh-CN" if language == "zh" else "en",
-        generator=f"kvsim {VERSION}",
-    )  # fmt: skip
+    code = "zh-CN" if language == "zh" else "en"
+    return make_html(name, data, still, title=told.title(say), language=code)
 
 
 def _pair(*texts: dict[str, str]) -> dict[str, list[str]]:

@@ -42,9 +42,11 @@ def _stage(say: Say) -> dict[str, str]:
         "cached": say("With a cache"),
         "no_cache_short": say("without"),
         "cached_short": say("with"),
-        "note_no_cache": say("Q, K and V of all {rows} tokens are computed again."),
-        "note_first": say("Nothing is in the cache yet: Q, K and V of {rows} tokens are computed."),
-        "note_cached": say("Q, K and V of {rows} tokens are computed; K and V of {kept} come from the cache."),
+        "note_no_cache": say("Q, K and V are computed again for all tokens: {rows}."),
+        "note_first": say("The cache is still empty: Q, K and V are computed for all tokens."),
+        "note_cached": say(
+            "Q, K and V are computed for {rows} of {all} tokens; K and V of the others come from the cache."
+        ),
         "scores": say("scores"),
         "probs": say("probabilities and output"),
         "grid_scores": say("{run}: queries, keys and scores"),

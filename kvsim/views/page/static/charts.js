@@ -30,9 +30,9 @@ export function chart(title, series, show, base = 10) {
     const at = ((event.clientX - box.left) / box.width) * W;
     go({ step: 1 + Math.floor(((at - PAD.left) / inner) * n) });
   });
-  const legend = el("ul", "legend", series.map((one) => el("li", "", el("span", { class: "swatch " + one.shape + " " + one.name, ...HIDDEN }), one.label)));
+  const legend = el("ul", "legend", series.map((one) => el("li", 0, el("span", { class: "swatch " + one.shape + " " + one.name, ...HIDDEN }), one.label)));
   return {
-    node: el("figure", "plot", el("figcaption", "", el("h3", "", title), legend), picture, el("p", "soft axis-name", t("step"))),
+    node: el("figure", "plot", el("figcaption", 0, el("h3", 0, title), legend), picture, el("p", "soft axis-name", t("step"))),
     update: () => here.setAttribute("x", x(state.step - 1)),
   };
 }

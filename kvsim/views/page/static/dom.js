@@ -4,8 +4,8 @@
 export const HIDDEN = { "aria-hidden": "true" };
 const SVG = "http://www.w3.org/2000/svg";
 
-// el("button", {class: "a", onclick: f, hidden: true}, "text", child): attributes (a string: the class), handlers and
-// children.
+// el("button", {class: "a", onclick: f, hidden: true}, "text", child): attributes (a string: the class; 0: none),
+// handlers and children.
 export function el(tag, attributes, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -15,7 +15,7 @@ export function svg(tag, attributes, ...children) {
 }
 
 function fill(node, attributes, children) {
-  const given = typeof attributes === "string" ? { class: attributes || null } : attributes || {};
+  const given = typeof attributes === "string" ? { class: attributes } : attributes || {};
   for (const [name, value] of Object.entries(given)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (!isNothing(value)) node.setAttribute(name, value === true ? "" : value);

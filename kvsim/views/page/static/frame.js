@@ -1,6 +1,6 @@
 // The frame of every page: title, language, tabs, transport, help, the sentence that is read aloud, print.
 //
-// A kind calls run({steps, layers, heads, tabs: [{id, build(root) -> update}], top() -> element, bars() -> [list, list],
+// A kind calls run({steps, first (step shown), layers, heads, tabs: [{id, build(root) -> update}], top() -> element, bars() -> [list, list],
 // sentence() -> text, title() -> text, prints() -> elements, keys: {key: action}}). `build` makes a tab's elements and
 // returns the function that shows the present state in them.
 
@@ -44,7 +44,7 @@ function build() {
       el("div", "tools",
         el("button", { type: "button", lang: spoken() === "zh" ? "en" : "zh-CN", onclick: otherLanguage }, spoken() === "zh" ? "English" : "中文"),
         el("button", { type: "button", onclick: openHelp, "aria-label": t("help") }, "?"))),
-    el("main", "", kind.top(), live, makeTabs(), el("section", { id: "tab", role: "tabpanel", tabindex: -1 }), makeNotes()),
+    el("main", 0, kind.top(), live, makeTabs(), el("section", { id: "tab", role: "tabpanel", tabindex: -1 }), makeNotes()),
     el("footer", "dock", makeTransport(kind)),
     el("div", "prints"),
     help);
@@ -59,7 +59,7 @@ function refresh() {
 }
 
 function makeNotes() {
-  return el("div", "notes", data.notes[spoken()].map((note) => el("p", "", note)),
+  return el("div", "notes", data.notes[spoken()].map((note) => el("p", 0, note)),
     el("p", "soft", t("made", { version: data.kvsim })));
 }
 
@@ -95,9 +95,9 @@ function makeHelp() {
   const rows = t("keys").split("\n").map((line) => line.split("\t"));
   return el("dialog", { "aria-labelledby": "help-title", class: "help" },
     el("h2", { id: "help-title" }, t("help")),
-    el("dl", "", rows.map(([keys, does]) => [el("dt", "", keys.split(" ").map((key) => el("kbd", "", key))), el("dd", "", does)])),
+    el("dl", 0, rows.map(([keys, does]) => [el("dt", 0, keys.split(" ").map((key) => el("kbd", 0, key))), el("dd", 0, does)])),
     el("p", "soft", t("link")),
-    el("form", { method: "dialog" }, el("button", "", t("close"))));
+    el("form", { method: "dialog" }, el("button", 0, t("close"))));
 }
 
 function openHelp() {

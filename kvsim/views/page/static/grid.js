@@ -13,7 +13,7 @@ export class Grid {
     Object.assign(this, { parts, right, at: null, shape: null });
     this.head = el("div", { class: "row heads", ...HIDDEN }, el("span", "tick"));
     this.strip = el("div", { role: "row", class: "row strip" }, el("span", { role: "rowheader", class: "tick" }, names.strip));
-    this.ghost = el("div", { class: "ghost", ...HIDDEN }, el("span", "", names.ghost || ""));
+    this.ghost = el("div", { class: "ghost", ...HIDDEN }, el("span", 0, names.ghost || ""));
     this.rows = [];
     this.node = el("div", { role: "grid", class: right ? "grid right" : "grid", "aria-label": names.grid }, this.head, this.strip, this.ghost);
     this.node.addEventListener("keydown", (event) => this.walk(event));

@@ -13,7 +13,7 @@ export class Inspector {
   constructor() {
     this.at = null;
     this.onLook = () => {};
-    this.title = el("h3", "");
+    this.title = el("h3", 0);
     this.body = el("div", "told");
     this.node = el("section", { class: "inspector", "aria-label": t("inspector") }, this.title, this.body);
   }
@@ -51,7 +51,7 @@ export class Inspector {
     if (s !== null) facts.push(t("key_at", { position: s + 1 }));
     this.summary = "";
     const rows = part === "scores" ? this.score(q, s) : part === "probs" ? this.prob(q, s) : part === "context" ? this.context(q) : this.row(part, q === null ? s : q, cached);
-    put(this.body, el("p", "soft facts", facts.map((fact) => el("span", "", fact))), rows, longTokens(q, s));
+    put(this.body, el("p", "soft facts", facts.map((fact) => el("span", 0, fact))), rows, longTokens(q, s));
     showMade(cached ? madeAt(s) : 0);
     this.onLook(links(part, q, s));
   }
@@ -73,7 +73,7 @@ export class Inspector {
     const b = this.vector("key", s);
     const value = this.read("scores")(q, s);
     this.summary = digits(value);
-    return [why, formula(digits(data.values.scale[layer]), " × ", dot(a, b), " = ", el("b", "", digits(value))),
+    return [why, formula(el("b", 0, digits(value)), " = ", digits(data.values.scale[layer]), " × ", dot(a, b)),
       picture([["Q", a], ["K", b]]), el("p", "soft", t("rounded"))];
   }
 
@@ -87,8 +87,8 @@ export class Inspector {
     const { k0, cols } = shapeOf(this.at.run, state.step, layer);
     const seen = Array.from({ length: cols }, (_, i) => k0 + i).filter((key) => !isMasked(layer, q, key));
     const plain = data.values.plain[layer]
-      ? formula(power(score(q, s)), " / (", seen.flatMap((key, i) => [i ? " + " : "", power(score(q, key))]), ") = ", el("b", "", digits(value)))
-      : formula("softmax = ", el("b", "", digits(value)));
+      ? formula(el("b", 0, digits(value)), " = ", power(score(q, s)), " / (", seen.map((key, i) => [i ? " + " : "", power(score(q, key))]), ")")
+      : formula(el("b", 0, digits(value)), " = softmax(…)");
     return [plain, el("p", "soft", t("prob_says", { share: percent(value), q: label(q), s: label(s) }))];
   }
 
@@ -100,7 +100,7 @@ export class Inspector {
     const seen = Array.from({ length: cols }, (_, i) => k0 + i).filter((key) => !isMasked(layer, q, key));
     const x = this.vector("context", q);
     this.summary = t("elements", { n: x.length });
-    return [formula("O = ", seen.flatMap((key, i) => [i ? " + " : "", digits(probs(q, key)), " × V", el("sub", "", label(key))])), picture([["O", x]]), list(x)];
+    return [formula("O = ", seen.flatMap((key, i) => [i ? " + " : "", digits(probs(q, key)), " × V", el("sub", 0, label(key))])), picture([["O", x]]), list(x)];
   }
 
   row(part, position, cached) {
@@ -141,11 +141,11 @@ function links(part, q, s) {
 
 function longTokens(q, s) {
   const found = [...new Set([q, s])].filter((position) => position !== null && data.long[position]);
-  return found.map((position) => el("p", "long", el("bdi", "", fullLabel(position))));
+  return found.map((position) => el("p", "long", el("bdi", 0, fullLabel(position))));
 }
 
 function formula(...parts) {
-  return el("p", "formula", parts.flat());
+  return el("p", "formula", parts);
 }
 
 function signed(x) {
@@ -154,12 +154,12 @@ function signed(x) {
 }
 
 function dot(a, b) {
-  const terms = a.slice(0, MOST_TERMS).map((x, i) => [i ? " + " : "", el("span", "term", `${signed(x)}·${signed(b[i])}`)]).flat();
-  return ["(", terms, a.length > MOST_TERMS ? " + …" : "", ")"].flat();
+  const terms = a.slice(0, MOST_TERMS).map((x, i) => [i ? " + " : "", el("span", "term", `${signed(x)}·${signed(b[i])}`)]);
+  return ["(", terms, a.length > MOST_TERMS ? " + …" : "", ")"];
 }
 
 function power(x) {
-  return el("span", "term", "e", el("sup", "", digits(x)));
+  return el("span", "term", "e", el("sup", 0, digits(x)));
 }
 
 function percent(x) {
@@ -179,6 +179,6 @@ function picture(vectors) {
     x.map((value, i) => svg("rect", { "data-of": name, x: i + 0.15, width: 0.7, y: value > 0 ? 2 * row + 1 - 0.9 * (value / top) : 2 * row + 1, height: Math.abs(0.9 * (value / top)) })),
   ]);
   return el("div", { class: "vectors", ...HIDDEN },
-    el("div", "names", vectors.map(([name]) => el("span", "", name))),
+    el("div", "names", vectors.map(([name]) => el("span", 0, name))),
     svg("svg", { viewBox: `0 0 ${n} ${2 * vectors.length}`, preserveAspectRatio: "none", class: "rows" + vectors.length }, rows));
 }

@@ -13,10 +13,10 @@ export function makePrints() {
   const steps = data.feed.length;
   const every = Math.ceil(steps / MOST);
   const shown = Array.from({ length: steps }, (_, i) => i + 1).filter((step) => step === steps || (step - 1) % every === 0);
-  return [el("h2", "", t("all_steps")),
-    el("div", "multiples", shown.map((step) => el("figure", "", el("figcaption", "", t("print_step", { step, fed: fed(step), next: data.next[step - 1] })),
-      el("div", "", RUNS.map((run) => el("div", "", picture(run, step), el("small", "", size(run, step)))))))),
-    el("ul", "legend", Object.entries(LETTERS).map(([name, letter]) => el("li", "", el("span", { class: "swatch", "data-state": name }, letter), t("state_" + name))))];
+  return [el("h2", 0, t("all_steps")),
+    el("div", "multiples", shown.map((step) => el("figure", 0, el("figcaption", 0, t("print_step", { step, fed: fed(step), next: data.next[step - 1] })),
+      el("div", 0, RUNS.map((run) => el("div", 0, picture(run, step), el("small", 0, size(run, step)))))))),
+    el("ul", "legend", Object.entries(LETTERS).map(([name, letter]) => el("li", 0, el("span", { class: "swatch", "data-state": name }, letter), t("state_" + name))))];
 }
 
 function fed(step) {

@@ -19,7 +19,7 @@ export function buildStage(root) {
   const keys = ["cached", "key", "value", "masked", "calc"];
   add(root,
     el("div", "bar", picker("layer", data.model.layers), picker("head", data.model.heads),
-      el("ul", "legend", keys.map((name) => el("li", "", el("span", { class: "swatch", "data-state": name, ...HIDDEN }, LETTERS[name]), t("state_" + name))))),
+      el("ul", "legend", keys.map((name) => el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, LETTERS[name]), t("state_" + name))))),
     data.values ? null : el("p", "left-out", t("left_out_" + data.left_out)),
     stage, inspector.node, strip.node);
   const look = (event, fixed) => {
@@ -50,7 +50,7 @@ export const LETTERS = { cached: "c", key: "K", value: "V", masked: "x", calc: "
 
 function picker(name, count) {
   const options = Array.from({ length: count }, (_, i) => el("option", { value: i, selected: i === state[name] }, i));
-  return el("label", "picker", el("span", "", t(name)), el("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, options));
+  return el("label", "picker", el("span", 0, t(name)), el("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, options));
 }
 
 // Cells as large as the narrower of both columns lets them be; the two squares of a run side by side where they fit.
@@ -82,7 +82,7 @@ class Side {
   constructor(run) {
     this.run = run;
     this.drawn = total <= MOST_CELLS;
-    this.size = el("b", "");
+    this.size = el("b", 0);
     this.note = el("p", "soft");
     this.body = el("div", "body");
     this.letters = true;
@@ -92,15 +92,15 @@ class Side {
       this.probs = new Grid({ strip: "value", beside: "context", body: "probs" },
         { grid: t("grid_probs", { run: t(run) }), strip: "V" }, true);
       this.body.append(
-        el("figure", "panel", el("figcaption", "", el("span", "", "Q · Kᵀ"), el("span", "soft", t("scores"))), this.scores.node),
-        el("div", { class: "arrow", ...HIDDEN }, "softmax", el("i", "", "→")),
-        el("figure", "panel", el("figcaption", "", el("span", "", "softmax · V"), el("span", "soft", t("probs"))), this.probs.node));
+        el("figure", "panel", el("figcaption", 0, el("span", 0, "Q · Kᵀ"), el("span", "soft", t("scores"))), this.scores.node),
+        el("div", { class: "arrow", ...HIDDEN }, "softmax", el("i", 0, "→")),
+        el("figure", "panel", el("figcaption", 0, el("span", 0, "softmax · V"), el("span", "soft", t("probs"))), this.probs.node));
     } else {
       this.area = el("figure", { class: "area", role: "img" });
       this.body.append(this.area);
     }
     this.node = el("section", { class: "side " + run, "aria-labelledby": "side-" + run },
-      el("header", "", el("h2", { id: "side-" + run }, t(run)), el("p", "size", this.size)), this.note, this.body);
+      el("header", 0, el("h2", { id: "side-" + run }, t(run)), el("p", "size", this.size)), this.note, this.body);
   }
 
   get grids() {
@@ -122,7 +122,7 @@ class Side {
     const { rows, cols } = shape;
     write(this.size, `${whole(rows)} × ${whole(cols)} = ${whole(data.counts[run].score_cells[step - 1])}`);
     write(this.note, t(run === "no_cache" ? "note_no_cache" : rows === stops[step - 1] ? "note_first" : "note_cached",
-      { rows: whole(rows), kept: whole(stops[step - 1] - rows) }));
+      { rows: whole(rows), all: whole(stops[step - 1]) }));
     if (!this.drawn) return this.drawArea(shape);
     const scores = this.numbers && reader(step, run, layer, head, "scores");
     const probs = data.values && reader(step, run, layer, head, "probs");

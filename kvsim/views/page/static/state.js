@@ -43,6 +43,7 @@ export function begin(kind) {
   limits = { step: [1, kind.steps], layer: [0, (kind.layers || 1) - 1], head: [0, (kind.heads || 1) - 1] };
   tabs = kind.tabs.map((tab) => tab.id);
   state.tab = tabs[0];
+  state.step = kind.first || 1;
   speak((navigator.language || "").toLowerCase().startsWith("zh") ? "zh" : "en");
   go(read());
   addEventListener("hashchange", () => go(read()));

@@ -11,15 +11,15 @@ const MOST_ROWS = 32;
 export function makeStrip() {
   const so_far = Object.fromEntries(RUNS.map((run) => [run, Object.fromEntries(ROWS.slice(0, 3).map((name) => [name, sums(data.counts[run][name])]))]));
   const cells = {};
-  const cell = (name, run, when) => (cells[[name, run, when]] = el("td", ""));
-  const rows = ROWS.map((name) => el("tr", "", el("th", { scope: "row" }, t(name)),
+  const cell = (name, run, when) => (cells[[name, run, when]] = el("td", 0));
+  const rows = ROWS.map((name) => el("tr", 0, el("th", { scope: "row" }, t(name)),
     ["step", "far"].flatMap((when) => RUNS.map((run) => cell(name, run, when)))));
   const strip = el("table", "strip",
-    el("caption", "", t("cost_of_step")),
-    el("thead", "",
-      el("tr", "", el("td", { rowspan: 2 }), el("th", { colspan: 2, scope: "colgroup" }, t("this_step")), el("th", { colspan: 2, scope: "colgroup" }, t("so_far"))),
-      el("tr", "", [0, 1].flatMap(() => RUNS.map((run) => el("th", { scope: "col" }, t(run + "_short")))))),
-    el("tbody", "", rows));
+    el("caption", 0, t("cost_of_step")),
+    el("thead", 0,
+      el("tr", 0, el("td", { rowspan: 2 }), el("th", { colspan: 2, scope: "colgroup" }, t("this_step")), el("th", { colspan: 2, scope: "colgroup" }, t("so_far"))),
+      el("tr", 0, [0, 1].flatMap(() => RUNS.map((run) => el("th", { scope: "col" }, t(run + "_short")))))),
+    el("tbody", 0, rows));
   const table = makeTable();
   return {
     node: el("div", "costs", scroll(t("cost_of_step"), strip), table.node),
@@ -39,18 +39,18 @@ export function makeStrip() {
 // Every step as a row; of many steps those around the present one.
 function makeTable() {
   const steps = data.feed.length;
-  const body = el("tbody", "");
+  const body = el("tbody", 0);
   let drawn = "";
   const totals = data.totals;
   const number = (run) => whole(totals[run].score_cells);
-  const table = el("table", "steps",
-    el("caption", "", t("all_steps")),
-    el("thead", "", el("tr", "", ["step", "sequence", "next_token"].map((name) => el("th", { scope: "col" }, t(name))),
+  const table = el("table", "steps all",
+    el("caption", 0, t("all_steps")),
+    el("thead", 0, el("tr", 0, ["step", "sequence", "next_token"].map((name) => el("th", { scope: "col" }, t(name))),
       el("th", { scope: "col" }, t("no_cache_column")), el("th", { scope: "col" }, t("cached_column")), el("th", { scope: "col" }, t("saved")), el("th", { scope: "col" }, t("rows_column")))),
     body,
-    el("tfoot", "", el("tr", "", el("td", ""), el("th", { scope: "row" }, t("total")), el("td", ""),
-      el("td", "total-no_cache", number("no_cache")), el("td", "total-cached", number("cached")), el("td", "", data.saved.at(-1)),
-      el("td", "", `${whole(totals.no_cache.projected_rows)} / ${whole(totals.cached.projected_rows)}`))));
+    el("tfoot", 0, el("tr", 0, el("th", { scope: "row" }, t("total")), el("td", 0), el("td", 0),
+      el("td", "total-no_cache", number("no_cache")), el("td", "total-cached", number("cached")), el("td", 0, data.saved.at(-1)),
+      el("td", 0, `${whole(totals.no_cache.projected_rows)} / ${whole(totals.cached.projected_rows)}`))));
   const row = (step) => {
     const shape = (run) => {
       const { rows, cols } = shapeOf(run, step, 0);
@@ -58,9 +58,9 @@ function makeTable() {
     };
     const pick = (event) => { event.preventDefault(); go({ step }); };
     return el("tr", { "data-step": step, onclick: () => go({ step }) },
-      el("td", "", el("a", { href: "#step=" + step, onclick: pick }, step)), el("td", "text", el("bdi", "", sequence(step))), el("td", "text", el("bdi", "", data.next[step - 1])),
-      el("td", "", shape("no_cache")), el("td", "", shape("cached")), el("td", "", data.saved[step - 1]),
-      el("td", "", RUNS.map((run) => whole(data.counts[run].projected_rows[step - 1])).join(" / ")));
+      el("td", 0, el("a", { href: "#step=" + step, onclick: pick }, step)), el("td", "text", el("bdi", 0, sequence(step))), el("td", "text", el("bdi", 0, data.next[step - 1])),
+      el("td", 0, shape("no_cache")), el("td", 0, shape("cached")), el("td", 0, data.saved[step - 1]),
+      el("td", 0, RUNS.map((run) => whole(data.counts[run].projected_rows[step - 1])).join(" / ")));
   };
   return {
     node: scroll(t("all_steps"), table),

@@ -17,7 +17,7 @@ function short(x) {
 }
 
 function fact(name, key) {
-  const value = el("b", "");
+  const value = el("b", 0);
   return { node: el("div", { class: "fact " + key }, value, el("span", "soft", name)), value };
 }
 
@@ -29,7 +29,7 @@ export function buildMemory(root) {
     { name: "held", label: t("held"), values: held, shape: "area" },
   ], bytes, 2);
   const facts = ["held", "allocated", "wasted", "without"].map((key) => fact(t(key), key));
-  root.append(el("div", "facts-row", facts.map((one) => one.node)), plot.node, el("p", "soft", t("memory_note")));
+  root.append(el("div", "facts-row", facts.map((one) => one.node)), plot.node, el("p", "notes soft", t("memory_note")));
   return () => {
     const i = state.step - 1;
     const values = [held[i], allocated[i], wasted[i], data.counts.no_cache.kv_bytes[i]];
@@ -44,7 +44,7 @@ export function buildCost(root) {
   const read = chart(t("read_title"), [
     { name: "held", label: t("kv_read"), values: [0, ...data.counts.cached.kv_bytes.slice(0, -1)], shape: "area" }], bytes, 2);
   const kinds = el("div", "kinds");
-  const heading = el("h3", "");
+  const heading = el("h3", 0);
   root.append(phases(), work.node, read.node, el("section", "plot", heading, kinds));
   return () => {
     work.update();
@@ -56,11 +56,11 @@ export function buildCost(root) {
 
 // Prefill and decode: the steps that feed the prompt, and those that feed new tokens.
 function phases() {
-  const rows = data.phases.map((phase) => el("tr", "", el("th", { scope: "row" }, t(phase.name)), el("td", "", whole(phase.steps)), el("td", "", whole(phase.tokens)),
-    RUNS.flatMap((run) => el("td", "", whole(phase[run].flops))), el("td", "", phase.saved), el("td", "", sizeOf(phase.kv_read))));
-  return scroll(t("phases"), el("table", "steps", el("caption", "", t("phases")),
-    el("thead", "", el("tr", "", el("td", ""), ["steps", "tokens", "no_cache_flops", "cached_flops", "saved", "kv_read"].map((name) => el("th", { scope: "col" }, t(name))))),
-    el("tbody", "", rows)));
+  const rows = data.phases.map((phase) => el("tr", 0, el("th", { scope: "row" }, t(phase.name)), el("td", 0, whole(phase.steps)), el("td", 0, whole(phase.tokens)),
+    RUNS.flatMap((run) => el("td", 0, whole(phase[run].flops))), el("td", 0, phase.saved), el("td", 0, sizeOf(phase.kv_read))));
+  return scroll(t("phases"), el("table", "steps", el("caption", 0, t("phases")),
+    el("thead", 0, el("tr", 0, el("td", 0), ["steps", "tokens", "no_cache_flops", "cached_flops", "saved", "kv_read"].map((name) => el("th", { scope: "col" }, t(name))))),
+    el("tbody", 0, rows)));
 }
 
 // The MACs of the present step by kind of product, both runs on one scale.
@@ -72,6 +72,6 @@ function drawKinds(root) {
     el("div", "pair", RUNS.map((run) => {
       const bar = el("i", run);
       bar.style.width = `${(70 * value(run, kind)) / top}%`;
-      return el("div", "", bar, el("span", "", whole(value(run, kind))));
+      return el("div", 0, bar, el("span", 0, whole(value(run, kind))));
     })))));
 }

@@ -41,7 +41,7 @@ export function makeTransport(kind) {
       button("next", () => go({ step: state.step + 1 })), button("last", () => go({ step: total }))),
     place,
     el("div", "scrub", bars.picture, slider),
-    el("label", "pace", el("span", "", t("speed")), pace));
+    el("label", "pace", el("span", 0, t("speed")), pace));
 }
 
 // One bar a step and run, as two paths, whatever the number of steps.

@@ -22,10 +22,10 @@ function fed(step) {
 function top() {
   const tiles = el("div", "tiles");
   const figures = ["no_cache", "cached"].map((name) => {
-    const now = el("b", "");
-    const bar = el("i", "");
+    const now = el("b", 0);
+    const bar = el("i", 0);
     return { name, now, bar, node: el("div", { class: "figure " + name }, el("span", "figure-name", t(name)),
-      el("p", "", now, el("span", "of", " " + t("of", { total: whole(data.totals[name].score_cells) }))), el("div", { class: "meter", ...HIDDEN }, bar)) };
+      el("p", 0, now, el("span", "of", " " + t("of", { total: whole(data.totals[name].score_cells) }))), el("div", { class: "meter", ...HIDDEN }, bar)) };
   });
   drawTop = () => {
     drawTiles(tiles);
@@ -37,7 +37,7 @@ function top() {
   };
   drawTop();
   return el("section", "top",
-    el("div", "text", el("h1", "", t("heading")), el("p", "soft", data.headline[spoken()]), tiles),
+    el("div", "text", el("h1", 0, t("heading")), el("p", "soft", data.headline[spoken()]), tiles),
     el("div", { class: "figures", "aria-label": t("cells_so_far"), role: "group" }, figures.map((one) => one.node), el("p", "soft", t("cells_so_far"))));
 }
 
@@ -59,6 +59,7 @@ onChange(() => drawTop());
 
 run({
   steps: data.feed.length,
+  first: stops.at(-1) <= 16 ? data.feed.length : 1, // all of a short run at once
   layers: data.model.layers,
   heads: data.model.heads,
   tabs: [{ id: "cells", build: buildStage }, { id: "memory", build: buildMemory }, { id: "cost", build: buildCost }],
