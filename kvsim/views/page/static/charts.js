@@ -32,7 +32,7 @@ export function chart(title, series, show, base = 10) {
   });
   const legend = el("ul", "legend", series.map((one) => el("li", 0, el("span", { class: "swatch " + one.shape + " " + one.name, ...HIDDEN }), one.label)));
   return {
-    node: el("figure", "plot", el("figcaption", 0, el("h3", 0, title), legend), picture, el("p", "soft axis-name", t("step"))),
+    node: el("figure", "plot", el("figcaption", 0, el("h2", 0, title), legend), picture, el("p", "soft axis-name", t("step"))),
     update: () => here.setAttribute("x", x(state.step - 1)),
   };
 }

@@ -44,7 +44,7 @@ export function buildCost(root) {
   const read = chart(t("read_title"), [
     { name: "held", label: t("kv_read"), values: [0, ...data.counts.cached.kv_bytes.slice(0, -1)], shape: "area" }], bytes, 2);
   const kinds = el("div", "kinds");
-  const heading = el("h3", 0);
+  const heading = el("h2", 0);
   root.append(phases(), work.node, read.node, el("section", "plot", heading, kinds));
   return () => {
     work.update();
