@@ -23,5 +23,12 @@ export function drawAreas(run, step, layer) {
     const from = Math.max(q0, k0 + window - 1);
     shapes.push(svg("polygon", { "data-fill": "masked", points: points([[k0, from], [from - window + 1, from], [stop - window, stop], [k0, stop]]) }));
   }
+  const mark = (text, x, y) => shapes.push(svg("text", { x, y, "font-size": n * 0.045, "text-anchor": "middle" }, text));
+  if (q0 - k0 > n / 8) mark("c", (k0 + q0) / 2, strip * 0.9);
+  if (stop - q0 > n / 8) {
+    mark("K", (q0 + stop) / 2, strip * 0.9);
+    mark("#", q0 + rows * 0.3, q0 + rows * 0.7 + 2 * strip);
+    mark("x", q0 + rows * 0.7, q0 + rows * 0.3 + 2 * strip);
+  }
   return svg("svg", { viewBox: `0 0 ${n} ${n + 2 * strip}`, ...HIDDEN }, shapes);
 }

@@ -31,7 +31,7 @@ export class Grid {
     fit(this.head, cols, 1, () => el("span", "name"));
     fit(this.strip, cols, 1, newCell);
     for (let i = 0; i < cols; i++) {
-      write(this.head.children[1 + i], label(k0 + i));
+      paint(this.head.children[1 + i], "name", label(k0 + i));
       paint(this.strip.children[1 + i], kind(this.parts.strip, null, k0 + i), text(this.parts.strip, null, k0 + i));
     }
     while (this.rows.length > rows) this.rows.pop().remove();
@@ -121,10 +121,17 @@ function clamp(x, low, high) {
   return Math.min(high, Math.max(low, x));
 }
 
-// `row` gets `count` children after its first `before`.
+// `row` gets `count` children after its first `before`. Of many, some are made in advance and hidden: a step then adds
+// no node to most rows, and their layout stands.
 function fit(row, count, before, make) {
-  while (row.children.length > before + count) row.lastChild.remove();
-  while (row.children.length < before + count) row.append(make());
+  const room = before + (count > 16 ? Math.ceil(count / 8) * 8 : count);
+  while (row.children.length > room) row.lastChild.remove();
+  while (row.children.length < room) {
+    const node = make();
+    node.style.setProperty("--i", row.children.length - before);
+    row.append(node);
+  }
+  for (let i = before + count; i < room; i++) paint(row.children[i], "none", "");
 }
 
 // state: "key", or "prob 30": a state and how full the cell is, in percent.

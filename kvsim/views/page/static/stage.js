@@ -21,7 +21,7 @@ export function buildStage(root) {
     el("div", "bar", picker("layer", data.model.layers), picker("head", data.model.heads),
       el("ul", "legend", keys.map((name) => el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, LETTERS[name]), t("state_" + name))))),
     data.values ? null : el("p", "left-out", t("left_out_" + data.left_out)),
-    stage, inspector.node, strip.node);
+    stage, sides[0].drawn && inspector.node, strip.node);
   const look = (event, fixed) => {
     for (const side of sides) {
       const found = side.find(event.target);

@@ -79,7 +79,7 @@ function makeTable() {
   };
 }
 
-export function sequence(step, most = 16) {
+export function sequence(step, most = 14) {
   const stop = stops[step - 1];
   const from = Math.max(0, stop - most);
   let text = from ? "…" : "";

@@ -36,7 +36,7 @@ function top() {
     }
   };
   drawTop();
-  return el("section", "top",
+  return el("section", whole(data.totals.no_cache.score_cells).length > 5 ? "top many" : "top",
     el("div", "text", el("h1", 0, t("heading")), el("p", "soft", data.headline[spoken()]), tiles),
     el("div", { class: "figures", "aria-label": t("cells_so_far"), role: "group" }, figures.map((one) => one.node), el("p", "soft", t("cells_so_far"))));
 }
