@@ -62,7 +62,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def _missing() -> dict[str, tuple[str, ...]]:
     """{mark: requirements that are missing here}."""
     cupy = () if os.environ.get("CUPY_ON_HOST") else ("CuPy on the host: tests/cupy_on_host",)
-    modules = {"dev": ("torch", "transformers"), "browser": ("playwright", "axe_playwright_python")}
+    modules = {"dev": ("torch", "transformers", "matplotlib"), "browser": ("playwright", "axe_playwright_python")}
     missing = {mark: tuple(name for name in names if find_spec(name) is None) for mark, names in modules.items()}
     if find_chromium() is None:
         missing["browser"] += ("chromium",)

@@ -2,6 +2,8 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from kvsim.cli.options import (
     shown,
     use_color,
 )
+from kvsim.cli.plotting import check_plot, plot_option, write_plot
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -40,6 +43,7 @@ class Options:
     backend: str | None
     device: str | None
     dtype: str
+    plot: Path | None
     as_json: bool
     ascii_only: bool
 
@@ -60,6 +64,8 @@ def show_comparison(options: Options, say: Say) -> int:
     """Run every cache and print the comparison. The exit code: 1 if a lossless one differs by more than is allowed."""
     prompt = _read(options.text, options.file)
     check_text(prompt)
+    if options.plot is not None:
+        check_plot(options.plot)
 
     from kvsim.comparisons.policies import compare
 
@@ -76,6 +82,10 @@ def show_comparison(options: Options, say: Say) -> int:
 
         color = use_color(sys.stdout)
         click.echo(format_comparison(result, say, options.ascii_only, color), color=color)
+    if options.plot is not None:
+        from kvsim.views.plot.policies import draw_comparison
+
+        write_plot(options.plot, partial(draw_comparison, result), say)
     return 0 if result.agrees else 1
 
 
@@ -96,6 +106,7 @@ def command(say: Say) -> click.Command:
     )  # fmt: skip
     @generating(say, new=16, feed="prefill")
     @running(say)
+    @plot_option(say("Plot bytes held and mean KL of every cache, to this file: .svg, .png or .pdf."))
     @shown(say, "compare")
     @common(say)
     def compare(**given: Any) -> int:

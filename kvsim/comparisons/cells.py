@@ -74,5 +74,4 @@ def _score_row(query: int, first_column: int, tokens: int, window: int) -> str:
 
 def _kept_row(letter: str, tokens: int, first_column: int, computed: int) -> str:
     """The row of K or V: `letter` for the last `computed` tokens, cached for the columns before them."""
-    cached = max(0, tokens - computed - first_column)
-    return (ABSENT * first_column + CACHED * cached + letter * computed)[-tokens:]
+    return ABSENT * first_column + CACHED * (tokens - first_column - computed) + letter * computed

@@ -60,4 +60,6 @@ def test_layers_have_their_own_windows():
     """gemma2: windows of 4 in every other layer."""
     trace = kvsim.trace([1, 2, 3, 4, 5, 6], small("gemma2"), 1)
     last = trace.steps[-1]
-    assert [find_cells(trace, last, last.cached, layer).scores[0] for layer in (0, 1)] == ["  ####", "######"]
+    near, far = (find_cells(trace, last, last.cached, layer) for layer in (0, 1))
+    assert near == (("  ####",), "  cccK", "  cccV", (1, 4))
+    assert far == (("######",), "cccccK", "cccccV", (1, 6))

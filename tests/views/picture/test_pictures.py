@@ -15,6 +15,7 @@ from kvsim.errors import UsageError
 from kvsim.i18n.language import words
 from kvsim.text import Piece
 from kvsim.views.picture.cells import COLORS
+from kvsim.views.picture.elements import fill_in, mark_text
 from kvsim.views.picture.trace import MOST_STEPS, draw_step, draw_steps
 from tests.models import demo
 
@@ -109,6 +110,12 @@ def test_any_text_is_shown_and_nothing_is_run_or_loaded(language):
         assert not set(svg) & set("\x00\x1b\u202e\u200f\ud800")
     assert letters(draw_steps(trace, words(language))) == plain
     assert "\\u202eabc" in draw_steps(trace, words(language))
+
+
+def test_every_text_becomes_xml():
+    assert mark_text('a<b>&"\x00\x1b\u202e\n') == 'a&lt;b&gt;&amp;"\\x00\\x1b\\u202e↵'
+    assert mark_text("א") == '<tspan unicode-bidi="isolate" direction="ltr">א</tspan>'
+    assert fill_in("<{a}>", a="{b}<") == "&lt;{b}&lt;&gt;"
 
 
 def test_a_long_text_is_drawn_from_its_end():
