@@ -3,12 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kvsim.caches.cache import Cache
 from kvsim.checks import check_flag, check_progress
 from kvsim.comparisons.agreement import check_agreement, quietly
-from kvsim.comparisons.counts import Counts
-from kvsim.comparisons.description import describe_model, find_length_dependence
+from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.comparisons.trace_values import Recorder, describe_attention
 from kvsim.errors import UsageError
@@ -60,32 +60,39 @@ def trace(
     ids = [piece.id for piece in prompt]
     max_new_tokens = check_room(model, caches, len(ids), max_new_tokens)
     stops = plan_stops(len(ids), max_new_tokens, feed)
-    n_steps, recorder = len(stops), Recorder(model, stops[-1]) if values else None
-    steps: list[TraceStep] = []
+    recorder = Recorder(model, stops[-1]) if values else None
     watch = (lambda: recorder.patterns) if recorder else tuple
+    steps: list[TraceStep] = []
     turns = quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler, watch=watch))
     for step in _compare_steps(model, prompt, caches, turns, recorder):
         steps.append(step)
         if progress is not None:
-            progress(len(steps), n_steps)
+            progress(len(steps), len(stops))
     return Trace(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
         new=tuple(step.next for step in steps[-max_new_tokens:]),
         feed=feed,
         cache=caches[1].spec,
-        model=describe_model(model),
-        backend=model.backend,
-        dtype=model.dtype,
-        item_bytes=model.ops.item_bytes,
         steps=tuple(steps),
-        fixed_order=model.ops.backend.fixed_order,
-        by_length=find_length_dependence(model.config),
-        attention=describe_attention(model.config),
         values=recorder.finish() if recorder else None,
         values_left_out=recorder.left_out if recorder else None,
-        windows=tuple(kind.window for kind in model.config.layers),
+        **_describe(model),
     )
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    """What a trace says about its model and backend."""
+    return {
+        "model": describe_model(model),
+        "backend": model.backend,
+        "dtype": model.dtype,
+        "item_bytes": model.ops.item_bytes,
+        "fixed_order": model.ops.backend.fixed_order,
+        "by_length": find_length_dependence(model.config),
+        "windows": tuple(kind.window for kind in model.config.layers),
+        "attention": describe_attention(model.config),
+    }
 
 
 def _make_caches(model: Model, cache: str) -> list[Cache]:
