@@ -1,6 +1,6 @@
 """The answer of `kvsim.trace`: the numbers of two runs of one generation, and their JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -92,7 +92,7 @@ class Trace:
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
     windows: tuple[int | None, ...] = ()  # of each layer; None: it attends to all earlier tokens
     attention: tuple[LayerAttention, ...] = ()  # of each layer
-    values: TraceValues | None = None  # what attention computed, with `values=True`
+    values: TraceValues | None = field(default=None, compare=False)  # what attention computed, with `values=True`
     values_left_out: LeftOut | None = None  # why not, although asked for: more than MAX_TOKENS, or than MAX_NUMBERS
 
     def __repr__(self) -> str:

@@ -49,7 +49,7 @@ def decode(codes: Any) -> Any:
     return (np.asarray(codes, dtype=np.uint32) << 8).view(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class TraceValues:
     """Codes (see `encode`) of what attention computed in both runs of a trace of N tokens.
 
@@ -70,6 +70,9 @@ class TraceValues:
         at, new = self.changes.get((step, run, place), ((), ()))
         codes.reshape(-1)[np.asarray(at, dtype=np.int64)] = new
         return decode(codes[_window(self.shapes[step, run, place], self.stops[step - 1], place)])
+
+    def __repr__(self) -> str:
+        return f"<TraceValues: {len(self.stops):,} steps, {self.size:,} numbers>"
 
     @property
     def size(self) -> int:

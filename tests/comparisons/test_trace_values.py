@@ -1,5 +1,6 @@
 """The recorded values of a trace are what `model.watch` sees, to 15 significant bits."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -76,6 +77,15 @@ def test_too_many_numbers_are_left_out(monkeypatch):
     monkeypatch.setattr(trace_values, "MAX_NUMBERS", size - 1)
     trace = kvsim.trace(IDS, model, values=True)
     assert (trace.values, trace.values_left_out) == (None, "numbers")
+
+
+def test_a_trace_with_values_can_be_compared_and_pickled():
+    trace = kvsim.trace(IDS, make_model(PRIMES, "float32"), values=True)
+    copied = pickle.loads(pickle.dumps(trace))
+    assert copied == trace == kvsim.trace(IDS, make_model(PRIMES, "float32"))
+    place = (3, "cached", "layers.1.probs")
+    assert np.array_equal(copied.values.read(*place), trace.values.read(*place))
+    assert len(repr(trace)) <= 200
 
 
 def test_values_takes_a_flag():

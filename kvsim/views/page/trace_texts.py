@@ -42,7 +42,7 @@ def _stage(say: Say) -> dict[str, str]:
         "cached": say("With a cache"),
         "no_cache_short": say("without"),
         "cached_short": say("with"),
-        "note_no_cache": say("Q, K and V are computed again for all tokens: {rows}."),
+        "note_no_cache": say("Q, K, V are computed for all {rows} tokens, of which new: {new}."),
         "note_first": say("The cache is still empty: Q, K and V are computed for all tokens."),
         "note_cached": say("Q, K, V are computed for {rows} of {all} tokens; the other K, V come from the cache."),
         "scores": say("scores"),
