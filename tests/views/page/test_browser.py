@@ -10,7 +10,7 @@ import pytest
 
 from kvsim.views.page.kinds import to_html
 from tests.conftest import find_chromium
-from tests.views.page.traces import HOSTILE, hostile, long_trace, seven, windowed
+from tests.views.page.traces import HOSTILE, changed, hostile, long_trace, seven, windowed
 
 pytestmark = pytest.mark.browser
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
@@ -30,7 +30,13 @@ def browser() -> Iterator[Any]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The pages, written once."""
     folder = tmp_path_factory.mktemp("pages")
-    traces = {"seven": seven, "windowed": windowed, "hostile": hostile, "long": lambda: long_trace(120, 4, 2)}
+    traces = {
+        "seven": seven,
+        "windowed": windowed,
+        "hostile": hostile,
+        "changed": changed,
+        "long": lambda: long_trace(120, 4, 2),
+    }
     for name, trace in traces.items():
         (folder / f"{name}.html").write_bytes(to_html(trace()))
     return {name: folder / f"{name}.html" for name in traces}
@@ -111,6 +117,19 @@ def test_every_shown_score_is_that_of_the_run(visit):
             shown = page.locator(f".{run} .grid:not(.right) [data-state=calc], .{run} [data-state=masked]")
             assert shown.all_inner_texts() == expected
         page.keyboard.press("ArrowRight")
+
+
+def test_a_number_that_changed_is_shown_where_it_did(visit):
+    page = visit("changed", "#step=7&head=0")
+    row = ".cached .grid:not(.right) [data-state=calc]"
+    assert page.locator(row).nth(2).inner_text() == "55.5"
+    assert page.locator(f".no_cache {row.removeprefix('.cached ')}").nth(21 + 2).inner_text() != "55.5"
+    for _ in range(3):
+        page.keyboard.press(".")
+    assert page.locator(row).nth(2).inner_text() != "55.5"
+    assert page.locator(row).nth(5).inner_text() == "−44.5"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(row).nth(5).inner_text() != "−44.5"
 
 
 def test_every_key(visit):

@@ -7,6 +7,7 @@ import kvsim
 from kvsim.comparisons.agreement_record import Agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
+from kvsim.comparisons.trace_values import encode
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.text import Piece
@@ -41,6 +42,15 @@ def hostile() -> Trace:
         for step, piece in zip(trace.steps, pieces, strict=True)
     ]
     return replace(trace, text=HOSTILE[0], prompt=tuple(pieces[:4]), new=(*pieces[4:], pieces[0]), steps=tuple(steps))
+
+
+def changed() -> Trace:
+    """The README's trace in which two scores of the last cached step are others than those first computed."""
+    trace = seven()
+    assert trace.values is not None
+    at = [7 * 6 + 2, 7 * 7 * 3 + 7 * 6 + 5]  # of heads 0 and 3: query 7 with keys 3 and 6
+    changes = {**trace.values.changes, (7, "cached", "layers.0.scores"): (at, encode([55.5, -44.5]))}
+    return replace(trace, values=replace(trace.values, changes=changes))
 
 
 def long_trace(tokens: int, layers: int, heads: int, size: int = 128) -> Trace:
