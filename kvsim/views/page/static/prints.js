@@ -36,7 +36,11 @@ function picture(run, step) {
   const end = k0 + cols;
   const window = windowOf(state.layer) || total;
   const shapes = [];
-  const span = (name, from, to, y) => to > from && shapes.push(svg("rect", { "data-fill": name, x: from, y, width: to - from, height: 1 }));
+  const span = (name, from, to, y) => {
+    if (to <= from) return;
+    shapes.push(svg("rect", { "data-fill": name, x: from, y, width: to - from, height: 1 }));
+    for (let x = from; x < to && total <= 16; x++) shapes.push(svg("text", { x: x + 0.5, y: y + 0.7 }, LETTERS[name]));
+  };
   for (const [name, y] of [["key", 0], ["value", 1]]) {
     span("cached", k0, q0, y);
     span(name, Math.max(k0, q0), end, y);
