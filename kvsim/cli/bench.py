@@ -12,6 +12,7 @@ import click
 from kvsim.checks import check_whole
 from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_option, known, loading
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
@@ -76,25 +77,27 @@ def run_bench(options: Options, say: Say) -> int:
     from kvsim.views.terminal.bench import format_heading, format_point, format_sums
 
     options.check()
+    screen = find_screen()
     model, peer, new = open_models(options)
     bench = decoding.start(model, options.peer, options.prompt, new, options.repeats)
     contexts = decoding.choose_contexts(options.prompt, new, options.points)
     if not options.as_json:
-        click.echo(format_heading(bench, say))
+        show(format_heading(bench, say, screen), screen)
     try:
         with Bar(say("contexts")) as bar:
             for point in decoding.time_steps(model, contexts, options.repeats, not options.no_uncached, peer):
                 bench.points.append(point)
                 bar(len(bench.points), len(contexts))
                 if not options.as_json:
-                    click.echo(format_point(point, bench))
+                    with bar.hidden():
+                        show(format_point(point, bench, screen), screen)
     except KeyboardInterrupt:
         bench.partial = True
     bench.peak_memory = peak_memory()
     if options.as_json:
         click.echo(to_json(bench))
     elif bench.points:
-        click.echo(format_sums(bench, say))
+        show(format_sums(bench, say, screen), screen)
     if options.plot is not None and bench.points:
         from kvsim.views.plot.bench import draw_bench
 

@@ -1,6 +1,5 @@
 """`kvsim compare TEXT`: several caches fed the same tokens."""
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from kvsim.cli.options import (
     note_unknown,
     running,
     shown,
-    use_color,
 )
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -80,8 +79,8 @@ def show_comparison(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.policies import format_comparison
 
-        color = use_color(sys.stdout)
-        click.echo(format_comparison(result, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_comparison(result, say, screen), screen)
     if options.plot is not None:
         from kvsim.views.plot.policies import draw_comparison
 

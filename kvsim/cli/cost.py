@@ -1,7 +1,6 @@
 """`kvsim cost MODEL`: FLOPs, bytes and the roofline of answering a prompt, exact, without data."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,9 +22,9 @@ from kvsim.cli.options import (
     note_assumed,
     one_of,
     shown,
-    use_color,
 )
 from kvsim.cli.plotting import BARS, check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -118,6 +117,7 @@ def _print_cost(
     """Write JSON, or tables and bars, to stdout, and the charts to their file."""
     from kvsim.costs.work.roofline import Limits
 
+    screen = find_screen(options.ascii_only)
     limits = None if device is None else Limits(device.peak(options.dtype), device.bandwidth, overhead)
     if options.as_json:
         from kvsim.schemas import dump
@@ -127,11 +127,11 @@ def _print_cost(
     else:
         from kvsim.views.terminal.cost import format_cost
 
-        click.echo(format_cost(found, conventions, device, limits, say, options.ascii_only, use_color(sys.stdout)))
+        show(format_cost(found, conventions, device, limits, say, screen), screen)
     if points is not None and options.plot == BARS and not options.as_json:
         from kvsim.views.terminal.bars import to_bars
 
-        click.echo(to_bars(points, conventions[-1], say, options.ascii_only))
+        show(to_bars(points, conventions[-1], say, screen), screen)
     if points is not None and isinstance(options.plot, Path):
         from kvsim.views.plot.cost import draw_cost
 

@@ -1,7 +1,6 @@
 """`kvsim memory MODEL`: the size of weights and KV cache, exact."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +20,9 @@ from kvsim.cli.options import (
     note,
     note_assumed,
     shown,
-    use_color,
 )
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 
@@ -98,9 +97,9 @@ def run_memory(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.memory import format_memory
 
-        color = use_color(sys.stdout)
+        screen = find_screen(options.ascii_only)
         facts = read_catalogue()[model]["source"] if model in read_catalogue() else model
-        click.echo(format_memory(measured, say, options.ascii_only, color, facts, options.verbose), color=color)
+        show(format_memory(measured, say, screen, facts, options.verbose), screen)
     if options.plot is not None:
         from kvsim.costs.bytes.curve import choose_curve
         from kvsim.views.plot.memory import draw_memory

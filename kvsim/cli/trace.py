@@ -1,7 +1,6 @@
 """`kvsim trace TEXT`: the same generation without and with a cache, step by step."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,9 @@ from kvsim.cli.options import (
     one_of,
     running,
     shown,
-    use_color,
 )
 from kvsim.cli.page import check_page, page_options, show_page
+from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
 from kvsim.files.writing import check_writable
@@ -35,6 +34,7 @@ from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
     from kvsim.comparisons.trace_record import Trace
+    from kvsim.views.terminal.screen import Screen
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 EXAMPLES = (
@@ -140,31 +140,29 @@ def show_trace(options: Options, say: Say) -> int:
     if options.as_json:
         click.echo(result.to_json())
     else:
-        color = use_color(sys.stdout)
-        views = [_format(result, view, options, rows, color, say) for view in shows]
-        click.echo("\n\n".join(views), color=color)
+        screen = find_screen(options.ascii_only)
+        show("\n\n".join(_format(result, view, options, rows, screen, say) for view in shows), screen)
     return 0 if result.agrees or result.differs_by_design else 1
 
 
-def _format(trace: "Trace", view: str, options: Options, rows: int | None, color: bool, say: Say) -> str:
+def _format(trace: "Trace", view: str, options: Options, rows: int | None, screen: "Screen", say: Say) -> str:
     """One view of the trace, one of SHOWS, as text."""
-    step, ascii_only = options.step, options.ascii_only
     if view == "table":
         from kvsim.views.terminal.trace import format_trace
 
         explained = options.backend is not None
-        return format_trace(trace, say, options.count, rows, ascii_only, color, explained)
+        return format_trace(trace, say, options.count, rows, screen, explained)
     if view == "cells":
         from kvsim.views.terminal.cells import format_cells
 
-        return format_cells(trace, say, step, ascii_only, color)
+        return format_cells(trace, say, options.step, screen)
     from kvsim.views.terminal.trace_tables import format_memory, format_shapes, format_sites
 
     if view == "shapes":
-        return format_shapes(trace, say, step, ascii_only, color)
+        return format_shapes(trace, say, options.step, screen)
     if view == "sites":
-        return format_sites(trace, say, ascii_only, color)
-    return format_memory(trace, say, rows, ascii_only, color)
+        return format_sites(trace, say, screen)
+    return format_memory(trace, say, rows, screen)
 
 
 def _view_options(say: Say) -> Callable[[Decorated], Decorated]:

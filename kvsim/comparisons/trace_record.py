@@ -9,7 +9,8 @@ from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_values import LayerAttention, LeftOut, TraceValues
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
-from kvsim.text import Piece, find_unknown, one_line, show_text
+from kvsim.schemas.display import mimebundle
+from kvsim.text import Piece, find_unknown, join_pieces, one_line, show_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TraceStep:
     agreement: Agreement  # of both runs' logits, over every position that both computed
 
     def __repr__(self) -> str:
-        fed = show_text("".join(piece.text for piece in self.fed), [])
+        fed = show_text(join_pieces(piece.text for piece in self.fed), [])
         macs = f"{self.no_cache.counts.macs:,} and {self.cached.counts.macs:,} MACs"
         next = show_text(self.next.text, [])
         return one_line(f"<TraceStep {self.number}: fed {fed}, next {next}, {macs}, {show_agreement(self.agrees)}>")
@@ -95,8 +96,10 @@ class Trace:
     values: TraceValues | None = field(default=None, compare=False)  # what attention computed, with `values=True`
     values_left_out: LeftOut | None = None  # why not, although asked for: more than MAX_TOKENS, or than MAX_NUMBERS
 
+    _repr_mimebundle_ = mimebundle
+
     def __repr__(self) -> str:
-        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        text = show_text(join_pieces(piece.text for piece in (*self.prompt, *self.new)), [])
         totals = self.totals
         cells = f"{totals.no_cache.score_cells:,} and {totals.cached.score_cells:,} score cells"
         what = f"{self.model['name']}, caches none and {self.cache}, steps {len(self.steps):,}"

@@ -15,6 +15,7 @@ from kvsim.costs.work.cost import cost
 from kvsim.costs.work.roofline import Limits
 from kvsim.i18n.language import words
 from kvsim.views.terminal.bars import WIDTH, to_bars
+from kvsim.views.terminal.screen import Screen
 from tests.test_house import loaded_by
 
 SCHEMA = json.loads((Path(kvsim.__file__).parent / "schemas" / "cost-1.json").read_text(encoding="utf-8"))
@@ -146,7 +147,7 @@ def test_a_plot_shows_the_steps(capsys):
         assert p.uncached == cost("gpt2", prompt=p.context).cached.prefill.flops("causal")
         if p.context > 1:
             assert p.cached == cost("gpt2", prompt=p.context - 1, new=2).cached.decode.flops("causal")
-    bars = to_bars(points, "causal", words("en"), ascii_only=True).splitlines()[2:]
+    bars = to_bars(points, "causal", words("en"), Screen(ascii_only=True)).splitlines()[2:]
     cells = [line.count("#") + line.count(".") for line in bars]
     values = [value for p in points for value in (p.cached, p.uncached)]
     assert max(cells) == cells[values.index(max(values))] == WIDTH

@@ -31,7 +31,7 @@ def speak() -> Say:
 
 def sentence(problem: Problem, say: Say) -> str:
     """A problem's message, with the feed or the sizes in which it came up if it has them."""
-    values = {name: describe_allowed(x, say) if isinstance(x, Allowed) else x for name, x in problem.values.items()}
+    values = {name: _value(x, say) for name, x in problem.values.items()}
     what = say(problem.template).format(**values)
     if "step" in values:
         return say("{what} (feed {feed}, step {step})").format(what=what, feed=values["feed"], step=values["step"])
@@ -40,6 +40,13 @@ def sentence(problem: Problem, say: Say) -> str:
             what=what, queries=values["queries"], keys=values["keys"]
         )
     return what
+
+
+def _value(x: Any, say: Say) -> Any:
+    """A value of a message, in words if it is more than a number or text."""
+    if isinstance(x, Allowed):
+        return describe_allowed(x, say)
+    return sentence(x, say) if isinstance(x, Problem) else x
 
 
 def short(value: float) -> str:
@@ -58,6 +65,7 @@ def render(failure: Failure, say: Say) -> str:
     if failure.named is not None:
         named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
         lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
+        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {m.id}") for m in failure.named[:1]]
     return "\n".join(lines)
 
 
@@ -86,7 +94,7 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
     else:
-        lines += _diagnosis(f.diagnosis, say) + describe_known(f.known, say)
+        lines += describe_diagnosis(f.diagnosis, say) + describe_known(f.known, say)
     if f.after_others:
         lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
     if f.after_clear:
@@ -114,7 +122,7 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         lines += ["", "  " + said, ""]
     elif f.weights is not None:
         lines += _weights(f.weights, say)
-    lines += _diagnosis(f.diagnosis, say)
+    lines += describe_diagnosis(f.diagnosis, say)
     return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
 
 
@@ -124,6 +132,8 @@ def _smallest(f: DecoderFailure, say: Say) -> str:
     if feed is not None:
         return say("smallest : feed {feed}").format(feed=list(feed)) + say(" (every smaller one passes)")
     shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
+    if f.after_clear:
+        return say("shortest : feed {feed}, after {name}()").format(feed=list(shortest), name=f.after_clear)
     return say("shortest : feed {feed} of those fed; no feed of up to {searched} tokens fails").format(
         feed=list(shortest), searched=searched
     )
@@ -149,7 +159,7 @@ def chunks_of(n_queries: int, n_keys: int) -> list[int]:
 
 def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
     """A place as a message shows it."""
-    values = place._asdict() | {"got": f"{place.got:+.4f}", "expected": f"{place.expected:+.4f}"}
+    values = place._asdict() | {"got": f"{place.got:+.4f}".replace("+nan", "nan"), "expected": f"{place.expected:+.4f}"}
     if isinstance(place, LogitPlace):
         return values | {"feed": list(place.feed)}
     return values | {"token": repr(place.token)}
@@ -227,7 +237,7 @@ def _weights(w: Weights, say: Say) -> list[str]:
     return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 
-def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
+def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
     """The mistake and its evidence; if none explains every feed, the nearest one."""
     head = "  " + say("diagnosis: ")
     if diagnosis is None:

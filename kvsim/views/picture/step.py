@@ -6,10 +6,10 @@ from typing import NamedTuple
 from kvsim.comparisons.cells import ABSENT, Cells, find_cells
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.i18n.language import Say
-from kvsim.i18n.printable import show_token
 from kvsim.views.picture.cells import draw_cells, place_row
 from kvsim.views.picture.elements import Drawing, fill_in, mark_text, measure, write
 from kvsim.views.terminal.text import cut, number
+from kvsim.views.terminal.tokens import read_step
 
 _NAME = 8  # terminal cells of a token's name
 _FED = 24  # terminal cells of the tokens in a title
@@ -47,9 +47,9 @@ class Names(NamedTuple):
 
 def read_names(trace: Trace, step: TraceStep, sizes: Sizes) -> Names:
     """The last of the tokens fed up to this step."""
-    read = [piece.text for earlier in trace.steps[: step.number] for piece in earlier.fed]
+    read = read_step(trace, step).names
     skipped = max(0, len(read) - sizes.tokens)
-    texts = [cut(show_token(text[:_FED]), _NAME) for text in read[skipped:]]
+    texts = [cut(name, _NAME) for name in read[skipped:]]
     widest = max(measure(text, sizes.font) for text in texts)
     slanted = widest > sizes.cell
     slope = 0.71 * widest  # of a name at 45 degrees
@@ -126,11 +126,12 @@ def _draw_side(heading: str, grid: Drawing, lines: list[str], left: float, sizes
 
 def say_title(trace: Trace, step: TraceStep, say: Say) -> tuple[str, dict[str, object]]:
     """Which step it is: a sentence and its values."""
+    tokens = read_step(trace, step)
     values: dict[str, object] = {
         "number": step.number,
         "last": len(trace.steps),
-        "fed": cut(show_token("".join(piece.text for piece in step.fed)[: 4 * _FED]), _FED),
-        "next": cut(show_token(step.next.text[: 4 * _FED]), _FED),
+        "fed": cut(tokens.fed[: 4 * _FED], _FED),
+        "next": cut(tokens.next[: 4 * _FED], _FED),
     }
     return say("step {number}/{last}  fed {fed}, output {next}"), values
 

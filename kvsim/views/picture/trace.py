@@ -4,6 +4,7 @@ from kvsim.comparisons.cells import find_step
 from kvsim.comparisons.trace_record import Trace
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, language_of
+from kvsim.text import join_pieces
 from kvsim.views.picture.cells import draw_legend
 from kvsim.views.picture.elements import Drawing, mark_text, measure, wrap, write
 from kvsim.views.picture.step import LARGE, SMALL, Sizes, draw_panel, say_title
@@ -89,6 +90,6 @@ def draw_steps(trace: Trace, say: Say) -> str:
     if len(trace.steps) == 1:
         return draw_step(trace, say)
     panels = [draw_panel(trace, step, SMALL, say) for step in trace.steps]
-    text = "".join(piece.text for piece in trace.fed)
+    text = join_pieces(piece.text for piece in trace.fed)
     title = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
     return _frame(panels, [_say_totals(trace, say)], f"{title.format(**trace.model)} {text[:80]}", SMALL, say)
