@@ -2,12 +2,13 @@
 
 import html
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from kvsim.comparisons.cells import Cells, count_read, find_cells
 from kvsim.comparisons.trace_record import Trace
 from kvsim.i18n.language import Say
-from kvsim.i18n.printable import show_token
 from kvsim.views.terminal.text import cut, number, percent_saved
+from kvsim.views.terminal.tokens import Reader
 from kvsim.views.terminal.trace_notes import footnotes, headline
 
 _MOST_TOKENS = 24  # of a longer text the last ones are drawn
@@ -15,19 +16,39 @@ _MOST_STEPS = 40  # of more steps the first and the last are listed
 _CLASSES = {"#": "n", " ": "o"}  # of cells whose letter is no name
 
 
-def draw_still(trace: Trace, say: Say) -> str:
+class Names(NamedTuple):
+    """A trace's tokens as they are shown, in whole characters."""
+
+    fed: list[str]
+    next: list[str]  # the choice of each step
+    text: str  # all together
+    reader: Reader
+
+
+def read_names(trace: Trace) -> Names:
+    """The tokens of all steps."""
+    reader, fed, chosen = Reader(), [], []
+    for step in trace.steps:
+        fed += [reader.read(piece.text) for piece in step.fed]
+        chosen.append(reader.look(step.next.text))
+    return Names(fed, chosen, reader.so_far() + chosen[-1], reader)
+
+
+def draw_still(trace: Trace, names: Names, say: Say) -> str:
     """A heading, the cells of the last step in both runs, the table of steps, and what is counted."""
     step = trace.steps[-1]
     skipped = max(0, count_read(trace, step) - _MOST_TOKENS)
-    names = [cut(show_token(piece.text), 8) for piece in trace.fed]
+    labels = [cut(name, 8) for name in names.fed]
     runs = [(say("Without a cache"), step.no_cache), (say("With a cache"), step.cached)]
     parts = [f"<h1>{_mark(say('KV cache, step by step'))}</h1>", f"<p>{_mark(headline(trace, say))}</p>"]
     for heading, side in runs:
         cells = find_cells(trace, step, side)
         rows, columns = cells.size
         size = f"{rows}×{columns} = {number(side.counts.score_cells)}"
-        parts.append(f"<h2>{_mark(heading)} {size}</h2>{_draw(cells, names, skipped)}")
-    parts.append(f"<p>{_mark(say('# computed  x masked  c cached  K new K  V new V'))}</p>{_draw_table(trace, say)}")
+        parts.append(f"<h2>{_mark(heading)} {size}</h2>{_draw(cells, labels, skipped)}")
+    parts.append(
+        f"<p>{_mark(say('# computed  x masked  c cached  K new K  V new V'))}</p>{_draw_table(trace, names, say)}"
+    )
     return "".join([*parts, f"<p>{_mark(footnotes(trace, say, 'cells')[0])}</p>"])
 
 
@@ -46,7 +67,7 @@ def _draw_row(states: str) -> str:
     return "".join(f"<i class={_CLASSES.get(state, state)}>{state.strip()}</i>" for state in states)
 
 
-def _draw_table(trace: Trace, say: Say) -> str:
+def _draw_table(trace: Trace, names: Names, say: Say) -> str:
     """One row a step, and the totals."""
     last = len(trace.steps)
     heads = [say("step"), say("next"), say("Without a cache"), say("With a cache"), say("saved"), say("QKV rows")]
@@ -54,7 +75,7 @@ def _draw_table(trace: Trace, say: Say) -> str:
     for step in trace.steps:
         if min(step.number, last + 1 - step.number) > _MOST_STEPS // 2:
             continue
-        rows.append(_row("td", [str(step.number), cut(show_token(step.next.text), 12), *_numbers(step)]))
+        rows.append(_row("td", [str(step.number), cut(names.next[step.number - 1], 12), *_numbers(step)]))
     rows.append(_row("th", ["", say("total"), *_numbers(trace.totals)]))
     return f"<table>{''.join(rows)}</table>"
 

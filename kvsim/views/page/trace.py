@@ -10,9 +10,8 @@ from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.comparisons.trace_values import PLACES, TraceValues
 from kvsim.counting.events import SCORES
-from kvsim.i18n.printable import show_token
 from kvsim.views.page.kinds import Told
-from kvsim.views.page.still import draw_still
+from kvsim.views.page.still import Names, draw_still, read_names
 from kvsim.views.page.trace_texts import trace_keys, trace_texts
 from kvsim.views.terminal.text import cut, percent_saved
 from kvsim.views.terminal.trace_notes import footnotes, headline
@@ -23,32 +22,28 @@ _LABEL = 12  # terminal cells of a token's text in a cell's heading; all of it s
 
 def tell(trace: Trace) -> Told:
     """The page's data and texts."""
+    names = read_names(trace)
+    title = cut(names.text, 40)
     return Told(
-        data=_data(trace),
+        data={"title": title, **_data(trace, names)},
         texts=trace_texts,
         keys=trace_keys,
-        lines=lambda say: (headline(trace, say), footnotes(trace, say, "cells")),
-        title=lambda say: say("KV cache, step by step: {text}").format(text=_title(trace)),
-        still=lambda say: draw_still(trace, say),
+        lines=lambda say: (headline(trace, say), [*footnotes(trace, say, "cells"), *names.reader.notes(say)]),
+        title=lambda say: say("KV cache, step by step: {text}").format(text=title),
+        still=lambda say: draw_still(trace, names, say),
     )
 
 
-def _title(trace: Trace) -> str:
-    return cut(show_token("".join(piece.text for piece in (*trace.prompt, *trace.new))), 40)
-
-
-def _data(trace: Trace) -> dict[str, Any]:
-    labels = [show_token(piece.text) for piece in trace.fed]
+def _data(trace: Trace, names: Names) -> dict[str, Any]:
     groups = _group_layers(trace)
     return {
-        "title": _title(trace),
         "model": trace.model,
         "item_bytes": trace.item_bytes,
         "prompt": len(trace.prompt),
-        "tokens": [cut(label, _LABEL) for label in labels],
-        "long": {i: label for i, label in enumerate(labels) if cut(label, _LABEL) != label},
+        "tokens": [cut(label, _LABEL) for label in names.fed],
+        "long": {i: label for i, label in enumerate(names.fed) if cut(label, _LABEL) != label},
         "feed": [len(step.fed) for step in trace.steps],
-        "next": [cut(show_token(step.next.text), _LABEL) for step in trace.steps],
+        "next": [cut(label, _LABEL) for label in names.next],
         "counts": {run: _columns(getattr(step, run) for step in trace.steps) for run in RUNS},
         "totals": {run: getattr(trace.totals, run)._asdict() for run in RUNS},
         "saved": _saved(trace),

@@ -89,6 +89,20 @@ def test_no_text_ends_its_element():
     assert page["data"]["tokens"][0] == "</script><s…"
 
 
+def test_a_character_in_parts_is_shown_whole():
+    """你 in three tokens, as byte-level tokenizers cut it."""
+    from dataclasses import replace
+
+    from kvsim.text import Piece
+
+    trace = seven()
+    parts = [Piece(i, f"<0x{byte:02X}>") for i, byte in enumerate("你".encode())]
+    steps = [replace(step, fed=(part,)) for step, part in zip(trace.steps[:3], parts, strict=True)]
+    data = take_apart(replace(trace, steps=(*steps, *trace.steps[3:])))["data"]
+    assert data["tokens"][:4] == ["⋯", "⋯", "你", "民"]
+    assert "⋯" in data["notes"]["zh"][-1]
+
+
 def test_half_a_surrogate_pair_is_written():
     from dataclasses import replace
 
