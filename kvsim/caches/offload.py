@@ -134,6 +134,10 @@ class OffloadLayer(LayerCache):
         return self.layer.values
 
     @property
+    def held(self) -> tuple[Span, ...] | Array | None:
+        return self.layer.held
+
+    @property
     def logical_bytes(self) -> int:
         return self.layer.logical_bytes
 

@@ -8,7 +8,7 @@ from kvsim.comparisons.conversation_record import Turn, Work
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
 from kvsim.schemas.display import mimebundle
-from kvsim.text import one_line
+from kvsim.text import Piece, one_line
 
 Kind = Literal["turn", "fork", "edit"]
 
@@ -46,6 +46,7 @@ class Chat:
     separator: str
     lines: tuple[Line, ...]
     by_length: str | None  # the kind of rotary positions whose frequencies depend on the length, if any
+    pieces: tuple[Piece, ...] = ()  # the texts of all ids, each once, if they were asked for
 
     _repr_mimebundle_ = mimebundle
 
@@ -58,6 +59,19 @@ class Chat:
         """The sums of all lines."""
         turns = [line.turn for line in self.lines]
         return Totals(Counts.sum(t.reused.counts for t in turns), Counts.sum(t.fresh.counts for t in turns))
+
+    def before(self, number: int) -> list[int]:
+        """The lines, from 0, that the turn of line `number` follows. A turn and a fork follow the turns up to there, an
+        edit those before the one that it replaces, earlier edits included."""
+        path: list[int] = []
+        for i, line in enumerate(self.lines[: number + 1]):
+            if line.kind == "edit":
+                path = path[: line.at - 1]
+            if i == number:
+                return path[: line.at] if line.kind == "fork" else path
+            if line.kind != "fork":
+                path = [*path, i]
+        raise IndexError(number)
 
     @property
     def unknown(self) -> list[str]:

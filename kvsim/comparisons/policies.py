@@ -17,6 +17,7 @@ from kvsim.caches.specs import list_examples, parse_spec
 from kvsim.checks import check_list, check_progress
 from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
 from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
+from kvsim.comparisons.policies_history import Recorder, plan_recorders
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
 from kvsim.errors import UsageError
 from kvsim.generation.lockstep import Pass, run_lockstep
@@ -105,15 +106,17 @@ class _Reference:
 class _Tally:
     """One cache's run so far."""
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, cache: Cache, recorder: Recorder | None = None) -> None:
+        self.cache, self.recorder = cache, recorder
         self.counts: list[Counts] = []
         self.rows: list[Row] = []
         self.agrees = True
 
-    def add(self, model: Model, done: Pass) -> None:
-        """Take a step's pass."""
+    def add(self, model: Model, done: Pass, stop: int) -> None:
+        """Take a step's pass, after which `stop` tokens are read."""
         self.counts.append(Counts.of(done.ledger))
+        if self.recorder is not None:
+            self.recorder.add(stop, self.counts[-1])
         if isinstance(done.logits, _Compared):  # not the reference's own
             self.rows += done.logits.rows
             self.agrees &= judge(model.ops, done.logits.difference, done.ledger).agrees
@@ -124,6 +127,7 @@ class _Tally:
         return PolicyRun(
             cache.spec, cache.lossless, cache.logical_bytes, cache.allocated_bytes, cache.metadata_bytes,
             Counts.sum(self.counts), tuple(self.rows), self.agrees,
+            None if self.recorder is None else self.recorder.finish(),
         )  # fmt: skip
 
 
@@ -151,6 +155,7 @@ def compare(
     backend: str | None = None,
     device: str | None = None,
     dtype: str = "float32",
+    history: bool = False,
     progress: Progress | None = None,
 ) -> PolicyComparison:
     """The same tokens through each of `caches` (specs; None: an example of every lossy policy) and through the
@@ -158,7 +163,8 @@ def compare(
 
     The prompt is fed as `feed` says; a policy that evicts rows after each step evicts more often when steps are
     smaller. Every fed position is compared. `model` is a name, a folder, or a loaded Model (whose backend and dtype
-    then apply). `progress(done, total)` is called after every step.
+    then apply). With `history` every run also records each step: counts, bytes, and which rows the cache keeps (as
+    `History` says). `progress(done, total)` is called after every step.
 
     UsageError: an empty text, an unknown cache or feed, a model with an encoder, more tokens than the context or a
     cache holds. KvsimError: logits that are not finite. Otherwise as `kvsim.load`.
@@ -168,21 +174,24 @@ def compare(
         model = load(model, backend=backend, device=device, dtype=dtype)
     if model.config.encoder is not None:
         raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
-    tallies = [_Tally(model.new_cache(spec)) for spec in _list_specs(model, caches)]
+    held = [model.new_cache(spec) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
-    ids, held = [piece.id for piece in prompt], [tally.cache for tally in tallies]
+    ids = [piece.id for piece in prompt]
     max_new_tokens = check_room(model, held, len(ids), max_new_tokens)
-    n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
+    stops = plan_stops(len(ids), max_new_tokens, feed)
+    recorders = plan_recorders(model, held, stops[-1]) if history else [None] * len(held)
+    tallies = [_Tally(cache, recorder) for cache, recorder in zip(held, recorders, strict=True)]
     logits, new = _Reference(model), list[int]()
     for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
         if turn.new:
             new.append(turn.next)
         logits.read(turn.passes[0].logits)  # also where there is no other cache
         for tally, done in zip(tallies, turn.passes, strict=True):
-            tally.add(model, done)
+            tally.add(model, done, stops[turn.number - 1])
         if progress is not None:
-            progress(turn.number, n_steps)
+            progress(turn.number, len(stops))
     reference, *runs = [tally.finish() for tally in tallies]
+    chosen = dict.fromkeys([*new, *(row.choice for run in runs for row in run.rows)]) if history else ()
     return PolicyComparison(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
@@ -195,6 +204,8 @@ def compare(
         runs=tuple(runs),
         largest_logit=logits.largest,
         by_length=find_length_dependence(model.config),
+        stops=tuple(stops),
+        choices=tuple(read_piece(model, i) for i in chosen),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.policies_history import History
 from kvsim.schemas import dump, stamp
 from kvsim.schemas.display import mimebundle
 from kvsim.text import Piece, find_unknown, one_line, show_text
@@ -53,6 +54,7 @@ class PolicyRun:
     counts: Counts  # of all steps
     rows: tuple[Row, ...] = ()  # one for each position; none for the reference
     agrees: bool = True  # is the difference of every step within what rounding explains?
+    history: History | None = None  # of every step, if it was asked for
 
     def __repr__(self) -> str:
         kind = "lossless" if self.lossless else "lossy"
@@ -80,6 +82,8 @@ class PolicyComparison:
     runs: tuple[PolicyRun, ...]
     largest_logit: float  # max|logit| of the reference, over every position
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    stops: tuple[int, ...] = ()  # tokens read after each step
+    choices: tuple[Piece, ...] = ()  # the ids that some cache chose, each once, if the history was asked for
 
     _repr_mimebundle_ = mimebundle
 
