@@ -91,6 +91,15 @@ class OutputPlace(NamedTuple):
     expected: float
 
 
+class Buffer(NamedTuple):
+    """The buffers of a call: the lengths of their sequences, their rows, and the first sequence that differs."""
+
+    sequence: int
+    lengths: tuple[int, ...]
+    rows: int
+    nan: bool  # do the rows past the lengths hold NaN?
+
+
 class LayerPlace(NamedTuple):
     """The first layer that differs, of those that are visible: 0 to `last`. `place` is None if none of them does."""
 
@@ -110,7 +119,8 @@ class Dependence(NamedTuple):
 
 class Weights(NamedTuple):
     """The attention matrix of one head as booleans [T, S], which key/value head each query head reads (None: no single
-    one), and whether the rows of the matrix sum to 1."""
+    one), and whether the rows of the matrix sum to 1. `buffer`: the (sequence, length,
+    keys) if k and v are buffers; a column after the keys then stands for all further rows."""
 
     head: int
     got_TS: Any
@@ -118,6 +128,7 @@ class Weights(NamedTuple):
     kv_heads: list[int | None]
     expected_kv_heads: list[int]
     sums_to_1: bool
+    buffer: tuple[int, int, int] | None = None
 
 
 class Known(NamedTuple):
@@ -199,3 +210,5 @@ class AttentionFailure(Mismatch):
     first: OutputPlace
     weights: Weights | None = None  # None: they could not be read out
     linear: bool = True  # is the output linear in V?
+    buffer: Buffer | None = None
+    only_nan: bool = False  # does it fail only where rows of the buffer that were never written hold NaN?

@@ -9,19 +9,18 @@ from kvsim.testing.subject.calls import Problem
 from kvsim.testing.verdict.failure import (
     AttentionFailure,
     Blank,
+    Buffer,
     Candidate,
     DecoderFailure,
-    Dependence,
     Diagnosis,
     Failure,
     LayerPlace,
     LogitPlace,
     Mismatch,
     OutputPlace,
-    Weights,
 )
 from kvsim.testing.verdict.known import describe_known
-from kvsim.testing.verdict.picture import draw, labels, legend
+from kvsim.testing.verdict.picture import draw_dependence, draw_weights
 
 
 def speak() -> Say:
@@ -81,7 +80,7 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
             " is not reset"
         ).format(apart=short(f.unsteady)))  # fmt: skip
     if f.dependence is not None:
-        lines += _dependence(f.dependence, say)
+        lines += draw_dependence(f.dependence, say)
     if f.unsteady is not None and not (f.diagnosis and f.diagnosis.candidates):
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
@@ -109,13 +108,28 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
         " expected {expected}"
     ).format(**_values(f.first)))  # fmt: skip
+    if f.buffer is not None:
+        lines.append("  " + _buffer(f.buffer, say))
     if not f.linear:
         said = say("the output is not linear in V: the attention weights are not applied to V")
         lines += ["", "  " + said, ""]
     elif f.weights is not None:
-        lines += _weights(f.weights, say)
+        lines += draw_weights(f.weights, say)
     lines += _diagnosis(f.diagnosis, say)
+    if f.only_nan:
+        lines.append("  " + say(
+            "only where rows that were never written hold NaN: 0 x NaN is NaN; nan=False leaves that out, for buffers"
+            " that are made of zeros"
+        ))  # fmt: skip
     return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
+
+
+def _buffer(buffer: Buffer, say: Say) -> str:
+    """The lengths in the buffers, and what the rows past them hold."""
+    junk = "NaN" if buffer.nan else say("large numbers")
+    return say(
+        "buffers    : {rows} rows; sequence {sequence} (from 0) of lengths {lengths}; rows past a length hold {junk}"
+    ).format(rows=buffer.rows, sequence=buffer.sequence, lengths=list(buffer.lengths), junk=junk)  # fmt: skip
 
 
 def _smallest(f: DecoderFailure, say: Say) -> str:
@@ -208,23 +222,6 @@ def _layer(found: LayerPlace | Problem, say: Say) -> str:
         "first layer: feed {feed}, step {step}, layer {layer} (from 0), row {row} (token {token}, position {position}),"
         " channel {channel} of its output: got {got}, expected {expected} ({allowed})"
     ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **_values(found.place))
-
-
-def _dependence(d: Dependence, say: Say) -> list[str]:
-    names = [str(i) for i in range(len(d.got_TT))]
-    title = say("who depends on whom (feed {feed}, one token changed at a time)").format(feed=list(d.feed))
-    return ["", f"  {title}   {legend(say)}", *draw(say, d.got_TT, d.expected_TT, names, names), ""]
-
-
-def _weights(w: Weights, say: Say) -> list[str]:
-    n_queries, n_keys = w.got_TS.shape
-    names = labels(n_keys)
-    title = say("who sees whom (head {head}, read out with V = identity)").format(head=w.head)
-    heads = say(
-        "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}"
-    ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
-    picture = draw(say, w.got_TS, w.expected_TS, names[n_keys - n_queries :], names)
-    return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 
 def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
