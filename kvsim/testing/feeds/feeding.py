@@ -10,6 +10,7 @@ from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
 from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, make_text, small_feeds, tokens_missing
+from kvsim.testing.feeds.progress import track
 from kvsim.testing.feeds.references import Allowed, Reference, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
@@ -134,7 +135,7 @@ def run_check(
     margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []
-    for feed, text in zip(chosen, texts, strict=True):
+    for feed, text in track(list(zip(chosen, texts, strict=True)), "texts"):
         used: list[Any] = []
         keep = (lambda used=used: used.append(make()) or used[0]) if feed == CLEARED_AFTER else make
         done.append(Compared(feed, text, run_feed(keep, step, text, reference), reference.run(text)))
