@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvsim.testing.feeds.feeding import Smallest
     from kvsim.testing.feeds.references import Allowed
     from kvsim.testing.subject.calls import Problem
+    from kvsim.testing.verdict.isolating import SeenRows
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,16 @@ class Weights(NamedTuple):
 class Known(NamedTuple):
     """`path`: on which every feed that fails is first wrong, while some other step is right; `position`: before which
     every row of every feed is right; `by_token`, `at_once`: texts fed so are right; `rounding`: the format whose
-    rounding explains the difference. None or False: nothing of the kind."""
+    rounding explains the difference; `layer`: which alone is wrong; `seen`: which rows a query must have seen. None or
+    False: nothing of the kind."""
 
     path: "Path | None" = None
     position: int = 0
     by_token: bool = False
     at_once: bool = False
     rounding: str | None = None
+    layer: int | None = None
+    seen: "SeenRows | None" = None
 
 
 class Command(NamedTuple):
