@@ -101,11 +101,13 @@ def own_error(done: list[Comparison], window: int | None, dtype: str) -> float:
 def smallest_failing(s: Setting, allowed: float, nan: bool = False) -> Smallest:
     """(queries, keys) of the failure with the fewest keys, then the fewest queries. `nan`: as `make_inputs` takes
     it."""
+    unread = False
     for n in range(1, MOST_KEYS + 1):
         for t in range(1, n + 1):
             compared = compare(s, 1000 + 10 * n + t, (t, n), nan)
             if compared.fails(allowed):
-                return Smallest((t, n), n)
+                return Smallest((t, n), n, unread)
             if compared.problem is not None and compared.problem.fatal:
-                return Smallest(None, n - 1)
-    return Smallest(None, MOST_KEYS)
+                return Smallest(None, n - 1, unread)
+            unread = unread or compared.problem is not None
+    return Smallest(None, MOST_KEYS, unread)

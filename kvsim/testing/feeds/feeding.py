@@ -175,24 +175,26 @@ def run_cleared(state: Any, step: Step, reference: Reference, seed: int, given: 
 
 class Smallest(NamedTuple):
     """The smallest feed, or (queries, keys), that fails, and the number of tokens, or keys, up to which all were tried;
-    `sizes` None: none of those fails."""
+    `sizes` None: none of those fails. `unread`: did some of those give nothing to compare?"""
 
     sizes: Feed | None
     searched: int
+    unread: bool = False
 
 
 def smallest_failing(check: Check) -> Smallest:
     """The shortest text in the fewest chunks that fails."""
-    config, searched = check.reference.config, 0
+    config, searched, unread = check.reference.config, 0, False
     for number, feed in enumerate(small_feeds(min(SMALLEST, config.max_context))):
         text = choose_text(check.reference, feed, 1000 + number, check.wanted.seed, check.margins)
         given = run_text(check.make, check.step, text, config.vocab_size)
         if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return Smallest(feed, sum(feed))
+            return Smallest(feed, sum(feed), unread)
         if given.problem is not None and given.problem.fatal:
-            return Smallest(None, searched)
+            return Smallest(None, searched, unread)
+        unread = unread or given.problem is not None
         searched = sum(feed) - (len(feed) < sum(feed))  # the last feed of each length is token by token
-    return Smallest(None, searched)
+    return Smallest(None, searched, unread)
 
 
 def nonfinite_problem(logits: Any, text: Chunks) -> Problem | None:

@@ -134,22 +134,29 @@ def _buffer(buffer: Buffer, say: Say) -> str:
 
 def _smallest(f: DecoderFailure, say: Say) -> str:
     """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
-    feed, searched = f.smallest
+    feed, searched, _ = f.smallest
     if feed is not None:
-        return say("smallest : feed {feed}").format(feed=list(feed)) + say(" (every smaller one passes)")
+        return say("smallest : feed {feed}").format(feed=list(feed)) + _smaller(f, say)
     shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
     return say("shortest : feed {feed} of those fed; no feed of up to {searched} tokens fails").format(
         feed=list(shortest), searched=searched
     )
 
 
+def _smaller(f: Mismatch, say: Say) -> str:
+    """What is known of all smaller feeds."""
+    if f.smallest.unread:
+        return say(" (every smaller one passes or gives nothing to compare)")
+    return say(" (every smaller one passes)")
+
+
 def _smallest_call(f: AttentionFailure, say: Say) -> str:
     """The same of an attention function."""
-    sizes, searched = f.smallest
+    sizes, searched, _ = f.smallest
     if sizes is not None:
         return say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
             feed=chunks_of(*sizes), queries=sizes[0], keys=sizes[1]
-        ) + say(" (every smaller one passes)")
+        ) + _smaller(f, say)
     queries, keys = min(f.failing, key=lambda sizes: sizes[::-1])
     return say(
         "shortest : {queries} queries, {keys} keys of the calls made; none of up to {searched} keys fails"

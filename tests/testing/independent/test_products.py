@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from kvsim import testing
+from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.feeds.chunking import make_text
 from kvsim.testing.independent import products
 from kvsim.testing.independent.products import Products, multiply
 from kvsim.testing.verdict.diagnosing import run_decoder
+from tests.testing.strangers.numpy_decoders import NumpyDecoder
 
 
 def test_blocks_change_no_bit(monkeypatch):
@@ -60,3 +62,28 @@ def test_no_reading_changes_what_is_memoised(part, monkeypatch):
         for one, other in zip(outputs(reading, None), outputs(reading, Products()), strict=True):
             assert (one is None) == (other is None), reading
             assert one is None or np.array_equal(one, other, equal_nan=True), reading
+
+
+@pytest.mark.dev
+def test_most_products_of_a_diagnosis_are_known(monkeypatch):
+    """What a check of a large model costs, counted: tokens fed to the code under test, and products of whole matrices
+    with vectors that no other suspect has multiplied."""
+    asked, made, fed = [], [], []
+    whole, kept = products.multiply, Products.multiply
+    monkeypatch.setattr(products, "WORTH", 0)
+    monkeypatch.setattr(products, "multiply", lambda w, x: made.append(1) or whole(w, x))
+    monkeypatch.setattr(Products, "multiply", lambda self, w, x: asked.append(1) or kept(self, w, x))
+    weights = testing.weights(seed=7)
+
+    class Restarts(NumpyDecoder):
+        def forward(self, ids):
+            fed.append(len(ids))
+            return super().forward(ids)
+
+        def positions(self, layer, n):
+            return np.arange(n)
+
+    with pytest.raises(OracleError, match="rope_pos_restarts_at_0"):
+        testing.assert_split_invariant(lambda: Restarts(weights), lambda m, ids: m.forward(ids), weights)
+    assert sum(fed) < 150
+    assert len(made) < 0.6 * len(asked)
