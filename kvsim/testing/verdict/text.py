@@ -85,7 +85,7 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
     else:
-        lines += _diagnosis(f.diagnosis, say) + describe_known(f.known, say)
+        lines += describe_diagnosis(f.diagnosis, say) + describe_known(f.known, say)
     if f.after_others:
         lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
     if f.after_clear:
@@ -115,7 +115,7 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         lines += ["", "  " + said, ""]
     elif f.weights is not None:
         lines += draw_weights(f.weights, say)
-    lines += _diagnosis(f.diagnosis, say)
+    lines += describe_diagnosis(f.diagnosis, say)
     if f.only_nan:
         lines.append("  " + say(
             "only where rows that were never written hold NaN: 0 x NaN is NaN; nan=False leaves that out, for buffers"
@@ -231,7 +231,7 @@ def _layer(found: LayerPlace | Problem, say: Say) -> str:
     ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **_values(found.place))
 
 
-def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
+def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
     """The mistake and its evidence; if none explains every feed, the nearest one."""
     head = "  " + say("diagnosis: ")
     if diagnosis is None:
