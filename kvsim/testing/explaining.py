@@ -18,8 +18,10 @@ from kvsim.testing.subject.attention import Inputs, attend
 from kvsim.testing.subject.room import CASES, SHOWN, attention_work, check_room, check_work
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.readout import MOST_READ
 
 BUFFER, SHOW = 64, (3, 7)  # rows of a buffer, and the (queries, keys) shown, where none are given
+READINGS = 64  # of mistakes in attention, about: that many runs count once
 TEXT, TEXTS = 8, 10  # tokens of a text of a check without a window, and texts; a random one counts as three
 
 
@@ -101,7 +103,8 @@ def _check_work(options: ExplainOptions, window: int | None) -> None:
     size = options.buffer or 0
     check_room(options.batch, options.heads, max(keys, size), max(queries, options.d_head))
     long = [] if window is None else [(window // 2, max(window, size))]
-    pairs = [(queries, max(keys, size)), *long, *[(3, max(7, size))] * (TEXTS + options.cases)]
+    reads = options.kv_heads + (-(-keys // options.d_head) if keys <= MOST_READ else 0)  # to read the weights out
+    pairs = [*[(queries, max(keys, size))] * (1 + reads // READINGS), *long, *[(3, max(7, size))] * (TEXTS + options.cases)]
     check_work(sum(options.batch * attention_work(options.heads, options.d_head, *pair) for pair in pairs), attention)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from kvsim.testing.bank.paths import LOOPED, Path, along
@@ -47,10 +46,11 @@ class Mistake:
         """The readings of attention that reads buffers of which a length is valid: those that change attention only,
         on the valid rows and on the whole buffer, and those that need buffers."""
         alone = self.attention_variants()
-        return [*alone, *(of_whole_buffer(cls) for cls in alone if self.whole), *IN_BUFFERS.get(self.id, [])]
+        return [*alone, *map(of_whole_buffer, alone if self.whole else []), *IN_BUFFERS.get(self.id, [])]
 
 
 BANK: dict[str, Mistake] = {}
+WHOLE: dict[type[Any], type[Any]] = {}  # by reading: the same in attention over whole buffers
 IN_BUFFERS: dict[str, list[type[Decoder]]] = {}  # by id: readings that need buffers with a length
 
 
@@ -62,10 +62,11 @@ def _steps_of(cls: type) -> set[str]:
     return changed
 
 
-@cache
 def of_whole_buffer(cls: type[Any]) -> type[Decoder]:
-    """The same mistake in attention over all rows of a buffer, those past the length included."""
-    return type(f"{cls.__name__}InWholeBuffer", (cls,), {"buffer_rows": lambda self, length, size: size})
+    """The same mistake in attention over all rows of a buffer, those past the length included: one class for each."""
+    if cls not in WHOLE:
+        WHOLE[cls] = type(f"{cls.__name__}InWholeBuffer", (cls,), {"buffer_rows": lambda self, length, size: size})
+    return WHOLE[cls]
 
 
 def _as_decoder(cls: type[Any], family: str) -> type[Decoder]:

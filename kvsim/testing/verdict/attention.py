@@ -25,7 +25,7 @@ from kvsim.testing.verdict.failure import (
     Weights,
 )
 from kvsim.testing.verdict.picture import labels
-from kvsim.testing.verdict.readout import is_linear, read_weights
+from kvsim.testing.verdict.readout import MOST_READ, is_linear, read_weights
 
 
 class AttentionSuspects:
@@ -110,10 +110,12 @@ def step_of(c: Comparison) -> tuple[tuple[int, int], ...]:
 
 
 def _read(s: Setting, compared: Comparison, allowed: float) -> tuple[bool, Weights | None]:
-    """Is the output linear in V, and the weights if it is; no weights if the function cannot be called so."""
+    """Is the output linear in V, and the weights if it is; no weights if the function cannot be called so, or of more
+    than MOST_READ keys."""
     try:
         linear = is_linear(s, compared.inputs, allowed)
-        return linear, read_weights(s, compared.inputs, allowed) if linear else None
+        shown = linear and compared.sizes[1] <= MOST_READ
+        return linear, read_weights(s, compared.inputs, allowed) if shown else None
     except UnreadableError:
         return True, None
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kvsim.testing.feeds.feeding import Smallest
     from kvsim.testing.feeds.references import Allowed
     from kvsim.testing.subject.calls import Problem
-    from kvsim.testing.verdict.isolating import SeenRows
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,16 @@ class Weights(NamedTuple):
     buffer: tuple[int, int, int] | None = None
 
 
+class SeenRows(NamedTuple):
+    """In the first steps of a feed, the query at a position must have seen the rows at `got`; it should have seen those
+    at `expected`."""
+
+    feed: tuple[int, ...]
+    position: int
+    got: list[int]
+    expected: list[int]
+
+
 class Known(NamedTuple):
     """`path`: on which every feed that fails is first wrong, while some other step is right; `position`: before which
     every row of every feed is right; `by_token`, `at_once`: texts fed so are right; `rounding`: the format whose
@@ -148,7 +157,7 @@ class Known(NamedTuple):
     at_once: bool = False
     rounding: str | None = None
     layer: int | None = None
-    seen: "SeenRows | None" = None
+    seen: SeenRows | None = None
 
 
 class Command(NamedTuple):

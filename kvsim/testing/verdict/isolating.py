@@ -2,7 +2,7 @@
 the rows that a query must have seen."""
 
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from kvsim.testing.independent.attention import AttentionInputs
 from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.calls import UnreadableError
 from kvsim.testing.verdict.diagnosing import Vote
+from kvsim.testing.verdict.failure import SeenRows
 from kvsim.testing.verdict.layers import LayersKept, see_layers
 from kvsim.weights import Layer, list_arrays
 
@@ -50,16 +51,6 @@ def find_layer_at_fault(check: Check, compared: Compared) -> int | None:
     return wrong[0] if len(wrong) == 1 and tail else None
 
 
-class SeenRows(NamedTuple):
-    """In the first steps of a feed, the query at a position must have seen the rows at `got`; it should have seen those
-    at `expected`."""
-
-    feed: tuple[int, ...]
-    position: int
-    got: list[int]
-    expected: list[int]
-
-
 class SeesOnly(Decoder):
     """The query at `position` sees the rows `sees` alone."""
 
@@ -92,7 +83,7 @@ def find_seen_rows(check: Check, votes: list[Vote]) -> SeenRows | None:
     expected = [p for p in range(row + 1) if window is None or p > row - window]
     found = []
     for rows in (rows for size in range(1, end + 1) for rows in combinations(range(end), size)):
-        one = decoder.fork()
+        one: Any = decoder.fork()
         one.position, one.sees = row, rows
         with np.errstate(all="ignore"):
             made = one.forward(compared.text[vote.wrong_step])[row - start]

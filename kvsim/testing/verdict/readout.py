@@ -11,6 +11,8 @@ from kvsim.testing.subject.attention import Inputs, Setting, call_attention
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.verdict.failure import Weights
 
+MOST_READ = 1024  # keys: each is read out by itself, and has a column in the picture
+
 
 def read_out(s: Setting, inputs: Inputs) -> Any:
     """The weights [B, H, T, S]: values are 1 for one key and 0 for the others, `d_head` keys in one call. Of a buffer:
