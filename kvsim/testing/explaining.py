@@ -104,7 +104,8 @@ def _check_work(options: ExplainOptions, window: int | None) -> None:
     check_room(options.batch, options.heads, max(keys, size), max(queries, options.d_head))
     long = [] if window is None else [(window // 2, max(window, size))]
     reads = options.kv_heads + (-(-keys // options.d_head) if keys <= MOST_READ else 0)  # to read the weights out
-    pairs = [*[(queries, max(keys, size))] * (1 + reads // READINGS), *long, *[(3, max(7, size))] * (TEXTS + options.cases)]
+    shown = [(queries, max(keys, size))] * (1 + reads // READINGS)
+    pairs = [*shown, *long, *[(3, max(7, size))] * (TEXTS + options.cases)]
     check_work(sum(options.batch * attention_work(options.heads, options.d_head, *pair) for pair in pairs), attention)
 
 
