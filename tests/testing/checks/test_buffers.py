@@ -13,7 +13,7 @@ from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.bank.mistake import IN_BUFFERS, of_whole_buffer
 from kvsim.testing.bank.paths import Path
-from kvsim.testing.subject.attention import Inputs, attend, choose_lengths
+from kvsim.testing.subject.attention import JUNK, Inputs, attend, choose_lengths
 from tests.testing.checks.test_attention import DTYPES, in_dtype, numpy_dtype, softmax
 
 
@@ -184,6 +184,22 @@ def test_lengths_differ_and_each_sequence_is_the_longest_in_some_call():
     assert {max(range(3), key=one.__getitem__) for one in lengths} == {0, 1, 2}
     assert all(max(one) == 7 and len(set(one)) > 1 for one in lengths)
     assert list(choose_lengths(2, 0, (5, 5))) == [5, 5]  # not fewer than the queries
+
+
+def test_what_rows_hold_that_were_never_written():
+    rows = []
+
+    def looks(q, k, v, length):
+        rows.extend(x[i, n:] for x in (k, v) for i, n in enumerate(length))
+        return masked(q, k, v, length)
+
+    testing.assert_attention(looks, kv_heads=2, buffer=12)
+    blank = [bool(np.isnan(x).any()) for x in rows]
+    assert all(np.isnan(x).all() == one for x, one in zip(rows, blank, strict=True) if x.size)
+    assert sum(blank) == 3 * 4  # of k and v of two sequences in three calls
+    finite = np.concatenate([x.ravel() for x, one in zip(rows, blank, strict=True) if not one])
+    assert np.abs(finite).min() >= JUNK
+    assert finite.min() < 0 < finite.max()
 
 
 def test_options_that_make_no_sense():
