@@ -127,7 +127,8 @@ def _check_edits(cls: Any, options: ExplainOptions, window: int | None) -> None:
     """OracleError: the mistake was found."""
     weights = make_weights(layers=options.layers, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head,
                            window=window, seed=options.seed)  # fmt: skip
-    assert_edits(*edits_of(cls, Reference(weights))[:2], weights, crop=cls.crop, fork=cls.fork, seed=options.seed)
+    one = edits_of(cls, Reference(weights))
+    assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder, seed=options.seed)
 
 
 def _check_decoder(mistake: Mistake, cls: Any, options: ExplainOptions, window: int | None) -> None:

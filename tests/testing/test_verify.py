@@ -303,7 +303,7 @@ def test_an_end_is_no_result(answers):
 
 def test_what_an_answer_says_is_one_short_line():
     ended = reply(ended="broken", text="a\nit: right\n" + 900 * "x")
-    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {})
+    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {}, ())
     raised = reply(problem="{name} raised {error}", values={"name": "a\nb", "error": 5000 * "x"}, fatal=True)
     found = judge_answers([ATTENTION, raised])
     assert found.ended == WRONG

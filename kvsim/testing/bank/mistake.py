@@ -23,7 +23,7 @@ class Mistake:
     window: int | None = None  # of the model that the text is fed to
     policy: str = "dynamic"  # of its cache
     rope: str | None = "half"  # the positions of that model, as `kvsim.testing.weights` takes them
-    edits: bool = False  # made where a cache is cropped or forked: `smallest` is what is fed before
+    edits: str = ""  # "crop", "fork" or "reorder", if it is made there: `smallest` is what is fed before
     twin: str = ""  # a real bug of the same kind, as owner/repository#number
     whole: bool = True  # may it also be made by attention that reads a whole buffer, past the rows that were written?
     variants: list[type[Decoder]] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Mistake:
 
     def attention_variants(self) -> list[type[Decoder]]:
         """The readings that change attention only, neither positions nor a cache."""
-        other = self.edits or self.rope != "half"
+        other = bool(self.edits) or self.rope != "half"
         return [] if other else [cls for cls in self.variants if _steps_of(cls) <= {*STEPS, "path"}]
 
     def buffer_variants(self) -> list[type[Decoder]]:

@@ -24,7 +24,7 @@ from kvsim.testing.subject.calls import (
     run_text,
     with_place,
 )
-from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.methods import find_clear
 from kvsim.testing.subject.room import CASES
 
 Make = Callable[..., Any]
@@ -106,9 +106,12 @@ def check_texts(wanted: Texts, max_context: int) -> Texts:
 def refuse_unreachable(reference: Reference) -> None:
     """UsageError: the policy, or the window of made weights, makes no difference in any feed, so that it would not be
     checked. Only a warning for the window of a loaded model, which the caller cannot choose."""
-    needed = tokens_missing(reference.config, reference.policy)
-    if needed is None:
-        return
+    if (needed := tokens_missing(reference.config, reference.policy)) is not None:
+        refuse_unchecked(reference, needed, 5)
+
+
+def refuse_unchecked(reference: Reference, needed: int, level: int = 3) -> None:
+    """The same, of a window or policy that shows in texts of `needed` tokens. `level`: of the frame that is warned."""
     error = UsageError(
         "the window, or the policy {policy}, shows only in texts of {needed} tokens, and feeds have up to {longest}: it"
         " would not be checked; ask for a smaller one",
@@ -118,7 +121,7 @@ def refuse_unreachable(reference: Reference) -> None:
     )
     if reference.given is not None or reference.policy != "dynamic":
         raise error
-    warnings.warn(str(error), stacklevel=4)
+    warnings.warn(str(error), stacklevel=level)
 
 
 def run_check(

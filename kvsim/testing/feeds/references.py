@@ -145,11 +145,12 @@ class Reference:
     def _known(self, kind: type[Any], dtype: str, text: Chunks, run: Callable[[], Any]) -> Any:
         """The result of `run`, memoised for this process by the digest of the weights. The weights of a loaded model
         may be too large to digest before every run: its results are memoised for this object only."""
-        key = (kind, dtype, *self._model_key, self.policy, tuple(map(tuple, text)))
+        key = (kind, dtype, *self.model_key, self.policy, tuple(map(tuple, text)))
         return KNOWN.get(key, lambda: [run()])[0]
 
     @cached_property
-    def _model_key(self) -> tuple[str, object]:
+    def model_key(self) -> tuple[str, object]:
+        """The part of a key of KNOWN that tells models apart."""
         return repr(self.config), object() if self.given is None else fingerprint(self.weights)
 
     def own_error(self, texts: list[Chunks], dtype: str) -> float:

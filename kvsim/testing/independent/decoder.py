@@ -5,7 +5,6 @@ mistake overrides one. Vectors are NumPy arrays in float64: hidden states [D], h
 product: elements are multiplied and summed.
 """
 
-import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
+from kvsim.testing.independent.edits import Edited
 from kvsim.testing.independent.products import Products, multiply
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
@@ -84,7 +84,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Decoder(LoopAttention):
+class Decoder(Edited, LoopAttention):
     """A model of `config` with weights in NumPy arrays, and its cache. Tokens may be fed in any chunks.
 
     `round` is applied to the result of every step. UsageError: a config or policy that it does not cover.
@@ -126,18 +126,6 @@ class Decoder(LoopAttention):
         """The decoder, emptied for the next text."""
         return self.fresh()
 
-    def crop(self, length: int) -> None:
-        """Discard all tokens but the first `length`."""
-        for rows in self.rows:
-            rows.crop(length)
-        self.seen = length
-
-    def fork(self) -> "Decoder":
-        """An independent decoder with the same contents."""
-        other = copy.copy(self)
-        other.rows = [rows.fork(other) for rows in self.rows]
-        return other
-
     @classmethod
     def attention_only(cls, width: int | None) -> "Decoder":
         """An instance without a model, of which only the attention can be used."""
@@ -157,7 +145,7 @@ class Decoder(LoopAttention):
         for rows in self.rows:
             rows.commit()
         self.seen = start + len(ids)
-        return np.stack([self.head(row) for row in x])
+        return np.array([self.head(row) for row in x])
 
     def embed(self, token: int, position: int) -> Any:
         """[D]: the token's embedding, with the learned position if there are any."""

@@ -6,7 +6,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from kvsim.i18n.language import Say
-from kvsim.testing.verdict.failure import Dependence, Weights
+from kvsim.testing.verdict.failure import Buffer, Dependence, Weights
 
 CHARACTERS = "中华人民共和国"
 
@@ -66,3 +66,11 @@ def draw_weights(w: Weights, say: Say) -> list[str]:
     ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
     picture = draw(say, w.got_TS, w.expected_TS, names[length - n_queries : length], names)
     return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
+
+
+def describe_buffer(buffer: Buffer, say: Say) -> str:
+    """The lengths in the buffers, and what the rows past them hold."""
+    junk = "NaN" if buffer.nan else say("large numbers")
+    return say(
+        "buffers    : {rows} rows; sequence {sequence} (from 0) of lengths {lengths}; rows past a length hold {junk}"
+    ).format(rows=buffer.rows, sequence=buffer.sequence, lengths=list(buffer.lengths), junk=junk)  # fmt: skip

@@ -9,7 +9,6 @@ from kvsim.testing.subject.calls import Problem
 from kvsim.testing.verdict.failure import (
     AttentionFailure,
     Blank,
-    Buffer,
     Candidate,
     DecoderFailure,
     Diagnosis,
@@ -20,7 +19,7 @@ from kvsim.testing.verdict.failure import (
     OutputPlace,
 )
 from kvsim.testing.verdict.known import describe_known
-from kvsim.testing.verdict.picture import draw_dependence, draw_weights
+from kvsim.testing.verdict.picture import describe_buffer, draw_dependence, draw_weights
 
 
 def speak() -> Say:
@@ -30,7 +29,7 @@ def speak() -> Say:
 
 def sentence(problem: Problem, say: Say) -> str:
     """A problem's message, with the feed or the sizes in which it came up if it has them."""
-    values = {name: describe_allowed(x, say) if isinstance(x, Allowed) else x for name, x in problem.values.items()}
+    values = {name: _value(x, say) for name, x in problem.values.items()}
     what = say(problem.template).format(**values)
     if "step" in values:
         return say("{what} (feed {feed}, step {step})").format(what=what, feed=values["feed"], step=values["step"])
@@ -39,6 +38,13 @@ def sentence(problem: Problem, say: Say) -> str:
             what=what, queries=values["queries"], keys=values["keys"]
         )
     return what
+
+
+def _value(x: Any, say: Say) -> Any:
+    """A value of a message, in words if it is more than a number or text."""
+    if isinstance(x, Allowed):
+        return describe_allowed(x, say)
+    return sentence(x, say) if isinstance(x, Problem) else x
 
 
 def short(value: float) -> str:
@@ -57,6 +63,7 @@ def render(failure: Failure, say: Say) -> str:
     if failure.named is not None:
         named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
         lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
+        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {m.id}") for m in failure.named[:1]]
     return "\n".join(lines)
 
 
@@ -109,7 +116,7 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         " expected {expected}"
     ).format(**_values(f.first)))  # fmt: skip
     if f.buffer is not None:
-        lines.append("  " + _buffer(f.buffer, say))
+        lines.append("  " + describe_buffer(f.buffer, say))
     if not f.linear:
         said = say("the output is not linear in V: the attention weights are not applied to V")
         lines += ["", "  " + said, ""]
@@ -124,20 +131,14 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
     return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
 
 
-def _buffer(buffer: Buffer, say: Say) -> str:
-    """The lengths in the buffers, and what the rows past them hold."""
-    junk = "NaN" if buffer.nan else say("large numbers")
-    return say(
-        "buffers    : {rows} rows; sequence {sequence} (from 0) of lengths {lengths}; rows past a length hold {junk}"
-    ).format(rows=buffer.rows, sequence=buffer.sequence, lengths=list(buffer.lengths), junk=junk)  # fmt: skip
-
-
 def _smallest(f: DecoderFailure, say: Say) -> str:
     """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
     feed, searched, _ = f.smallest
     if feed is not None:
         return say("smallest : feed {feed}").format(feed=list(feed)) + _smaller(f, say)
     shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
+    if f.after_clear:
+        return say("shortest : feed {feed}, after {name}()").format(feed=list(shortest), name=f.after_clear)
     return say("shortest : feed {feed} of those fed; no feed of up to {searched} tokens fails").format(
         feed=list(shortest), searched=searched
     )
@@ -170,7 +171,7 @@ def chunks_of(n_queries: int, n_keys: int) -> list[int]:
 
 def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
     """A place as a message shows it."""
-    values = place._asdict() | {"got": f"{place.got:+.4f}", "expected": f"{place.expected:+.4f}"}
+    values = place._asdict() | {"got": f"{place.got:+.4f}".replace("+nan", "nan"), "expected": f"{place.expected:+.4f}"}
     if isinstance(place, LogitPlace):
         return values | {"feed": list(place.feed)}
     return values | {"token": repr(place.token)}
