@@ -26,6 +26,7 @@ from kvsim.cli.options import (
     shown,
 )
 from kvsim.cli.page import check_page, page_options, show_page
+from kvsim.cli.perfetto import perfetto_options, plan_recording
 from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
@@ -66,6 +67,8 @@ class Options:
     top_p: float | None
     seed: int
     svg: Path | None
+    perfetto: Path | None
+    clock: str | None
     html: Path | None
     open_page: bool
     as_json: bool
@@ -122,13 +125,20 @@ def show_trace(options: Options, say: Say) -> int:
         raise UsageError("--json holds everything: leave out --show and --step")
     if options.svg is not None:
         check_writable(options.svg)
+    recording = plan_recording(options.perfetto, options.clock, options.dtype)
     check_page(options.html, options.open_page)
 
     from kvsim.comparisons.trace import trace
 
-    with Bar(say("steps"), check=lambda total: _check_steps(options, total)) as bar:
+    def check(total: int) -> None:
+        _check_steps(options, total)
+        if recording is not None:
+            recording.check_steps(total)
+
+    model = options.model if recording is None else recording.load(options.model, options.backend, options.device)
+    with Bar(say("steps"), check=check) as bar:
         result = trace(
-            options.text, options.model, options.max_new_tokens, options.feed, cache=options.cache,
+            options.text, model, options.max_new_tokens, options.feed, cache=options.cache,
             backend=options.backend, device=options.device, dtype=options.dtype, temperature=options.temperature,
             top_k=options.top_k, top_p=options.top_p, seed=options.seed,
             values=options.html is not None, progress=bar,
@@ -142,6 +152,8 @@ def show_trace(options: Options, say: Say) -> int:
     else:
         screen = find_screen(options.ascii_only)
         show("\n\n".join(_format(result, view, options, rows, screen, say) for view in shows), screen)
+    if recording is not None:
+        recording.write(result)
     return 0 if result.agrees or result.differs_by_design else 1
 
 
@@ -227,6 +239,7 @@ def command(say: Say) -> click.Command:
     @_view_options(say)
     @page_options(say)
     @_sampling_options(say)
+    @perfetto_options(say)
     @shown(say, "trace")
     @common(say)
     def trace(**given: Any) -> int:
