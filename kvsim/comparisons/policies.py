@@ -5,20 +5,20 @@ All caches take a step before any takes the next; of a step's logits only two ar
 reference's and one other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kvsim.arrays import Array
+from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.specs import list_examples, parse_spec
 from kvsim.checks import check_list, check_progress
 from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
 from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
-from kvsim.comparisons.policies_history import Recorder, plan_recorders
-from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
+from kvsim.comparisons.policies_record import History, LeftOut, PolicyComparison, PolicyRun, PolicyStep, Row
 from kvsim.errors import UsageError
 from kvsim.generation.lockstep import Pass, run_lockstep
 from kvsim.generation.plan import check_room, plan_stops
@@ -28,6 +28,7 @@ from kvsim.loading.loader import load
 from kvsim.model import Model
 
 REFERENCE = "dynamic"  # keeps every row
+MAX_ROWS = 1_000_000  # whose evictions are recorded, over all caches, layers and heads
 _AT_ONCE = 2**18  # logits held in float64 at a time
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -103,6 +104,52 @@ class _Reference:
         return _Compared(rows, Difference(max(row.difference for row in rows), self._scale, identical))
 
 
+class Recorder:
+    """Makes the `History` of one cache."""
+
+    def __init__(self, model: Model, cache: Cache, n_tokens: int, left_out: LeftOut | None) -> None:
+        self._model, self._cache, self._n = model, cache, n_tokens
+        self._left_out = left_out
+        self._steps: list[PolicyStep] = []
+        heads = layer_shape(model.config).n_heads
+        size = 0 if left_out else n_tokens
+        self._evicted = np.zeros((len(cache.layers), heads, size), dtype=np.int64)
+
+    def add(self, stop: int, counts: Counts) -> None:
+        """Record the step after which `stop` tokens are read."""
+        cache = self._cache
+        self._steps.append(PolicyStep(counts, cache.logical_bytes, cache.allocated_bytes, cache.metadata_bytes))
+        if self._left_out:
+            return
+        for evicted, layer in zip(self._evicted, cache.layers, strict=True):
+            held = self._find_held(layer, stop, evicted.shape[0])
+            if held is None or bool((held & (evicted[:, :stop] > 0)).any()):  # a row that returned
+                self._left_out = "untold"
+                return
+            here = evicted[:, :stop]
+            here[~held & (here == 0)] = len(self._steps)
+
+    def _find_held(self, layer: LayerCache, stop: int, heads: int) -> Any:
+        """Which of the first `stop` rows each head of a layer holds: booleans [G, stop]; None if it does not tell."""
+        held, found = layer.held, np.zeros((heads, stop), dtype=bool)
+        if held is None:
+            return None
+        if isinstance(held, tuple):
+            for span in held:
+                found[:, span.start : span.stop] = True
+            return found
+        positions = layer.home.backend.to_host(held)
+        np.put_along_axis(found, positions, True, axis=1)
+        return found
+
+    def finish(self) -> History:
+        """The history of all steps."""
+        evicted = None
+        if not self._left_out:
+            evicted = tuple(tuple(tuple(row) for row in layer) for layer in self._evicted.tolist())
+        return History(tuple(self._steps), evicted, self._left_out)
+
+
 class _Tally:
     """One cache's run so far."""
 
@@ -131,6 +178,14 @@ class _Tally:
         )  # fmt: skip
 
 
+def _plan_tallies(model: Model, caches: Sequence[Cache], n_tokens: int, history: bool) -> list[_Tally]:
+    """A tally of each cache; with `history` a recorder in each, which all leave out the rows if there are more than
+    MAX_ROWS."""
+    rows = n_tokens * model.config.n_layers * layer_shape(model.config).n_heads * len(caches)
+    left_out: LeftOut | None = "rows" if rows > MAX_ROWS else None
+    return [_Tally(cache, Recorder(model, cache, n_tokens, left_out) if history else None) for cache in caches]
+
+
 def choose_caches(model: Model) -> list[str]:
     """The specs compared by default: an example of every lossy policy that fits the model."""
 
@@ -143,6 +198,15 @@ def choose_caches(model: Model) -> list[str]:
         return not policy.is_lossless(model.config, options)
 
     return [spec for spec in list_examples() if fits(spec)]
+
+
+def _open(model: str | Path | Model, backend: str | None, device: str | None, dtype: str) -> Model:
+    """The model, loaded. UsageError: it has an encoder. Otherwise as `kvsim.load`."""
+    if not isinstance(model, Model):
+        model = load(model, backend=backend, device=device, dtype=dtype)
+    if model.config.encoder is not None:
+        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
+    return model
 
 
 def compare(
@@ -170,17 +234,13 @@ def compare(
     cache holds. KvsimError: logits that are not finite. Otherwise as `kvsim.load`.
     """
     check_progress(progress)
-    if not isinstance(model, Model):
-        model = load(model, backend=backend, device=device, dtype=dtype)
-    if model.config.encoder is not None:
-        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
+    model = _open(model, backend, device, dtype)
     held = [model.new_cache(spec) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
     max_new_tokens = check_room(model, held, len(ids), max_new_tokens)
     stops = plan_stops(len(ids), max_new_tokens, feed)
-    recorders = plan_recorders(model, held, stops[-1]) if history else [None] * len(held)
-    tallies = [_Tally(cache, recorder) for cache, recorder in zip(held, recorders, strict=True)]
+    tallies = _plan_tallies(model, held, stops[-1], history)
     logits, new = _Reference(model), list[int]()
     for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
         if turn.new:

@@ -5,7 +5,8 @@ import pytest
 import kvsim
 from kvsim.caches.base import layer_shape
 from kvsim.caches.dynamic import DynamicLayer
-from kvsim.comparisons import policies_history
+from kvsim.comparisons import policies
+from kvsim.comparisons.counts import Counts
 from tests.models import PRIMES, demo, make_model
 
 IDS = [3, 14, 15, 92, 65, 35, 89, 79]
@@ -36,7 +37,7 @@ def test_rows_held_are_those_of_the_caches(feed):
                 inner = getattr(layer, "layer", layer)
                 if hasattr(inner, "positions"):
                     assert rows == [set(positions) for positions in inner.positions.tolist()]
-        assert run.counts == policies_history.Counts.sum(step.counts for step in run.history.steps)
+        assert run.counts == Counts.sum(step.counts for step in run.history.steps)
 
 
 def test_rows_of_windows_and_sinks_by_hand():
@@ -73,7 +74,7 @@ def test_what_is_left_out_is_said(monkeypatch):
         monkeypatch.setitem(POLICIES, "other", policy)
         history = kvsim.compare("中华", demo(), ["other"], 4, history=True).runs[0].history
         assert (history.evicted, history.left_out, len(history.steps)) == (None, "untold", 4)
-    monkeypatch.setattr(policies_history, "MAX_ROWS", 31)
+    monkeypatch.setattr(policies, "MAX_ROWS", 31)
     found = kvsim.compare("中华", demo(), ["window:2"], 3, history=True)
     assert {run.history.left_out for run in (found.reference, *found.runs)} == {"rows"}
     assert len(found.runs[0].history.steps) == 3
