@@ -26,6 +26,7 @@ from kvsim.generation.prompts import Prompt, read_piece, read_pieces
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
+from kvsim.text import Piece
 
 REFERENCE = "dynamic"  # keeps every row
 MAX_ROWS = 1_000_000  # whose evictions are recorded, over all caches, layers and heads
@@ -200,6 +201,11 @@ def choose_caches(model: Model) -> list[str]:
     return [spec for spec in list_examples() if fits(spec)]
 
 
+def _read_choices(model: Model, new: list[int], runs: list[PolicyRun]) -> tuple[Piece, ...]:
+    """The tokens that any cache chose at any position, each once."""
+    return tuple(read_piece(model, i) for i in dict.fromkeys([*new, *(row.choice for run in runs for row in run.rows)]))
+
+
 def _open(model: str | Path | Model, backend: str | None, device: str | None, dtype: str) -> Model:
     """The model, loaded. UsageError: it has an encoder. Otherwise as `kvsim.load`."""
     if not isinstance(model, Model):
@@ -243,15 +249,13 @@ def compare(
     tallies = _plan_tallies(model, held, stops[-1], history)
     logits, new = _Reference(model), list[int]()
     for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
-        if turn.new:
-            new.append(turn.next)
+        new += [turn.next] if turn.new else []
         logits.read(turn.passes[0].logits)  # also where there is no other cache
         for tally, done in zip(tallies, turn.passes, strict=True):
             tally.add(model, done, stops[turn.number - 1])
         if progress is not None:
             progress(turn.number, len(stops))
     reference, *runs = [tally.finish() for tally in tallies]
-    chosen = dict.fromkeys([*new, *(row.choice for run in runs for row in run.rows)]) if history else ()
     return PolicyComparison(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
@@ -265,7 +269,7 @@ def compare(
         largest_logit=logits.largest,
         by_length=find_length_dependence(model.config),
         stops=tuple(stops),
-        choices=tuple(read_piece(model, i) for i in chosen),
+        choices=_read_choices(model, new, runs) if history else (),
     )
 
 
