@@ -38,22 +38,30 @@ def order_modules(name: str, done: tuple[str, ...] = ()) -> tuple[str, ...]:
 def bundle_script(name: str) -> str:
     """The module `name` and its imports as one script."""
     script = join_modules([_IMPORT.sub("", read(module)) for module in order_modules(name)])
-    return re.sub(r'"--(\w+)"', lambda found: f'"--{_properties()[found[1]]}"', script)
+    return re.sub(r'"--(\w+)"', lambda found: f'"--{_properties(name)[found[1]]}"', script)
 
 
 @cache
-def _properties() -> dict[str, str]:
+def _read_style(name: str) -> str:
+    """The style sheet of every page, and the own one of the kind whose module is `name`, if there is one."""
+    own = name.removesuffix(".js") + ".css"
+    return read("page.css") + (read(own) if (FOLDER / own).is_file() else "")
+
+
+@cache
+def _properties(name: str) -> dict[str, str]:
     """The custom properties of the style sheet, each with a short name, the most frequent first."""
-    found = re.findall(r"--(\w+)", read("page.css"))
+    found = re.findall(r"--(\w+)", _read_style(name))
     ordered = sorted(set(found), key=lambda name: (-found.count(name), name))
     return dict(zip(ordered, take_names(set()), strict=False))
 
 
 @cache
-def bundle_style() -> str:
-    """The style sheet without comments and spaces that it does not need, its custom properties renamed."""
-    text = re.sub(r"/\*.*?\*/", "", read("page.css"), flags=re.S)
-    text = re.sub(r"--(\w+)", lambda found: f"--{_properties()[found[1]]}", text)
+def bundle_style(name: str) -> str:
+    """The style sheet of the module `name`, without comments and spaces that it does not need, its custom properties
+    renamed."""
+    text = re.sub(r"/\*.*?\*/", "", _read_style(name), flags=re.S)
+    text = re.sub(r"--(\w+)", lambda found: f"--{_properties(name)[found[1]]}", text)
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r" ?([{};,]) ?|(?<=[a-z-]:) (?=\S)", lambda found: found[1] or "", text)
     return text.replace(";}", "}").strip()
@@ -94,7 +102,7 @@ def fill_template(parts: dict[str, str]) -> str:
 
 def make_html(kind: str, data: dict[str, Any], still: str, *, title: str, language: str) -> bytes:
     """The whole file in UTF-8. `still`: HTML for browsers without scripts."""
-    style, script = bundle_style(), bundle_script(f"kinds/{kind}.js")
+    style, script = (make(f"kinds/{kind}.js") for make in (bundle_style, bundle_script))
     page = fill_template(
         {
             "lang": html.escape(language),
