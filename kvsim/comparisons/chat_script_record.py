@@ -60,18 +60,20 @@ class Chat:
         turns = [line.turn for line in self.lines]
         return Totals(Counts.sum(t.reused.counts for t in turns), Counts.sum(t.fresh.counts for t in turns))
 
-    def before(self, number: int) -> list[int]:
-        """The lines, from 0, that the turn of line `number` follows. A turn and a fork follow the turns up to there, an
-        edit those before the one that it replaces, earlier edits included."""
+    def conversation(self, number: int) -> list[int]:
+        """The lines, from 0, of the conversation when line `number` came: with the turns that an edit drops."""
         path: list[int] = []
-        for i, line in enumerate(self.lines[: number + 1]):
-            if line.kind == "edit":
-                path = path[: line.at - 1]
-            if i == number:
-                return path[: line.at] if line.kind == "fork" else path
+        for i, line in enumerate(self.lines[:number]):
             if line.kind != "fork":
-                path = [*path, i]
-        raise IndexError(number)
+                path = [*(path[: line.at - 1] if line.kind == "edit" else path), i]
+        at = self.lines[number].at
+        return path[:at] if self.lines[number].kind == "fork" else path
+
+    def before(self, number: int) -> list[int]:
+        """The lines, from 0, that the turn of line `number` follows: an edit follows those before the one that it
+        replaces."""
+        line, path = self.lines[number], self.conversation(number)
+        return path[: line.at - 1] if line.kind == "edit" else path
 
     @property
     def unknown(self) -> list[str]:

@@ -15,6 +15,8 @@ from kvsim.views.page.texts import frame_texts, key_texts
 # The type of a result, and the module of this folder that tells it; its static/kinds/NAME.js has the same name.
 KINDS = {
     "kvsim.comparisons.trace_record.Trace": "trace",
+    "kvsim.comparisons.policies_record.PolicyComparison": "compare",
+    "kvsim.comparisons.chat_script_record.Chat": "chat",
 }
 
 
