@@ -38,30 +38,25 @@ def order_modules(name: str, done: tuple[str, ...] = ()) -> tuple[str, ...]:
 def bundle_script(name: str) -> str:
     """The module `name` and its imports as one script."""
     script = join_modules([_IMPORT.sub("", read(module)) for module in order_modules(name)])
-    return re.sub(r'"--(\w+)"', lambda found: f'"--{_properties(name)[found[1]]}"', script)
+    return re.sub(r'"--(\w+)"', lambda found: f'"--{_properties()[found[1]]}"', script)
 
 
 @cache
-def _read_style(name: str) -> str:
-    """The style sheet of every page, and the own one of the kind whose module is `name`, if there is one."""
-    own = name.removesuffix(".js") + ".css"
-    return read("page.css") + (read(own) if (FOLDER / own).is_file() else "")
-
-
-@cache
-def _properties(name: str) -> dict[str, str]:
+def _properties() -> dict[str, str]:
     """The custom properties of the style sheet, each with a short name, the most frequent first."""
-    found = re.findall(r"--(\w+)", _read_style(name))
+    found = re.findall(r"--(\w+)", read("page.css"))
     ordered = sorted(set(found), key=lambda name: (-found.count(name), name))
     return dict(zip(ordered, take_names(set()), strict=False))
 
 
 @cache
-def bundle_style(name: str) -> str:
-    """The style sheet of the module `name`, without comments and spaces that it does not need, its custom properties
-    renamed."""
-    text = re.sub(r"/\*.*?\*/", "", _read_style(name), flags=re.S)
-    text = re.sub(r"--(\w+)", lambda found: f"--{_properties(name)[found[1]]}", text)
+def bundle_style(kind: str) -> str:
+    """The style sheet, and that of the kind if it has one, without comments and spaces that it does not need, custom
+    properties renamed."""
+    own = f"kinds/{kind}.css"
+    text = read("page.css") + (read(own) if (FOLDER / own).is_file() else "")
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+    text = re.sub(r"--(\w+)", lambda found: f"--{_properties()[found[1]]}", text)
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r" ?([{};,]) ?|(?<=[a-z-]:) (?=\S)", lambda found: found[1] or "", text)
     return text.replace(";}", "}").strip()
@@ -102,7 +97,7 @@ def fill_template(parts: dict[str, str]) -> str:
 
 def make_html(kind: str, data: dict[str, Any], still: str, *, title: str, language: str) -> bytes:
     """The whole file in UTF-8. `still`: HTML for browsers without scripts."""
-    style, script = (make(f"kinds/{kind}.js") for make in (bundle_style, bundle_script))
+    style, script = bundle_style(kind), bundle_script(f"kinds/{kind}.js")
     page = fill_template(
         {
             "lang": html.escape(language),

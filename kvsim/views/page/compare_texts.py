@@ -22,7 +22,7 @@ def _stage(say: Say) -> dict[str, str]:
     return {
         "heading": say("The same tokens through several caches: which rows each one keeps, and what its logits lose"),
         "title": say("Caches compared, step by step: {text}"),
-        "sentence": say("Step {step} of {last}: {fed} is fed. {runs}"),
+        "sentence": say("Step {step} of {last}: {fed} is fed. Layer {layer}, KV head {head}: {runs}"),
         "sentence_run": say("{cache} holds {rows} of {all} rows, evicts {evicted}, and {choice}."),
         "sentence_bytes": say("{cache} holds {bytes} B, and {choice}."),
         "chooses_same": say("chooses {token}, as the reference does"),
@@ -96,5 +96,4 @@ def _tables(say: Say) -> dict[str, str]:
         "series_allocated": say("allocated"),
         "series_reference": say("held by the reference"),
         "memory_note": say("K and V of all layers and KV heads, one scale for all caches."),
-        "print_step": say("step {step} of {last}").format(step="{step}", last="{last}"),
     }

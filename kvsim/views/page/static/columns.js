@@ -193,7 +193,7 @@ class Told {
     facts.push(t("at_position", { position: s }));
     put(this.title, el("span", { class: "chip", "data-state": name, ...HIDDEN }, CELLS[name]), t("cell", { token: tokenAt(s), cache: run.cache }));
     put(this.body, lines(facts),
-      el("p", "verdict", t("state_" + name) + ". ", link("fed_at", stepOf(s)), " · ", fates[s] ? link("left_at", fates[s]) : t("to_the_end")),
+      el("p", "verdict", t("state_" + name) + " · ", link("fed_at", stepOf(s)), " · ", fates[s] ? link("left_at", fates[s]) : t("to_the_end")),
       el("p", "soft", t("divergence_at", { divergence: digits(run.rows.divergence[s]) })),
       data.long[s] && el("p", "long", el("bdi", 0, wholeToken(s))));
   }
