@@ -46,13 +46,14 @@ def _data(chat: Chat, texts: dict[int, str]) -> dict[str, Any]:
 
 
 def _line(chat: Chat, number: int, line: Line, texts: dict[int, str]) -> dict[str, Any]:
-    turn = line.turn
-    restart = turn.restart
+    turn, restart = line.turn, line.turn.restart
+    text, reply = _read(turn.ids, texts), _read(turn.reply_ids, texts)
     return {
         "kind": line.kind,
         "label": [label(line, words(code)) for code in LANGUAGES],
-        "text": _read(turn.ids, texts),
-        "reply": _read(turn.reply_ids, texts),
+        "text": [cut(name, _LABEL) for name in text],
+        "reply": [cut(name, _LABEL) for name in reply],
+        "long": {i: name for i, name in enumerate((*text, *reply)) if cut(name, _LABEL) != name},
         "start": turn.start,
         "before": chat.before(number),
         "conversation": chat.conversation(number) if turn.dropped else [],
@@ -72,7 +73,7 @@ def _line(chat: Chat, number: int, line: Line, texts: dict[int, str]) -> dict[st
 def _read(ids: Iterable[int], texts: dict[int, str]) -> list[str]:
     """The tokens of a text, in whole characters."""
     reader = Reader()
-    return [cut(reader.read(texts.get(i, f"[{i}]")), _LABEL) for i in ids]
+    return [reader.read(texts.get(i, f"[{i}]")) for i in ids]
 
 
 def _work(work: Work) -> dict[str, int]:

@@ -42,6 +42,7 @@ def _stage(say: Say) -> dict[str, str]:
         "state_key": say("new, kept"),
         "state_masked": say("evicted in the step"),
         "state_zero": say("evicted before"),
+        "state_later": say("not fed yet"),
         "kl_legend": say(
             "Below: KL of each position, on one logarithmic scale of four decades; filled: another choice than the"
             " reference's"

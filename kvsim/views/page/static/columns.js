@@ -101,7 +101,7 @@ class Column {
     if (!fates) return;
     write(this.size, t("rows_of", { rows: whole(countRows(fates, step).held), all: whole(all) }));
     if (!this.grid) return this.drawArea(fates, step);
-    const kind = (part, row, s) => (part === "count" ? "context" : s >= data.stops[part === "now" ? step - 1 : row] ? "none" : fateIn(fates, part === "now" ? step : row + 1, s));
+    const kind = (part, row, s) => (part === "count" ? "context" : fateIn(fates, part === "now" ? step : row + 1, s));
     const text = (part, row, s) => {
       if (part === "count") return String(countRows(fates, row + 1).held);
       return this.letters ? CELLS[kind(part, row, s)] || "" : "";
@@ -191,7 +191,7 @@ class Told {
     }
     const name = fateIn(fates, step, s);
     facts.push(t("at_position", { position: s }));
-    put(this.title, el("span", { class: "chip", "data-state": name, ...HIDDEN }, CELLS[name]), t("cell", { token: tokenAt(s), cache: run.cache }));
+    put(this.title, el("span", { class: "chip", "data-state": name, ...HIDDEN }, CELLS[name] || ""), t("cell", { token: tokenAt(s), cache: run.cache }));
     put(this.body, lines(facts),
       el("p", "verdict", t("state_" + name) + " · ", link("fed_at", stepOf(s)), " · ", fates[s] ? link("left_at", fates[s]) : t("to_the_end")),
       el("p", "soft", t("divergence_at", { divergence: digits(run.rows.divergence[s]) })),

@@ -29,8 +29,9 @@ export function fatesOf(run) {
   return run.left_out ? null : run.fates[run.fate_of[state.layer][state.head]];
 }
 
-// What a step has made of a row: a key of CELLS.
+// What a step has made of a row: a key of CELLS, or "later".
 export function fateIn(fates, step, position) {
+  if (position >= data.stops[step - 1]) return "later";
   const left = fates[position];
   if (left && left < step) return "zero";
   if (left === step) return "masked";

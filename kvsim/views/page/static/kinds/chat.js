@@ -27,6 +27,11 @@ function tokensOf(path) {
   return path.flatMap((i) => own(lines[i]));
 }
 
+// The texts of tokens that are cut, whole, by their places in a line and those that it follows.
+function longOf(path) {
+  return path.flatMap((i) => own(lines[i]).map((_, k) => lines[i].long[k]));
+}
+
 // The states of a line's tokens in one run, in order: [state, count] of each stretch.
 function stretches(line, side) {
   const fed = line.start + line.text.length;
@@ -42,10 +47,10 @@ function bar(parts) {
   }));
 }
 
-function cells(tokens, parts, name) {
+function cells(tokens, parts, name, long = []) {
   const states = parts.flatMap(([state, count]) => Array(count).fill(state));
   return el("ol", { class: "tokens", "aria-label": name }, tokens.map((token, i) =>
-    el("li", { "data-state": states[i], title: `${i}: ${t("state_" + states[i])}` }, el("bdi", 0, token), el("small", 0, LETTERS[states[i]]))));
+    el("li", { "data-state": states[i], title: `${i}: ${t("state_" + states[i])}` + (long[i] ? "\n" + long[i] : "") }, el("bdi", 0, token), el("small", 0, LETTERS[states[i]]))));
 }
 
 function top() {
@@ -79,7 +84,7 @@ class Side {
     write(this.note, side === "fresh" ? t("note_fresh") : t("note_reused", { cached: whole(line.cached) }));
     const tokens = [...tokensOf(line.before), ...own(line)];
     const drawn = tokens.length <= MOST_CELLS;
-    put(this.body, bar(parts), drawn ? cells(tokens, parts, t("tokens_of", { run: t(side) })) : el("p", "soft", t("many", { n: MOST_CELLS })),
+    put(this.body, bar(parts), drawn ? cells(tokens, parts, t("tokens_of", { run: t(side) }), longOf([...line.before, state.step - 1])) : el("p", "soft", t("many", { n: MOST_CELLS })),
       side === "reused" && line.dropped ? this.dropped(line) : null);
   }
 
