@@ -142,12 +142,14 @@ def test_keys_of_the_comparison(visit):
     assert "喂入“床”" in page.locator("[aria-live=polite]").inner_text()
     page.keyboard.press("End")
     page.locator(".policies .side:nth-child(2) [tabindex='0']").focus()
-    page.keyboard.press("ArrowUp")
+    told = page.locator(".inspector")
+    for key, said in [
+        ("ArrowUp", "第 16 步之后"), ("ArrowDown", "第 1 步之后"), ("ArrowDown", "第 2 步之后"),
+        ("ArrowRight", "新的，保留"), ("ArrowRight", "尚未喂入"), ("Home", "2 行中留有 2 行"), ("ArrowDown", "3 行中留有 3 行"),
+    ]:  # fmt: skip
+        page.keyboard.press(key)
+        assert said in told.inner_text(), key
     assert step_of(page) == 16  # arrows in a grid do not step
-    assert "第 15 步之后" in page.locator(".inspector").inner_text()
-    assert "尚未喂入" in page.locator(".inspector").inner_text()
-    page.keyboard.press("ArrowLeft")
-    assert "新的，保留" in page.locator(".inspector").inner_text()
     page.keyboard.press("?")
     assert page.locator("dialog").is_visible()
 
