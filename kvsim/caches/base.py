@@ -216,7 +216,7 @@ class LayerCache(ABC):
         """The values held, [G, S, K]."""
 
     @property
-    def held(self) -> "tuple[Span, ...] | Array | None":
+    def held_positions(self) -> "tuple[Span, ...] | Array | None":
         """The positions of the rows held: spans, the same in every head, or an array [G, S]. A row that has left never
         returns. None: the policy does not tell."""
         return None

@@ -33,7 +33,7 @@ class BufferLayer(LayerCache):
         return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_positions(self) -> tuple[Span, ...]:
         return (Span(0, self.rows),)
 
     @property

@@ -30,7 +30,7 @@ class NoLayer(LayerCache):
         return (View(keys, values, pos, pos),)
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_positions(self) -> tuple[Span, ...]:
         return ()
 
     @property

@@ -134,8 +134,8 @@ class OffloadLayer(LayerCache):
         return self.layer.values
 
     @property
-    def held(self) -> tuple[Span, ...] | Array | None:
-        return self.layer.held
+    def held_positions(self) -> tuple[Span, ...] | Array | None:
+        return self.layer.held_positions
 
     @property
     def logical_bytes(self) -> int:

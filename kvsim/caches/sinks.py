@@ -145,7 +145,7 @@ class SinksLayer(LayerCache):
     # Contents and bytes
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_positions(self) -> tuple[Span, ...]:
         first = self._first(self.stop)
         sinks = Span(0, min(self.ends.first, self.stop))
         return (sinks, Span(first, self.stop)) if first < self.stop else (sinks,)

@@ -77,7 +77,7 @@ class WindowLayer(LayerCache):
         return (View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1),)
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_positions(self) -> tuple[Span, ...]:
         return (Span(max(self.pos.start, self.pos.stop - self.kept), self.pos.stop),)
 
     @property

@@ -132,7 +132,7 @@ class Recorder:
 
     def _find_held(self, layer: LayerCache, stop: int, heads: int) -> Any:
         """Which of the first `stop` rows each head of a layer holds: booleans [G, stop]; None if it does not tell."""
-        held, found = layer.held, np.zeros((heads, stop), dtype=bool)
+        held, found = layer.held_positions, np.zeros((heads, stop), dtype=bool)
         if held is None:
             return None
         if isinstance(held, tuple):

@@ -61,12 +61,12 @@ def test_without_history_nothing_is_recorded():
 
 def test_what_is_left_out_is_said(monkeypatch):
     class Quiet(DynamicLayer):
-        held = None
+        held_positions = None
 
     class Returning(DynamicLayer):
         @property
-        def held(self):
-            return () if self.rows == 3 else super().held
+        def held_positions(self):
+            return () if self.rows == 3 else super().held_positions
 
     from kvsim.caches.specs import POLICIES
 

@@ -142,7 +142,7 @@ class EvictingLayer(LayerCache):
         return followed_by(self.ops, self._old, self.since, self.stop)
 
     @property
-    def held(self) -> Array:
+    def held_positions(self) -> Array:
         return self.positions
 
     @property

@@ -64,7 +64,7 @@ class PagedLayer(LayerCache):
         return (View(*self.stored.read(self.table, seen), seen, pos),)
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_positions(self) -> tuple[Span, ...]:
         return (self.needed,)
 
     @property
