@@ -68,6 +68,7 @@ _ROOMS = (
     "files",
     "generation",
     "i18n",
+    "learn",
     "loading",
     "processes",
     "schemas",

@@ -26,8 +26,9 @@ CASES = {
     "trace": ["trace", "中", "-n", "1"],
     "verify": ["verify", "examples/exercises/kv_cache.py:KVCache"],
 }
-# vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report.
-NO_OPTION = {"oracle", "vectors"}
+# vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report; of
+# learn, the subcommand check has --json (tests/learn/test_commands.py).
+NO_OPTION = {"learn", "oracle", "vectors"}
 
 
 @pytest.fixture(autouse=True)

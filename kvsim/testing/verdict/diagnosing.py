@@ -12,7 +12,7 @@ from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.bank.paths import Path
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.independent.decoder import Decoder, read_policy
-from kvsim.testing.subject.calls import Chunks, equal
+from kvsim.testing.subject.calls import Chunks, equal, max_abs
 from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
 
@@ -162,11 +162,13 @@ def _missed(
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """Is the output the one under test, to within twice the allowed difference? If numbers of the feed differ, it must
+    """Is the output the one under test, to within twice the allowed difference, or more where its numbers are larger
+    than the right ones, whose rounding was measured? If numbers of the feed differ, it must
     also explain more than half of their squared difference from the right answer: in a coarse format, a mistake with
     hardly any effect would otherwise be within the allowed difference.
     """
-    if not equal(vote.got, output, 2 * vote.allowed):
+    larger = max(1.0, float(np.nan_to_num(max_abs(output) / max_abs(vote.expected), nan=1.0, posinf=1.0)))
+    if not equal(vote.got, output, 2 * vote.allowed * larger):
         return False
     finite = np.isfinite(output)
     left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))

@@ -1,0 +1,7 @@
+"""The checkers of the exercises, one a file, imported when an exercise is checked."""
+
+CHECKERS = {
+    "count_waste": "kvsim.learn.checkers.count_waste",
+    "attention_step": "kvsim.learn.checkers.attention_step",
+    "kv_cache": "kvsim.learn.checkers.kv_cache",
+}
