@@ -4,4 +4,5 @@ CHECKERS = {
     "count_waste": "kvsim.learn.checkers.count_waste",
     "attention_step": "kvsim.learn.checkers.attention_step",
     "kv_cache": "kvsim.learn.checkers.kv_cache",
+    "memory_bill": "kvsim.learn.checkers.memory_bill",
 }
