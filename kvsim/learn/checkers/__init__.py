@@ -5,4 +5,5 @@ CHECKERS = {
     "attention_step": "kvsim.learn.checkers.attention_step",
     "kv_cache": "kvsim.learn.checkers.kv_cache",
     "memory_bill": "kvsim.learn.checkers.memory_bill",
+    "prefill_vs_decode": "kvsim.learn.checkers.prefill_vs_decode",
 }
