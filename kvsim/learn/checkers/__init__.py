@@ -6,4 +6,5 @@ CHECKERS = {
     "kv_cache": "kvsim.learn.checkers.kv_cache",
     "memory_bill": "kvsim.learn.checkers.memory_bill",
     "prefill_vs_decode": "kvsim.learn.checkers.prefill_vs_decode",
+    "gqa": "kvsim.learn.checkers.gqa",
 }
