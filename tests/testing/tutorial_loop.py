@@ -1,7 +1,4 @@
-"""Exercise 2: repair a decoding loop from a tutorial. The text is in tutorial_loop.md; the check is
-
-kvsim verify examples/exercises/tutorial_loop.py:TutorialLoop
-"""
+"""A decoder with two mistakes, for `kvsim verify`: layers read the embedding, and decode steps do not append."""
 
 import numpy as np
 
