@@ -45,8 +45,9 @@ def watched(monkeypatch, folder, *events):
 
 
 def test_keys_and_saved_files(folder, monkeypatch, capsys):
-    watched(monkeypatch, folder, Event(key="h"), Event(key="h"), Event(key="?"), Event(file="other.txt"), Event(key="n"),
-            Event(key="s"), Event(key="l"), Event(key="r"), Event(file="03_why_not_q.py"), Event(key="x"))  # fmt: skip
+    keys = [Event(key=key) for key in "hh?"]
+    later = [Event(key=key) for key in "nslr"]
+    watched(monkeypatch, folder, *keys, Event(file="other.txt"), *later, Event(file="03_why_not_q.py"), Event(key="x"))
     out = capsys.readouterr().out
     assert out.startswith("# 01 Count the repeated work")
     assert "hint 2 of 3" in out
