@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # type checkers treat this name as True; `import typing` would take time
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvsim import testing as testing
     from kvsim.comparisons.conversation import Conversation as Conversation
     from kvsim.comparisons.conversation_record import Turn as Turn
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from kvsim.generation.runs import Step as Step
     from kvsim.loading.loader import load as load
     from kvsim.model import Model as Model
+
+    _display: Callable[[object], dict[str, str]]  # see kvsim/schemas/display.py
 
 _HOME = {
     "BackendError": "kvsim.errors",
@@ -85,6 +89,8 @@ def __getattr__(name: str) -> object:
 
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name == "_display":  # see kvsim/schemas/display.py
+        return import_module("kvsim.views.notebook").display
     if name in _ROOMS:
         return import_module(f"kvsim.{name}")
     raise AttributeError(f"module 'kvsim' has no attribute {name!r}")

@@ -62,7 +62,10 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def _missing() -> dict[str, tuple[str, ...]]:
     """{mark: requirements that are missing here}."""
     cupy = () if os.environ.get("CUPY_ON_HOST") else ("CuPy on the host: tests/cupy_on_host",)
-    return {"dev": tuple(name for name in ("torch", "transformers") if find_spec(name) is None), "cupy": cupy}
+    return {
+        "dev": tuple(name for name in ("torch", "transformers", "matplotlib") if find_spec(name) is None),
+        "cupy": cupy,
+    }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -366,7 +366,7 @@ def test_import_loads_nothing() -> None:
 
 def test_help_needs_no_numpy() -> None:
     code = "from kvsim.cli import COMMANDS, run\nfor a in ['--help'], *([name, '--help'] for name in COMMANDS): run(a)"
-    assert not loaded_by(code) & {"numpy", "rich.table", "safetensors", "kvsim.ops"}
+    assert not loaded_by(code) & {"numpy", "rich.table", "safetensors", "kvsim.ops", "matplotlib"}
 
 
 def test_trace_imports_no_other_array_library() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from kvsim.schemas.display import mimebundle
+
 WAYS = ("cached", "uncached", "peer")
 
 
@@ -54,6 +56,8 @@ class Benchmark:
     prefill: Prefill
     points: list[Point] = field(default_factory=list)
     partial: bool = False  # interrupted before the last point
+
+    _repr_mimebundle_ = mimebundle
 
     @property
     def reached(self) -> int:

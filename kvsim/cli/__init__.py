@@ -14,6 +14,7 @@ from importlib import import_module
 import click
 
 from kvsim import __version__
+from kvsim.cli.help import Context
 from kvsim.cli.options import ORIGINAL_ENCODINGS, note
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, choose_language, explain, words
@@ -43,6 +44,8 @@ INTERRUPTED = 128 + signal.SIGINT
 class LazyGroup(click.Group):
     """The group of COMMANDS; makes a command, in the language of `say`, when it is looked up."""
 
+    context_class = Context
+
     def __init__(self, say: Say) -> None:
         self.say = say
         super().__init__(
@@ -59,6 +62,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(COMMANDS[cmd_name]).command(self.say)
+        command.context_class = Context
         return command
 
     def resolve_command(

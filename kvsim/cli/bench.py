@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvsim.checks import check_whole
-from kvsim.cli.options import Bar, Decorated, Number, combine, common, complete_file, json_option, known, loading
-from kvsim.files.writing import check_writable, write_beside
+from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_option, known, loading
+from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
     from kvsim.model import Model
 
-EXAMPLES = "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --svg gpt2.svg"
+EXAMPLES = "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --plot gpt2.svg"
 DEFAULT_NEW = 1000  # or as many as fit in the context
 
 
@@ -34,19 +36,19 @@ class Options:
     backend: str | None
     device: str | None
     dtype: str
-    svg: Path | None
+    plot: Path | None
     as_json: bool
 
     def check(self) -> None:
-        """UsageError, FileError: a value that can be refused before a model is read."""
+        """UsageError, BackendError, FileError: what can be refused before a model is read."""
         from kvsim.benchmark.peers import check_name
 
         check_whole("--points", self.points, 1)
         check_whole("--repeats", self.repeats, 1)
         if self.peer is not None:
             check_name(self.peer)
-        if self.svg is not None:
-            check_writable(self.svg)
+        if self.plot is not None:
+            check_plot(self.plot)
 
 
 def open_models(options: Options) -> tuple["Model", Any, int]:
@@ -71,32 +73,35 @@ def run_bench(options: Options, say: Say) -> int:
     """Measure and print; Ctrl-C ends the run and keeps what is measured. The exit code."""
     from kvsim.benchmark import decoding
     from kvsim.benchmark.limits import peak_memory
-    from kvsim.views.bench_chart import to_svg
     from kvsim.views.json.bench import to_json
     from kvsim.views.terminal.bench import format_heading, format_point, format_sums
 
     options.check()
+    screen = find_screen()
     model, peer, new = open_models(options)
     bench = decoding.start(model, options.peer, options.prompt, new, options.repeats)
     contexts = decoding.choose_contexts(options.prompt, new, options.points)
     if not options.as_json:
-        click.echo(format_heading(bench, say))
+        show(format_heading(bench, say, screen), screen)
     try:
         with Bar(say("contexts")) as bar:
             for point in decoding.time_steps(model, contexts, options.repeats, not options.no_uncached, peer):
                 bench.points.append(point)
                 bar(len(bench.points), len(contexts))
                 if not options.as_json:
-                    click.echo(format_point(point, bench))
+                    with bar.hidden():
+                        show(format_point(point, bench, screen), screen)
     except KeyboardInterrupt:
         bench.partial = True
     bench.peak_memory = peak_memory()
     if options.as_json:
         click.echo(to_json(bench))
     elif bench.points:
-        click.echo(format_sums(bench, say))
-    if options.svg is not None and bench.points:
-        write_beside(options.svg, to_svg(bench).encode())
+        show(format_sums(bench, say, screen), screen)
+    if options.plot is not None and bench.points:
+        from kvsim.views.plot.bench import draw_bench
+
+        write_plot(options.plot, partial(draw_bench, bench), say)
     return 130 if bench.partial else 0
 
 
@@ -142,10 +147,7 @@ def command(say: Say) -> click.Command:
     @_sizes(say)
     @loading(say)
     @json_option(say, "bench")
-    @click.option(
-        "--svg", type=Path, metavar="FILE", shell_complete=complete_file,
-        help=say("Plot ms per token over context, to this file."),
-    )  # fmt: skip
+    @plot_option(say("Plot ms per token over context, to this file: .svg, .png or .pdf."))
     @common(say)
     def bench(**given: Any) -> int:
         return run_bench(Options(**given), say)

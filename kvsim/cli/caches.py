@@ -1,10 +1,9 @@
 """`kvsim caches`: the list of cache policies."""
 
-import sys
-
 import click
 
-from kvsim.cli.options import common, complete_config, complete_dtype, shown, use_color
+from kvsim.cli.options import common, complete_config, complete_dtype, shown
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 
@@ -39,8 +38,8 @@ def command(say: Say) -> click.Command:
         else:
             from kvsim.views.terminal.caches import format_policies
 
-            color = use_color(sys.stdout)
-            click.echo(format_policies(policies, say, ascii_only, color), color=color)
+            screen = find_screen(ascii_only)
+            show(format_policies(policies, say, screen), screen)
         return 0
 
     return caches

@@ -1,7 +1,6 @@
 """`kvsim chat TEXT…`: a conversation of several turns through one cache."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ from kvsim.cli.options import (
     note_unknown,
     running,
     shown,
-    use_color,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 
@@ -98,8 +97,8 @@ def show_chat(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.chat import format_chat
 
-        color = use_color(sys.stdout)
-        click.echo(format_chat(result, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_chat(result, say, screen), screen)
     return 0 if result.agrees else 1
 
 

@@ -3,6 +3,7 @@
 import click
 
 from kvsim.cli.options import common, json_option
+from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
 
 
@@ -28,7 +29,8 @@ def command(say: Say) -> click.Command:
         else:
             from kvsim.views.terminal.claims import format_claims
 
-            click.echo(format_claims(found, say))
+            screen = find_screen()
+            show(format_claims(found, say, screen), screen)
         return 0
 
     return claims

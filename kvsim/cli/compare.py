@@ -1,7 +1,8 @@
 """`kvsim compare TEXT`: several caches fed the same tokens."""
 
-import sys
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +17,9 @@ from kvsim.cli.options import (
     note_unknown,
     running,
     shown,
-    use_color,
 )
+from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -40,6 +42,7 @@ class Options:
     backend: str | None
     device: str | None
     dtype: str
+    plot: Path | None
     as_json: bool
     ascii_only: bool
 
@@ -60,6 +63,8 @@ def show_comparison(options: Options, say: Say) -> int:
     """Run every cache and print the comparison. The exit code: 1 if a lossless one differs by more than is allowed."""
     prompt = _read(options.text, options.file)
     check_text(prompt)
+    if options.plot is not None:
+        check_plot(options.plot)
 
     from kvsim.comparisons.policies import compare
 
@@ -74,8 +79,12 @@ def show_comparison(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.policies import format_comparison
 
-        color = use_color(sys.stdout)
-        click.echo(format_comparison(result, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_comparison(result, say, screen), screen)
+    if options.plot is not None:
+        from kvsim.views.plot.policies import draw_comparison
+
+        write_plot(options.plot, partial(draw_comparison, result), say)
     return 0 if result.agrees else 1
 
 
@@ -96,6 +105,7 @@ def command(say: Say) -> click.Command:
     )  # fmt: skip
     @generating(say, new=16, feed="prefill")
     @running(say)
+    @plot_option(say("Plot bytes held and mean KL of every cache, to this file: .svg, .png or .pdf."))
     @shown(say, "compare")
     @common(say)
     def compare(**given: Any) -> int:

@@ -1,10 +1,10 @@
 """`kvsim cost MODEL`: FLOPs, bytes and the roofline of answering a prompt, exact, without data."""
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,14 @@ from kvsim.cli.options import (
     common,
     complete_config,
     complete_device,
-    complete_file,
     known,
     note,
     note_assumed,
     one_of,
     shown,
-    use_color,
 )
+from kvsim.cli.plotting import BARS, check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -54,8 +54,7 @@ class Options:
     overhead: float | None
     latent: str | None
     source: int | None
-    plot: bool
-    svg: Path | None
+    plot: str | Path | None
     as_json: bool
     ascii_only: bool
     verbose: bool
@@ -90,15 +89,13 @@ def run_cost(options: Options, say: Say) -> int:
     from kvsim.costs.work.by_context import measure_by_context
     from kvsim.costs.work.conventions import CONVENTIONS
     from kvsim.costs.work.cost import cost
-    from kvsim.files.writing import check_writable
 
     if options.verbose:
         note_assumed(say, options.model)
     chosen = one_of("--convention", options.convention, (*CONVENTIONS, "all"))
     conventions = [c for c in CONVENTIONS if chosen in (c, "all")]
-    svg = options.svg
-    if svg is not None:
-        check_writable(svg)
+    if isinstance(options.plot, Path):
+        check_plot(options.plot)
     overhead = _read_overhead(options.overhead, options.device)
     device = None if options.device is None else find_device(options.device)
     if device is not None:
@@ -108,7 +105,7 @@ def run_cost(options: Options, say: Say) -> int:
         latent=options.latent, source=options.source,
     )  # fmt: skip
     _note_lengths(found, say)
-    points = measure_by_context(found, conventions[-1]) if options.plot or svg is not None else None
+    points = measure_by_context(found, conventions[-1]) if options.plot is not None else None
     _print_cost(options, found, conventions, device, overhead, points, say)
     return 0
 
@@ -117,10 +114,10 @@ def _print_cost(
     options: Options, found: "Cost", conventions: "list[Convention]", device: "Device | None", overhead: Fraction,
     points: "list[Point] | None", say: Say,
 ) -> None:  # fmt: skip
-    """Write JSON, or tables and bars, to stdout, and the plot to its file."""
+    """Write JSON, or tables and bars, to stdout, and the charts to their file."""
     from kvsim.costs.work.roofline import Limits
-    from kvsim.files.writing import write_beside
 
+    screen = find_screen(options.ascii_only)
     limits = None if device is None else Limits(device.peak(options.dtype), device.bandwidth, overhead)
     if options.as_json:
         from kvsim.schemas import dump
@@ -130,15 +127,15 @@ def _print_cost(
     else:
         from kvsim.views.terminal.cost import format_cost
 
-        click.echo(format_cost(found, conventions, device, limits, say, options.ascii_only, use_color(sys.stdout)))
-    if points is not None and options.plot and not options.as_json:
+        show(format_cost(found, conventions, device, limits, say, screen), screen)
+    if points is not None and options.plot == BARS and not options.as_json:
         from kvsim.views.terminal.bars import to_bars
 
-        click.echo(to_bars(points, conventions[-1], say, options.ascii_only))
-    if points is not None and options.svg is not None:
-        from kvsim.views.charts import draw_by_context
+        show(to_bars(points, conventions[-1], say, screen), screen)
+    if points is not None and isinstance(options.plot, Path):
+        from kvsim.views.plot.cost import draw_cost
 
-        write_beside(options.svg, draw_by_context(points, conventions[-1], found.count.model, say).encode())
+        write_plot(options.plot, partial(draw_cost, found, points, conventions[-1], device, limits), say)
 
 
 def _run_options(say: Say) -> Callable[[Decorated], Decorated]:
@@ -189,10 +186,11 @@ def command(say: Say) -> click.Command:
         help=say("Add the roofline of this device, such as t4 or a10."),
     )  # fmt: skip
     @click.option("--overhead", type=Number(float), metavar="S", help=say("Seconds added to every step's roofline."))
-    @click.option("--plot", is_flag=True, help=say("Plot FLOPs a token over context."))
-    @click.option(
-        "--svg", type=Path, metavar="FILE", shell_complete=complete_file, help=say("Write the plot to a file, as SVG.")
-    )
+    @plot_option(
+        say("Plot FLOPs a token over context, and with --device the roofline, to this file: .svg, .png or .pdf. Without"
+            " a file (then as the last option): bars on the terminal."),
+        bars=True,
+    )  # fmt: skip
     @click.option("-v", "--verbose", is_flag=True, help=say("List the fields that the config.json leaves out."))
     @shown(say, "cost")
     @common(say)

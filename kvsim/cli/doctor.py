@@ -5,6 +5,7 @@ import sys
 import click
 
 from kvsim.cli.options import ORIGINAL_ENCODINGS, common, json_option
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -17,13 +18,13 @@ def show_gpu(say: Say, device: str | None) -> int:
     from kvsim.doctor.health import find_versions
     from kvsim.views.terminal.health import format_comparison, format_facts
 
-    backend = get_backend("cupy", device)
+    backend, screen = get_backend("cupy", device), find_screen()
     facts = {name: found for name, found in find_versions().items() if found}
-    click.echo(format_facts({**facts, **describe(backend)}))
+    show(format_facts({**facts, **describe(backend)}, screen), screen)
     click.echo(say("largest difference from NumPy's float64 over max|logit|, greedy ids, every product:"))
     agreed, wrong = 0, 0
     for compared in compare_all(backend):
-        click.echo(format_comparison(compared))
+        show(format_comparison(compared, screen), screen)
         agreed, wrong = agreed + compared.agrees, wrong + (not compared.agrees)
     text = say("{agreed} agree, {wrong} do not") if wrong else say("all {agreed} agree")
     click.echo(text.format(agreed=agreed, wrong=wrong))
@@ -37,7 +38,8 @@ def show_health(say: Say, as_json: bool) -> int:
     from kvsim.views.terminal.health import format_health
 
     health = examine(ORIGINAL_ENCODINGS.get("stdout", sys.stdout.encoding if sys.stdout else "?"))
-    click.echo(to_json(health) if as_json else format_health(health, say))
+    screen = find_screen()
+    click.echo(to_json(health) if as_json else format_health(health, say, screen))
     return 0 if health.works else 1
 
 

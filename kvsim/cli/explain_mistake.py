@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kvsim.cli.options import Number, common, json_option
+from kvsim.cli.screen import find_screen
 from kvsim.i18n.language import Say, language_for_checks, language_of
 
 
@@ -48,10 +49,10 @@ def command(say: Say) -> click.Command:
         from kvsim.views.json.oracle import explain_dict
         from kvsim.views.terminal.oracle import format_bank, format_mistake
 
-        language = language_of(say)
+        language, screen = language_of(say), find_screen()
         if mistake is None:
             known = BANK.values()
-            click.echo(dump(explain_dict(known, language)) if as_json else format_bank(known, language))
+            click.echo(dump(explain_dict(known, language)) if as_json else format_bank(known, language, screen))
             return 0
         found = find_mistake(mistake)
         show = None
@@ -62,7 +63,7 @@ def command(say: Say) -> click.Command:
         if as_json:
             click.echo(dump(explain_dict([found], language, text)))
         else:
-            click.echo(format_mistake(found, text, say))
+            click.echo(format_mistake(found, text, say, screen))
         return 0
 
     return explain

@@ -103,7 +103,7 @@ def watch(folder: Path, say: Say) -> int:
     click.echo()
     check_one(folder, exercise, say)
     if import_watch() is None:
-        click.echo(wrap(say("saved files are not noticed without watchfiles (pip install 'kvsim[learn]'): press r")))
+        click.echo(wrap(say('saved files are not noticed without watchfiles (pip install ".[learn]"): press r')))
     click.echo(format_keys(say))
     for event in watch_events(folder):
         if event.key == QUIT:

@@ -1,9 +1,10 @@
 """`kvsim memory MODEL`: the size of weights and KV cache, exact."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,8 +20,9 @@ from kvsim.cli.options import (
     note,
     note_assumed,
     shown,
-    use_color,
 )
+from kvsim.cli.plotting import check_plot, plot_option, write_plot
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 
@@ -39,6 +41,7 @@ class Options:
     cache_dtype: str | None
     block: int
     source: int | None
+    plot: Path | None
     as_json: bool
     ascii_only: bool
     verbose: bool
@@ -69,18 +72,21 @@ def note_context(context: int, longest: int, say: Say) -> None:
 
 
 def run_memory(options: Options, say: Say) -> int:
-    """Count, and print the result. UsageError, FileError: as `measure_memory`."""
+    """Count, and print the result. UsageError, FileError: as `measure_memory`. BackendError: no matplotlib to plot."""
     from kvsim.costs.bytes.memory import measure_memory
     from kvsim.costs.public.models import find_config, read_catalogue
 
     model, contexts = options.model, read_contexts(options.contexts)
+    if options.plot is not None:
+        check_plot(options.plot)
     if options.verbose:
         note_assumed(say, model)
     config = find_config(model)[1]
-    measured = measure_memory(
-        model, contexts or default_contexts(config.max_context), batch=options.batch, dtype=options.dtype,
-        cache_dtype=options.cache_dtype, block=options.block, source=options.source,
+    measure = partial(
+        measure_memory, model, batch=options.batch, dtype=options.dtype, cache_dtype=options.cache_dtype,
+        block=options.block, source=options.source,
     )  # fmt: skip
+    measured = measure(contexts or default_contexts(config.max_context))
     for context in contexts:
         note_context(context, config.max_context, say)
     if options.as_json:
@@ -91,9 +97,14 @@ def run_memory(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.memory import format_memory
 
-        color = use_color(sys.stdout)
+        screen = find_screen(options.ascii_only)
         facts = read_catalogue()[model]["source"] if model in read_catalogue() else model
-        click.echo(format_memory(measured, say, options.ascii_only, color, facts, options.verbose), color=color)
+        show(format_memory(measured, say, screen, facts, options.verbose), screen)
+    if options.plot is not None:
+        from kvsim.costs.bytes.curve import choose_curve
+        from kvsim.views.plot.memory import draw_memory
+
+        write_plot(options.plot, partial(draw_memory, measured, measure(choose_curve(measured))), say)
     return 0
 
 
@@ -124,6 +135,7 @@ def _size_options(say: Say) -> Callable[[Decorated], Decorated]:
         ),
         click.option("--block", type=Number(int), default=16, show_default=True, help=say("Rows of a block.")),
         click.option("--source", type=Number(int), help=say("Encoder positions; a model with an encoder needs them.")),
+        plot_option(say("Plot bytes over context, to this file: .svg, .png or .pdf.")),
     )  # fmt: skip
 
 

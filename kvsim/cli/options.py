@@ -1,11 +1,10 @@
 """What several commands share: options, shell completion, the progress bar, notes on stderr, checks of values."""
 
 import contextlib
-import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -194,14 +193,7 @@ def common(say: Say) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-def use_color(stream: Any) -> bool:
-    """Is output colored? NO_COLOR decides, then FORCE_COLOR, then whether `stream` is a terminal (no-color.org,
-    force-color.org)."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return bool(stream is not None and stream.isatty())
+PATIENCE = 1.0  # seconds before a progress bar is shown
 
 
 class Bar:
@@ -219,15 +211,28 @@ class Bar:
         if done == 1:
             self.check(total)
         if self._progress is None:
-            if time.monotonic() - self.started < 1.0 or not (sys.stderr and sys.stderr.isatty()):
+            if time.monotonic() - self.started < PATIENCE or not (sys.stderr and sys.stderr.isatty()):
                 return
             from rich.console import Console
             from rich.progress import Progress
 
-            self._progress = Progress(console=Console(stderr=True), transient=True)
+            # redirect_stdout=True would write results to stderr, even where stdout is a file.
+            self._progress = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
             self._progress.start()
             self._task = self._progress.add_task(self.label, total=total)
         self._progress.update(self._task, completed=done)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """In this context the bar is taken from the terminal, so that a line of results may be written there."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def __enter__(self) -> "Bar":
         return self

@@ -1,6 +1,5 @@
 """`kvsim plan MODEL --device NAME`: what fits on a device; with `--sweep` over a grid."""
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from kvsim.cli.options import (
     note,
     note_assumed,
     shown,
-    use_color,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.errors import KvsimError, UsageError
 from kvsim.i18n.language import Say, explain
 from kvsim.i18n.printable import printable
@@ -103,8 +102,8 @@ def run_plan(options: Options, say: Say) -> int:
     else:
         from kvsim.views.terminal.plan import format_plan
 
-        color = use_color(sys.stdout)
-        click.echo(format_plan(found, remedies, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_plan(found, remedies, say, screen), screen)
     return 0
 
 
@@ -186,8 +185,8 @@ def _write_rows(options: Options, rows: "list[Row]", partial: bool, say: Say) ->
 
         click.echo(dump(sweep_to_dict(rows)))
     else:
-        color = use_color(sys.stdout)
-        click.echo(format_sweep(rows, say, options.ascii_only, color), color=color)
+        screen = find_screen(options.ascii_only)
+        show(format_sweep(rows, say, screen), screen)
 
 
 def _model_options(say: Say) -> Callable[[Decorated], Decorated]:

@@ -3,6 +3,7 @@
 import click
 
 from kvsim.cli.options import Bar, Number, common, json_option, known
+from kvsim.cli.screen import find_screen
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
 
@@ -42,7 +43,8 @@ def command(say: Say) -> click.Command:
             found = measure_tolerance(
                 dtype, context, seed, bar, layers=layers, heads=heads, kv_heads=kv_heads, d_head=d_head
             )
-        click.echo(dump(tolerance_dict(found, seed)) if as_json else format_tolerance(found, say))
+        screen = find_screen()
+        click.echo(dump(tolerance_dict(found, seed)) if as_json else format_tolerance(found, say, screen))
         return 0
 
     return tolerance

@@ -1,9 +1,9 @@
 """`kvsim trace TEXT`: the same generation without and with a cache, step by step."""
 
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,25 +17,29 @@ from kvsim.cli.options import (
     combine,
     common,
     complete_cache,
+    complete_file,
     generating,
     known,
     note_unknown,
     one_of,
     running,
     shown,
-    use_color,
 )
+from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
+from kvsim.files.writing import check_writable
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
     from kvsim.comparisons.trace_record import Trace
+    from kvsim.views.terminal.screen import Screen
 
 SHOWS = ("table", "cells", "shapes", "sites", "memory")
 EXAMPLES = (
     '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
     '\n  kvsim trace "中华人民" --backend exact'
+    '\n  kvsim trace "中华人民" --step 7 --svg step7.svg'
 )
 
 
@@ -59,6 +63,7 @@ class Options:
     top_k: int | None
     top_p: float | None
     seed: int
+    svg: Path | None
     as_json: bool
     ascii_only: bool
 
@@ -73,68 +78,84 @@ def _read_rows(value: str) -> int | None:
     return rows
 
 
-def _read_shows(value: str | None, step: int | None) -> list[str]:
+def _read_shows(value: str | None, step: int | None, svg: Path | None) -> list[str]:
     """--show: some of SHOWS; without it the table, or the cells of --step. UsageError: an unknown one, or a --step that
-    none of them uses."""
+    neither of them nor --svg uses."""
     if value is None:
         return ["table" if step is None else "cells"]
     shows = [one_of("--show", show, SHOWS) for show in value.split(",")]
-    if step is not None and not {"cells", "shapes"} & set(shows):
+    if step is not None and svg is None and not {"cells", "shapes"} & set(shows):
         raise UsageError("--step goes with --show cells or --show shapes")
     return shows
 
 
-def _check_step(step: int | None, total: int) -> None:
-    """UsageError: the trace of `total` steps will not have this one. Raised before all of them have run."""
-    if step is not None and not 1 <= step <= total:
-        raise UsageError("there is no step {number}: this trace has steps 1 to {last}", number=step, last=total)
+def _check_steps(options: Options, total: int) -> None:
+    """UsageError: the trace of `total` steps will not have that of --step, or has too many for --svg. Raised before all
+    of them have run."""
+    if options.step is not None and not 1 <= options.step <= total:
+        raise UsageError("there is no step {number}: this trace has steps 1 to {last}", number=options.step, last=total)
+    if options.svg is not None and options.step is None:
+        from kvsim.views.picture.trace import check_steps
+
+        check_steps(total)
+
+
+def _write_svg(trace: "Trace", path: Path, step: int | None, say: Say) -> None:
+    """Write the picture of a step, or of all steps."""
+    from kvsim.files.writing import write_beside
+    from kvsim.views.picture.trace import draw_step, draw_steps
+
+    drawn = draw_steps(trace, say) if step is None else draw_step(trace, say, step)
+    write_beside(path, drawn.encode())
 
 
 def show_trace(options: Options, say: Say) -> int:
     """Run both generations and print the trace. The exit code: 1 if logits differ by more than is allowed."""
     one_of("--count", options.count, COUNTS)
-    shows, rows = _read_shows(options.show, options.step), _read_rows(options.rows)
+    shows, rows = _read_shows(options.show, options.step, options.svg), _read_rows(options.rows)
     check_text(options.text)
-    if options.as_json and (options.show is not None or options.step is not None):
+    if options.as_json and (options.show is not None or (options.step is not None and options.svg is None)):
         raise UsageError("--json holds everything: leave out --show and --step")
+    if options.svg is not None:
+        check_writable(options.svg)
 
     from kvsim.comparisons.trace import trace
 
-    with Bar(say("steps"), check=lambda total: _check_step(options.step, total)) as bar:
+    with Bar(say("steps"), check=lambda total: _check_steps(options, total)) as bar:
         result = trace(
             options.text, options.model, options.max_new_tokens, options.feed, cache=options.cache,
             backend=options.backend, device=options.device, dtype=options.dtype, temperature=options.temperature,
             top_k=options.top_k, top_p=options.top_p, seed=options.seed, progress=bar,
         )  # fmt: skip
     note_unknown(result.unknown, say)
+    if options.svg is not None:
+        _write_svg(result, options.svg, options.step, say)
     if options.as_json:
         click.echo(result.to_json())
     else:
-        color = use_color(sys.stdout)
-        views = [_format(result, view, options, rows, color, say) for view in shows]
-        click.echo("\n\n".join(views), color=color)
+        screen = find_screen(options.ascii_only)
+        show("\n\n".join(_format(result, view, options, rows, screen, say) for view in shows), screen)
     return 0 if result.agrees or result.differs_by_design else 1
 
 
-def _format(trace: "Trace", view: str, options: Options, rows: int | None, color: bool, say: Say) -> str:
+def _format(trace: "Trace", view: str, options: Options, rows: int | None, screen: "Screen", say: Say) -> str:
     """One view of the trace, one of SHOWS, as text."""
-    step, ascii_only = options.step, options.ascii_only
     if view == "table":
         from kvsim.views.terminal.trace import format_trace
 
         explained = options.backend is not None
-        return format_trace(trace, say, options.count, rows, ascii_only, color, explained)
+        return format_trace(trace, say, options.count, rows, screen, explained)
     if view == "cells":
         from kvsim.views.terminal.cells import format_cells
 
-        return format_cells(trace, say, step, ascii_only, color)
+        return format_cells(trace, say, options.step, screen)
     from kvsim.views.terminal.trace_tables import format_memory, format_shapes, format_sites
 
     if view == "shapes":
-        return format_shapes(trace, say, step, ascii_only, color)
+        return format_shapes(trace, say, options.step, screen)
     if view == "sites":
-        return format_sites(trace, say, ascii_only, color)
-    return format_memory(trace, say, rows, ascii_only, color)
+        return format_sites(trace, say, screen)
+    return format_memory(trace, say, rows, screen)
 
 
 def _view_options(say: Say) -> Callable[[Decorated], Decorated]:
@@ -151,6 +172,10 @@ def _view_options(say: Say) -> Callable[[Decorated], Decorated]:
         ),
         click.option(
             "--step", type=Number(int), help=say("The step that cells and shapes show; the last by default.")
+        ),
+        click.option(
+            "--svg", type=Path, metavar="FILE", shell_complete=complete_file,
+            help=say("Draw the cells of all steps, or of --step, to this file, as SVG."),
         ),
         click.option(
             "--rows", default="40", show_default=True, metavar="N|all",

@@ -3,6 +3,7 @@
 import click
 
 from kvsim.cli.options import Number, common, json_option, note
+from kvsim.cli.screen import find_screen
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, language_for_checks, language_of
 from kvsim.i18n.printable import printable
@@ -18,7 +19,7 @@ def command(say: Say) -> click.Command:
             " and use the network: verify code that you would also run. What it starts is ended with it, unless it"
             " hides from kvsim."
         ),
-        epilog=say("Examples:") + "\n\n\b\n  kvsim verify examples/exercises/kv_cache.py:KVCache\n"
+        epilog=say("Examples:") + "\n\n\b\n  kvsim verify mine.py:KVCache\n"
         "  kvsim verify mine.py:attention --seed 3 --seconds 20",
     )
     @click.argument("target", metavar="FILE.py:NAME")
@@ -34,6 +35,7 @@ def command(say: Say) -> click.Command:
         from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
         from kvsim.testing.verifying import verify as check
         from kvsim.views.json.oracle import verify_dict
+        from kvsim.views.terminal.oracle import format_report
 
         for name, value in (("cases", cases), ("length", length)):
             check_whole(name, value, 0)
@@ -49,15 +51,13 @@ def command(say: Say) -> click.Command:
         if as_json:
             click.echo(dump(verify_dict(target, seed, found._replace(text=text))))
             return 0 if ended in (FINE, NOT_STARTED) else 1
-        if ended == FINE:
-            click.echo(say("{target}: right").format(target=target))
-            return 0
-        if ended == NOT_STARTED:
-            click.echo(say("{target}: not started yet: {text}").format(target=target, text=text))
-            return 0
-        if ended == BROKEN:
-            text = say("{target}: cannot be checked: {text}").format(target=target, text=text)
-        click.echo(text)
-        return 1
+        templates = {
+            FINE: say("{target}: right"),
+            NOT_STARTED: say("{target}: not started yet: {text}"),
+            BROKEN: say("{target}: cannot be checked: {text}"),
+        }
+        text = templates.get(ended, "{text}").format(target=target, text=text)
+        click.echo(format_report(text, find_screen()))
+        return 0 if ended in (FINE, NOT_STARTED) else 1
 
     return verify

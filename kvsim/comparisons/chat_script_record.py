@@ -7,6 +7,7 @@ from kvsim.comparisons.agreement_record import show_agreement
 from kvsim.comparisons.conversation_record import Turn, Work
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
+from kvsim.schemas.display import mimebundle
 from kvsim.text import one_line
 
 Kind = Literal["turn", "fork", "edit"]
@@ -45,6 +46,8 @@ class Chat:
     separator: str
     lines: tuple[Line, ...]
     by_length: str | None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         what = f"turns {len(self.lines):,}, model {self.model['name']}, cache {self.cache}"

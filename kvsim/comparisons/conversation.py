@@ -23,6 +23,7 @@ from kvsim.generation.prompts import Prompt, encode_prompt
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
+from kvsim.schemas.display import mimebundle
 from kvsim.text import find_unknown, one_line
 
 
@@ -63,6 +64,8 @@ class Conversation:
 
     UsageError: an unknown cache, or a model with an encoder. Otherwise as `kvsim.load`.
     """
+
+    _repr_mimebundle_ = mimebundle
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from kvsim.comparisons.agreement_record import show_agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.errors import KvsimError
+from kvsim.schemas.display import mimebundle
 from kvsim.text import one_line, show_text
 
 
@@ -41,6 +42,8 @@ class Turn:
     agrees: bool  # is the difference of every step rounding, or nothing where nothing is allowed?
     identical: bool  # are the logits equal bit for bit?
     restart: KvsimError | None = None  # why the cache could not be cropped and was cleared
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         text, reply = show_text(self.text, self.ids), show_text(self.reply, self.reply_ids)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
+from kvsim.schemas.display import mimebundle
 from kvsim.text import Piece, find_unknown, one_line, show_text
 
 
@@ -79,6 +80,8 @@ class PolicyComparison:
     runs: tuple[PolicyRun, ...]
     largest_logit: float  # max|logit| of the reference, over every position
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])

@@ -51,8 +51,7 @@ def trace(
         raise UsageError("trace supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_progress(progress)
-    if not isinstance(model, Model):
-        model = load(model, backend=backend, device=device, dtype=dtype)
+    model = model if isinstance(model, Model) else load(model, backend=backend, device=device, dtype=dtype)
     caches = _make_caches(model, cache)
     prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
@@ -77,6 +76,7 @@ def trace(
         steps=tuple(steps),
         fixed_order=model.ops.backend.fixed_order,
         by_length=find_length_dependence(model.config),
+        windows=tuple(kind.window for kind in model.config.layers),
     )
 
 

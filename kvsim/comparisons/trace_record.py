@@ -8,7 +8,8 @@ from kvsim.comparisons.agreement_record import Agreement, show_agreement
 from kvsim.comparisons.counts import Counts
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
-from kvsim.text import Piece, find_unknown, one_line, show_text
+from kvsim.schemas.display import mimebundle
+from kvsim.text import Piece, find_unknown, join_pieces, one_line, show_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TraceStep:
     agreement: Agreement  # of both runs' logits, over every position that both computed
 
     def __repr__(self) -> str:
-        fed = show_text("".join(piece.text for piece in self.fed), [])
+        fed = show_text(join_pieces(piece.text for piece in self.fed), [])
         macs = f"{self.no_cache.counts.macs:,} and {self.cached.counts.macs:,} MACs"
         next = show_text(self.next.text, [])
         return one_line(f"<TraceStep {self.number}: fed {fed}, next {next}, {macs}, {show_agreement(self.agrees)}>")
@@ -89,9 +90,12 @@ class Trace:
     steps: tuple[TraceStep, ...]
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    windows: tuple[int | None, ...] = ()  # of each layer; None: it attends to all earlier tokens
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
-        text = show_text("".join(piece.text for piece in (*self.prompt, *self.new)), [])
+        text = show_text(join_pieces(piece.text for piece in (*self.prompt, *self.new)), [])
         totals = self.totals
         cells = f"{totals.no_cache.score_cells:,} and {totals.cached.score_cells:,} score cells"
         what = f"{self.model['name']}, caches none and {self.cache}, steps {len(self.steps):,}"

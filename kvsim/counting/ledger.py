@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from kvsim.counting.events import PROJECTIONS, SCORES, MatMul, make_event
 from kvsim.errors import OtherThreadsWarning, UsageError, shortened
+from kvsim.schemas.display import mimebundle
 
 
 class Totals(NamedTuple):
@@ -62,6 +63,8 @@ class Ledger:
     _stop: int | None = 0
     _others: Others | None = None  # None once closed
     _elsewhere = (0, 0)  # their products, once this ledger is closed
+
+    _repr_mimebundle_ = mimebundle
 
     def __init__(self, events: Iterable[MatMul] = (), *, warns: bool = False) -> None:
         # The number of log entries converted to events, and the events.

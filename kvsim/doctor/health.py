@@ -13,6 +13,7 @@ from kvsim.arrays import BACKENDS, get_backend
 from kvsim.arrays.host import usable_processors
 from kvsim.errors import BackendError, KvsimError
 from kvsim.schemas import VERSION
+from kvsim.schemas.display import mimebundle
 
 PACKAGES = ("numpy", "click", "rich", "safetensors", "tokenizers", "array-api-compat", "cupy", "torch", "gguf")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE")
@@ -41,6 +42,8 @@ class Health:
     threads: dict[str, str]  # those of THREAD_VARIABLES that are set
     terminal: dict[str, Any]  # "tty", "columns" (0: unknown), "encoding"
     demo: Check
+
+    _repr_mimebundle_ = mimebundle
 
     @property
     def works(self) -> bool:

@@ -7,6 +7,7 @@ from kvsim.arrays import Array
 from kvsim.caches.cache import Cache
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger, total
+from kvsim.schemas.display import mimebundle
 from kvsim.text import one_line, show_text
 
 
@@ -19,6 +20,8 @@ class Step:
     next: int  # the model's own choice of the next id, also while the prompt is fed
     events: tuple[MatMul, ...]  # every matrix product of the step
     logits: Array | None = None  # [V] at the last position, with keep_logits=True
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         work = f"{len(self.events):,} products, {total(self.events).macs:,} MACs"
@@ -49,6 +52,8 @@ class Run:
     beams: tuple[Beam, ...] = ()  # best first, with beams=N
     drafted: int = 0  # tokens that the drafter guessed, with draft=...
     accepted: int = 0  # of these, tokens that the model chose itself
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         size = f"new tokens {len(self.new_ids):,}, steps {len(self.steps):,}, {self.ledger.macs:,} MACs"

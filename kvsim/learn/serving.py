@@ -7,8 +7,9 @@ import sys
 import time
 import traceback
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,22 +62,28 @@ class Server:
         return {"result": tree}, found
 
     def _known(self, dtype: str, kind: str, value: Any) -> Any:
-        """An object of the code, a function of the other side, or weights, which are made once."""
+        """An object of the code, functions of the other side, weights, which are made once, or what kvsim's own code
+        makes of these."""
         if kind == "object":
             return self.kept[value]
         if kind == "function":
-            return self._function(value, dtype)
+            return self._function(*value, dtype)
+        if kind == "local":
+            module, _, name = value[0].partition(":")
+            return getattr(import_module(module), name)(*restore(value[1], [], dtype, partial(self._known, dtype)))
+        if kind == "functions":
+            return SimpleNamespace(**{name: self._function(name, number, dtype) for name, number in value})
         key = f"{dtype} {value}"
         if key not in self.weights:
             self.weights[key] = make_known_weights(value, dtype)
         return self.weights[key]
 
-    def _function(self, name: str, dtype: str) -> Any:
+    def _function(self, name: str, number: int, dtype: str) -> Any:
         """A function that asks the other side."""
 
         def ask(*args: Any) -> Any:
             arrays: list[Any] = []
-            send(self.channel, {"callback": name, "args": flatten(args, arrays, name)}, arrays)
+            send(self.channel, {"callback": number, "args": flatten(args, arrays, name)}, arrays)
             facts, given = receive(self.channel)
             if "wrong" in facts:
                 raise ValueError(facts["wrong"])

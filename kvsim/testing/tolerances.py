@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvsim.checks import check_progress, check_whole
+from kvsim.schemas.display import mimebundle
 from kvsim.testing.feeds.chunking import equal_chunks, split_chunks
 from kvsim.testing.feeds.references import Allowed, Reference, allow
 from kvsim.testing.independent.decoder import Decoder
@@ -34,6 +35,8 @@ class Tolerance:
     emulated: float
     own: float | None
     allowed: Allowed
+
+    _repr_mimebundle_ = mimebundle
 
 
 def measure_tolerance(

@@ -18,6 +18,7 @@ from kvsim.generation.sampling import Sampler
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from tests.arrays.runs import FIRST_OF_FAMILY, ZOO, backend_of, macs_by_site, open_strict
+from tests.marks import case
 from tests.models import CLOSE, GPT2_LIKE, PRIMES, make_model
 
 PACKAGE = Path(kvsim.__file__).parent
@@ -108,9 +109,10 @@ def test_the_folders_that_compute_do_not_import_numpy():
         assert not {name.split(".")[0] for name in imported} & {"numpy", "cupy", "torch"}, file
 
 
-# Every model; under `exact`, which shares all but its sums with numpy, the first of each family in one dtype.
+# Every model; under `exact`, which shares all but its sums with numpy, the first of each family in one dtype. Every
+# wider operand promotes float16, only float64 promotes float32: in that the first of each family without the extra dev.
 PRODUCTS = [
-    (name, dtype, backend)
+    case(name, dtype, backend, id=f"{name}-{dtype}-{backend}", dev=dtype == "float32" and name not in FIRST_OF_FAMILY)
     for name, dtype, backend in product(ZOO, ("float32", "float16"), ("numpy", "exact", "meta"))
     if backend != "exact" or (dtype == "float16" and name in FIRST_OF_FAMILY)
 ]
@@ -137,12 +139,12 @@ def test_every_product_is_in_the_models_dtype(name, dtype, backend, monkeypatch)
 # Every family
 
 
-# Under `strict` every model in float64, and the first of each family in float32 and under `exact`, of which
-# tests/arrays/test_exact.py asks more.
+# Under `strict` every model in float64 (without the extra dev the first of each family), and the first of each family
+# in float32 and under `exact`, of which tests/arrays/test_exact.py asks more.
 COMPARED = [
-    *((name, "float64", "strict") for name in ZOO),
+    *(case(name, "float64", "strict", id=f"{name}-float64-strict", dev=name not in FIRST_OF_FAMILY) for name in ZOO),
     *(
-        (name, dtype, backend)
+        case(name, dtype, backend, id=f"{name}-{dtype}-{backend}", dev=False)
         for name in FIRST_OF_FAMILY
         for dtype, backend in (("float32", "strict"), ("float64", "exact"))
     ),

@@ -14,7 +14,8 @@ from kvsim.doctor.against_numpy import IDS, make, source_of
 from kvsim.loading.random_weights import random_weights
 from kvsim.model import Model
 from kvsim.transformer.rotary import depends_on_length
-from tests.arrays.runs import ZOO
+from tests.arrays.runs import FIRST_OF_FAMILY, ZOO
+from tests.marks import case
 from tests.models import configs, cuts, demo
 
 DTYPES = ["float64", "float32", "float16"]
@@ -32,10 +33,12 @@ def in_chunks(model, ids, sizes, spec="dynamic", **source):
     return np.concatenate(parts)
 
 
-# Every model in float32; in the other dtypes, whose splits are the same code, one for each kind of attention and norm.
+# Every model in float32 (without the extra dev the first of each family); in the other dtypes, whose splits are the
+# same code, one for each kind of attention and norm.
 IN_DTYPES = [
-    *((name, "float32") for name in ZOO),
-    *((name, dtype) for name in ("llama", "gemma2", "deepseek_v2", "gpt_oss", "bloom", "t5", "whisper")
+    *(case(name, "float32", id=f"{name}-float32", dev=name not in FIRST_OF_FAMILY) for name in ZOO),
+    *(case(name, dtype, id=f"{name}-{dtype}", dev=False)
+      for name in ("llama", "gemma2", "deepseek_v2", "gpt_oss", "bloom", "t5", "whisper")
       for dtype in ("float64", "float16")),
 ]  # fmt: skip
 

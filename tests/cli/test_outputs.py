@@ -4,17 +4,15 @@ import os
 
 import pytest
 
-from kvsim.benchmark import subjects
 from kvsim.cli import run
+from kvsim.comparisons import trace
 from kvsim.costs.plans import sweep
-from kvsim.costs.work import by_context
 from kvsim.errors import BackendError
 from tests.files.test_writing import names_that_cannot_be
 
 COMMANDS = {
     "plan": (sweep, "run_sweep", ["plan", "gpt2", "--sweep", "--device", "a10", "--context", "5", "--csv"]),
-    "cost": (by_context, "measure_by_context", ["cost", "gpt2", "--prompt", "9", "--new", "2", "--svg"]),
-    "bench": (subjects, "open_subject", ["bench", "-n", "9", "--svg"]),
+    "trace": (trace, "trace", ["trace", "中", "--svg"]),
 }
 
 

@@ -37,6 +37,7 @@ def run_command(argv, folder):
         sys.addaudithook(_watch)
         _hooks.append(_watch)
     out, err, here = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8"), Path.cwd()
+    _written.clear()
     _watched.append(folder.resolve())
     os.chdir(folder)
     try:

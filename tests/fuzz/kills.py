@@ -67,8 +67,7 @@ def write_report(path: Path, which: int) -> None:
 WRITERS: dict[str, Write] = {
     "cache": write_cache,
     "sweep": _command("plan", "gpt2", "--sweep", "--device", "a10", "--context", "N,100", "--csv"),
-    "plot": _command("cost", "gpt2", "--prompt", "N", "--new", "2", "--svg"),
-    "bench": _command("bench", "-n", "N", "--points", "1", "--repeats", "1", "--no-uncached", "--svg"),
+    "picture": _command("trace", "N", "-n", "1", "--svg"),
     "report": write_report,
 }
 
@@ -102,11 +101,6 @@ def in_child(work: Callable[[], None], seconds: float | None) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def is_whole(name: str, data: bytes, known: list[bytes]) -> bool:
-    """Is it one of the known files, or, of a plot of times, one with its end?"""
-    return data in known or (name == "bench" and data.startswith(b"<svg") and data.endswith(b"</svg>\n"))
-
-
 def kill(name: str, moments: int, folder: Path) -> Counter[str]:
     """Kills a writer; counts what was found."""
     write, path, found = WRITERS[name], folder / "file.json", Counter[str]()
@@ -131,17 +125,17 @@ def kill(name: str, moments: int, folder: Path) -> Counter[str]:
         status = in_child(lambda: (traced(1 + moment * lines // moments), None)[1], None)  # noqa: B023
         assert status == signal.SIGKILL
         data = path.read_bytes()
-        found["torn"] += not is_whole(name, data, known)
+        found["torn"] += data not in known
         found["old" if data == old else "new"] += 1
     for moment in range(moments):
         delay = Random(f"{name}/{moment}").uniform(0, LONGEST)
         in_child(lambda: [write(path, i % 2) for i in count()] and None, delay)
-        found["torn"] += not is_whole(name, path.read_bytes(), known)
+        found["torn"] += path.read_bytes() not in known
         found["in a loop"] += 1
     found["left behind"] = sum(file.name.startswith(".kvsim-") for file in folder.iterdir())
     assert {file.name[:7] for file in folder.iterdir()} <= {"file.js", ".kvsim-"}
     write(path, 1)
-    found["torn"] += not is_whole(name, path.read_bytes(), known[:1])
+    found["torn"] += path.read_bytes() != known[0]
     return found
 
 

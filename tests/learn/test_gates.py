@@ -27,7 +27,7 @@ PLANNED = {
     "why_not_q", "fix_the_book_loop", "rope_offset", "chunked_prefill",
     "window_and_sinks", "int8_cache", "paged_cache",
 }  # fmt: skip
-FEW = 6  # of the mistakes in the fast suite: every so many
+FEW = 2  # of the mistakes in the fast suite: one of ten, from this one on
 SEEDS = (1, 2, 777_777)
 
 
@@ -71,7 +71,7 @@ def test_the_stub_is_not_started(exercise, tmp_path):
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_the_reference_passes_and_some_mistakes_are_named(exercise, tmp_path):
     assert passes(told(exercise, reference_of(exercise), tmp_path)), "reference"
-    for file in files_of("mistakes", exercise.id)[::FEW]:
+    for file in files_of("mistakes", exercise.id)[FEW::10]:
         found = told(exercise, file, tmp_path)
         assert named(found, file), (file.name, found.diagnosis, found.text)
 

@@ -27,6 +27,7 @@ from kvsim.config import Config
 from kvsim.costs.bytes.parameters import BYTES, Parameters, measure_parameters
 from kvsim.costs.public.models import check_source, find_config
 from kvsim.errors import UsageError, shortened
+from kvsim.schemas.display import mimebundle
 
 SCALE_BYTES = 2  # of a scale or zero point: float16
 BITS = {"int8": 8, "int4": 4, "fp8": 8}
@@ -208,6 +209,8 @@ class Memory:
     source: int  # encoder positions; 0 without an encoder
     rows: tuple[Rows, ...]
     contexts: tuple[Held, ...]
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         sizes = f"weight_bytes={self.weight_bytes}, contexts={len(self.contexts)}"

@@ -14,6 +14,7 @@ from kvsim.costs.public.models import find_config
 from kvsim.errors import UsageError, Words
 from kvsim.ops import Ops
 from kvsim.schemas import stamp
+from kvsim.schemas.display import mimebundle
 
 
 class PolicyFacts(NamedTuple):
@@ -34,6 +35,9 @@ class Policies(NamedTuple):
     model: str
     dtype: str
     facts: tuple[PolicyFacts, ...]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return mimebundle(self, include, exclude)
 
     def __repr__(self) -> str:
         return f"Policies({self.model!r:.40}, dtype={self.dtype!r}, facts={len(self.facts)})"

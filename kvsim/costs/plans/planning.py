@@ -22,6 +22,7 @@ from kvsim.costs.plans.shards import WEIGHT_BITS, WEIGHT_DTYPES, kv_heads_each, 
 from kvsim.costs.public.devices import Device, find_device
 from kvsim.costs.public.models import check_source, find_config
 from kvsim.errors import UsageError, shortened
+from kvsim.schemas.display import mimebundle
 
 READINGS = ("gb", "gib", "usable")
 MOST_DEVICES = 4_096
@@ -95,6 +96,8 @@ class Plan:
     utilization: Fraction
     context: int
     fits: tuple[Fit, ...]
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         s = self.setup

@@ -22,6 +22,7 @@ from kvsim.costs.work.reads import Reads, count_reads
 from kvsim.costs.work.roofline import Bound, Limits, Work, bound
 from kvsim.costs.work.traffic import Moved, Traffic
 from kvsim.errors import UsageError, shortened
+from kvsim.schemas.display import mimebundle
 
 By = Literal["site", "layer", "kind", "place"]
 
@@ -160,6 +161,8 @@ class Cost:
     cached: Side
     uncached: Side
     parameters: Parameters
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         return repr(self.count).replace("Count(", "Cost(", 1)

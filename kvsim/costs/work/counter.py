@@ -21,6 +21,7 @@ from kvsim.counting.ledger import Totals
 from kvsim.counting.symbolic import Piece, sum_over, value_at
 from kvsim.errors import UsageError, shortened
 from kvsim.loading.config_file import choose_latent
+from kvsim.schemas.display import mimebundle
 
 Key = Literal["site", "layer", "kind"]
 _PARTS: dict[str, Callable[[str], str]] = {"site": str, "layer": layer_of, "kind": kind_of}
@@ -138,6 +139,8 @@ class Count(Counted):
     first: list[Piece[Sites]]  # steps that feed t tokens to an empty cache
     rest: list[Piece[Sites]]  # steps that feed one token to a cache that has seen t
     kv_bytes: int  # what the cache holds after the last fed token
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         source = f", source={self.source}" if self.source else ""

@@ -118,7 +118,7 @@ def shares(room: int, each: int) -> dict[str, Any]:
     """`room` bytes in parts of `each`, rounded down in the right way and in wrong ones."""
     exact = Fraction(room, each)
     return {"": Growth(0, each, (), None, 0).tokens(room), "below_zero": room // each,
-            "rounded_up": max(0, -(-room // each)), "not_whole": float(max(0, exact))}  # fmt: skip
+            "rounded_up": max(0, -(-room // each)), "not_whole": float(exact) if exact > 0 else 0.0}  # fmt: skip
 
 
 def tokens(case: Case) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def answers(seed: int) -> dict[str, Answer]:
     found = {}
     for name, find in FUNCTIONS.items():
         results = find(own_case(seed))
-        right, near = results.pop(""), {}
+        right, near = results.pop(""), dict[str, Any]()
         for id, wrong in results.items():
             if id != "not_whole" and wrong != right and wrong not in near.values():
                 near[id] = wrong

@@ -1,4 +1,4 @@
-"""Attention in plain loops over queries and heads, independent of the transformer's own.
+"""Attention in a plain loop over queries, independent of the transformer's own.
 
 Every step is a method, so that a mistake overrides one of them. Arrays are NumPy arrays in float64 and end in their
 dimensions: T queries, S keys, H query heads, G key/value heads, K head size. There is no matrix product: elements are
@@ -51,8 +51,7 @@ class LoopAttention:
 
     def allowed(self, inputs: AttentionInputs) -> Any:
         """[T, S]: whether each query sees each key."""
-        rows = [self.visible(inputs, t) for t in range(len(inputs.query_pos))]
-        return np.stack(rows)
+        return np.array([self.visible(inputs, t) for t in range(len(inputs.query_pos))])
 
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
         """[S]: whether query t sees each key."""
@@ -63,13 +62,16 @@ class LoopAttention:
     def scores(self, inputs: AttentionInputs) -> Any:
         """[H, T, S]: the scaled dot product of each query with each key."""
         n_new, n_heads, _ = inputs.q_THK.shape
-        n_kv_heads = inputs.k_SGK.shape[1]
+        keys_SHK = self._by_query_head(inputs.k_SGK, n_heads)
         scores_HTS = np.empty((n_heads, n_new, len(inputs.key_pos)))
-        for head in range(n_heads):
-            keys_SK = inputs.k_SGK[:, self.kv_head(head, n_heads, n_kv_heads)]
-            for t in range(n_new):
-                scores_HTS[head, t] = self.round((keys_SK * inputs.q_THK[t, head]).sum(axis=-1))
-        return self.round(scores_HTS * self.scale(inputs) + self.bias(inputs))
+        for t in range(n_new):
+            scores_HTS[:, t] = np.add.reduce(keys_SHK * inputs.q_THK[t], axis=-1).T
+        return self.round(self.round(scores_HTS) * self.scale(inputs) + self.bias(inputs))
+
+    def _by_query_head(self, x_SGK: Any, n_heads: int) -> Any:
+        """[S, H, K]: the rows that each query head reads."""
+        n_kv_heads = x_SGK.shape[1]
+        return x_SGK.take([self.kv_head(head, n_heads, n_kv_heads) for head in range(n_heads)], axis=1)
 
     def bias(self, inputs: AttentionInputs) -> Any:
         """[H, T, S], or 0: what is added to the scores."""
@@ -96,18 +98,16 @@ class LoopAttention:
     def weight_values(self, inputs: AttentionInputs, probs_HTS: Any) -> Any:
         """[H, T, K]: the sum of the values, weighted."""
         n_heads, n_new, _ = probs_HTS.shape
-        n_kv_heads = inputs.v_SGK.shape[1]
+        values_SHK = self._by_query_head(inputs.v_SGK, n_heads)
         context_HTK = np.empty((n_heads, n_new, inputs.v_SGK.shape[2]))
-        for head in range(n_heads):
-            values_SK = inputs.v_SGK[:, self.kv_head(head, n_heads, n_kv_heads)]
-            for t in range(n_new):
-                context_HTK[head, t] = (values_SK * probs_HTS[head, t][:, None]).sum(axis=0)
+        for t in range(n_new):
+            context_HTK[:, t] = np.add.reduce(values_SHK * probs_HTS[:, t].T[..., None], axis=0)
         return self.round(context_HTK)
 
     def merge_heads(self, context_HTK: Any) -> Any:
         """[T, H·K]: the heads of each token, concatenated."""
         n_heads, n_new, size = context_HTK.shape
-        return np.stack([context_HTK[:, t].reshape(n_heads * size) for t in range(n_new)])
+        return np.array([context_HTK[:, t].reshape(n_heads * size) for t in range(n_new)])
 
     def attend(self, inputs: AttentionInputs) -> Any:
         """The output [T, H·K] of all steps in order."""

@@ -155,7 +155,7 @@ class Decoder(LoopAttention):
         for rows in self.rows:
             rows.commit()
         self.seen = start + len(ids)
-        return np.stack([self.head(row) for row in x])
+        return np.array([self.head(row) for row in x])
 
     def embed(self, token: int, position: int) -> Any:
         """[D]: the token's embedding, with the learned position if there are any."""

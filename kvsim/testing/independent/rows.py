@@ -63,7 +63,7 @@ class Rows:
         query_pos = np.arange(start, start + len(queries))
         keys, values, key_pos = self.read(start)
         scale = self.decoder.layer_scale(self.layer)
-        q_THK, k_SGK, v_SGK = np.stack(queries), np.stack(keys), np.stack(values)
+        q_THK, k_SGK, v_SGK = np.array(queries), np.array(keys), np.array(values)
         return AttentionInputs(q_THK, k_SGK, v_SGK, query_pos, key_pos, self.window(), scale)
 
     def read(self, start: int) -> tuple[list[Any], list[Any], Any]:
@@ -119,7 +119,7 @@ class SinkRows(Rows):
         keys = [d.encode_key(self.layer, self.keys[p], at) for p, at in zip(seen, rotary, strict=True)]
         values = [self.values[p] for p in seen]
         q_THK, scale = d.encode_query(self.layer, query, rotary[-1])[None], d.layer_scale(self.layer)
-        k_SGK, v_SGK = np.stack(keys), np.stack(values)
+        k_SGK, v_SGK = np.array(keys), np.array(values)
         return AttentionInputs(q_THK, k_SGK, v_SGK, np.array([position]), np.array(seen), None, scale)
 
 

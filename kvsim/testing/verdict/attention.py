@@ -8,7 +8,7 @@ from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.feeds.attention import Comparison, smallest_failing
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.feeds.references import Allowed
-from kvsim.testing.subject.attention import Inputs, Setting, attend
+from kvsim.testing.subject.attention import Setting, attend
 from kvsim.testing.subject.calls import UnreadableError, first_nonfinite
 from kvsim.testing.verdict.decoders import measure
 from kvsim.testing.verdict.diagnosing import Vote, diagnose
@@ -22,18 +22,20 @@ class AttentionSuspects:
 
     def __init__(self, done: list[Comparison], window: int | None) -> None:
         self.done, self.window = done, window
+        self.keys = [fingerprint(c.inputs) for c in done]  # of the runs in KNOWN
 
     def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
-        return [(m, m.attention_variants()) for m in BANK.values() if m.attention_variants()]
+        readings = [(m, m.attention_variants()) for m in BANK.values()]
+        return [(m, classes) for m, classes in readings if classes]
 
     def run(self, mistake: Mistake, cls: type[Any], wanted: list[int]) -> dict[int, Any]:
         """Outputs [B, T, H, D] of the wanted comparisons, by their numbers."""
-        return {i: self._output(cls, self.done[i].inputs) for i in wanted}
+        return {i: self._output(cls, i) for i in wanted}
 
-    def _output(self, cls: type[Any], inputs: Inputs) -> Any:
+    def _output(self, cls: type[Any], i: int) -> Any:
         """The output of one reading, from memory if it was computed before in this process."""
-        key = (cls, self.window, fingerprint(inputs))
-        return KNOWN.get(key, lambda: [attend(cls.attention_only(None), inputs, self.window)])[0]
+        key = (cls, self.window, self.keys[i])
+        return KNOWN.get(key, lambda: [attend(cls.attention_only(None), self.done[i].inputs, self.window)])[0]
 
 
 def describe_failure(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvsim.schemas.display import mimebundle
+
 if TYPE_CHECKING:
     from kvsim.testing.bank import Mistake
     from kvsim.testing.bank.paths import Path
@@ -40,6 +42,8 @@ class Diagnosis:
     n_all: int
     blank: bool = False  # no finite number differs, so that there is nothing to compare
     nearest: Candidate | None = None  # if nothing explains every feed: the one that explains most
+
+    _repr_mimebundle_ = mimebundle
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -153,6 +157,8 @@ class Failure:
     unknown: bool = False  # a count is not known, and the notes say why
     named: tuple["Mistake", ...] | None = None  # the mistakes that explain it; empty: unknown; None: none was tried
     numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    _repr_mimebundle_ = mimebundle
 
     def __repr__(self) -> str:
         first = self.headlines[0].template if self.headlines else ""

@@ -86,7 +86,7 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
     else:
-        lines += _diagnosis(f.diagnosis, say) + describe_known(f.known, say)
+        lines += describe_diagnosis(f.diagnosis, say) + describe_known(f.known, say)
     if f.after_others:
         lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
     if f.after_clear:
@@ -114,7 +114,7 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         lines += ["", "  " + said, ""]
     elif f.weights is not None:
         lines += _weights(f.weights, say)
-    lines += _diagnosis(f.diagnosis, say)
+    lines += describe_diagnosis(f.diagnosis, say)
     return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
 
 
@@ -227,7 +227,7 @@ def _weights(w: Weights, say: Say) -> list[str]:
     return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 
-def _diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
+def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
     """The mistake and its evidence; if none explains every feed, the nearest one."""
     head = "  " + say("diagnosis: ")
     if diagnosis is None:

@@ -6,8 +6,13 @@ from rich.cells import cell_len
 
 from kvsim.benchmark.record import Benchmark, Point, all_timed, totals
 from kvsim.i18n.language import Say
+from kvsim.i18n.wrapping import wrap
+from kvsim.views.terminal.columns import LEAST_FIRST
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
 
-WIDTHS = (8, 16, 18, 9, 9, 7, 18)  # terminal cells of the columns
+# Terminal cells of the columns: a row is printed before the next one is known.
+WIDTHS = {"context": 8, "cached": 16, "no_cache": 18, "faster": 9, "flops": 9, "read": 7, "peer": 18}
 
 
 def _milliseconds(times: list[float]) -> str:
@@ -20,17 +25,35 @@ def _milliseconds(times: list[float]) -> str:
     return f"{1e3 * middle:.2f} ±{1e3 * (high - low) / 2:.2f}"
 
 
-def _row(cells: list[str | None]) -> str:
-    """Cells aligned to the right of their columns, by width on the terminal; None: the column is left out."""
-    pairs = zip(cells, WIDTHS, strict=True)
-    return "".join(" " * max(1, width - cell_len(cell)) + cell for cell, width in pairs if cell is not None)
+def choose_columns(bench: Benchmark, screen: Screen) -> list[str]:
+    """The columns that are shown: the peer's only if there is one, and on a narrow terminal as many as fit."""
+    shown = [key for key in WIDTHS if key != "peer" or bench.peer]
+    for key in LEAST_FIRST["bench"]:
+        if screen.width is not None and sum(WIDTHS[k] for k in shown) > screen.width:
+            shown.remove(key)
+    return shown
 
 
-def format_heading(bench: Benchmark, say: Say) -> str:
-    """The model, the machine's limits, the prefill, and the names of the columns."""
+def _row(cells: dict[str, str], bench: Benchmark, screen: Screen) -> str:
+    """Cells aligned to the right of their columns, by width on the terminal."""
+    chosen = choose_columns(bench, screen)
+    line = "".join(" " * max(1, WIDTHS[key] - cell_len(cells[key])) + cells[key] for key in chosen)
+    return "\n".join(wrap(line, screen.width))
+
+
+def _names(bench: Benchmark, say: Say) -> dict[str, str]:
+    """The headings of the columns."""
+    return {
+        "context": say("context"), "cached": say("cached"), "no_cache": say("no cache"), "faster": say("faster"),
+        "flops": say("FLOPs"), "read": say("read"), "peer": str(bench.peer),
+    }  # fmt: skip
+
+
+def _heading(bench: Benchmark, say: Say) -> list[str]:
+    """The model, the machine's limits, the prefill, and what the table's numbers are."""
     prefill = bench.prefill
     speed = prefill.useful_flops / statistics.median(prefill.seconds)
-    lines = [
+    return [
         say("model {model}, {parameters} parameters, {dtype} on {backend}, {machine}").format(
             model=bench.model, parameters=f"{bench.parameters:,}", dtype=bench.dtype, backend=bench.backend,
             machine=bench.machine,
@@ -44,24 +67,55 @@ def format_heading(bench: Benchmark, say: Say) -> str:
             share=f"{100 * speed / bench.flops_per_second:.0f}",
         ),
         say("ms per token (median ± half the interquartile range); read: share of these GB/s"),
-        _row([say("context"), say("cached"), say("no cache"), say("faster"), say("FLOPs"), say("read"), bench.peer]),
     ]  # fmt: skip
-    return "\n".join(lines)
 
 
-def format_point(point: Point, bench: Benchmark) -> str:
-    """The row of one context."""
+def format_heading(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The lines above the table, and the names of the columns."""
+    wrapped = [part for line in _heading(bench, say) for part in wrap(line, screen.width)]
+    return "\n".join([*wrapped, _row(_names(bench, say), bench, screen)])
+
+
+def _cells(point: Point, bench: Benchmark) -> dict[str, str]:
+    """What is shown of one context, by column."""
     cached = point.median("cached")
-    faster = f"{point.median('uncached') / cached:.1f}x" if point.uncached else "-"
-    flops = f"{point.uncached_flops / point.cached_flops:.0f}x" if point.uncached else "-"
-    read = f"{100 * point.read_bytes / cached / bench.read_bytes_per_second:.0f}%"
-    peer = _milliseconds(point.peer) if bench.peer else None
-    uncached = _milliseconds(point.uncached)
-    return _row([str(point.context), _milliseconds(point.cached), uncached, faster, flops, read, peer])
+    return {
+        "context": str(point.context),
+        "cached": _milliseconds(point.cached),
+        "no_cache": _milliseconds(point.uncached),
+        "faster": f"{point.median('uncached') / cached:.1f}x" if point.uncached else "-",
+        "flops": f"{point.uncached_flops / point.cached_flops:.0f}x" if point.uncached else "-",
+        "read": f"{100 * point.read_bytes / cached / bench.read_bytes_per_second:.0f}%",
+        "peer": _milliseconds(point.peer),
+    }
 
 
-def format_sums(bench: Benchmark, say: Say) -> str:
-    """Seconds of all steps by each way, why time and FLOPs differ, and the peak memory."""
+def format_point(point: Point, bench: Benchmark, screen: Screen = ANYWHERE) -> str:
+    """The row of one context."""
+    return _row(_cells(point, bench), bench, screen)
+
+
+def bench_parts(bench: Benchmark, say: Say) -> list[Part]:
+    """A whole benchmark: heading, a table of the contexts, sums."""
+    names = _names(bench, say)
+    shown = choose_columns(bench, ANYWHERE)
+    rows = [[cells[key] for key in shown] for cells in (_cells(point, bench) for point in bench.points)]
+    table = Sheet("bench", [Column(key, names[key]) for key in shown], rows)
+    return [*_heading(bench, say), table, *(_sums(bench, say) if bench.points else [])]
+
+
+def format_sums(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
+    """Seconds of all steps by each way, why time and FLOPs differ, the peak memory, and columns that are left out."""
+    shown = choose_columns(bench, screen)
+    left_out = [name for key, name in _names(bench, say).items() if key not in (*shown, "peer")]
+    lines = []
+    if left_out:
+        text = say("Left out at this width: {columns}. A wider terminal shows them; --json holds everything.")
+        lines.append(text.format(columns=say(", ").join(left_out)))
+    return "\n".join(part for line in [*lines, *_sums(bench, say)] for part in wrap(line, screen.width))
+
+
+def _sums(bench: Benchmark, say: Say) -> list[str]:
     first, last = bench.first, bench.reached
     tokens = last - first + 1
     cached = totals(bench.points, "cached", first, last)
@@ -89,4 +143,4 @@ def format_sums(bench: Benchmark, say: Say) -> str:
         lines.append(text.format(bytes=f"{bench.peak_memory:,}"))
     if bench.partial:
         lines.append(say("partial: interrupted"))
-    return "\n".join(lines)
+    return lines

@@ -2,12 +2,12 @@
 
 from fractions import Fraction
 
-from rich.text import Text
-
 from kvsim.costs.bytes.policies import Policies, PolicyFacts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 
 
@@ -21,23 +21,28 @@ def _size(fact: PolicyFacts) -> str:
     return "-" if fact.row_bytes is None else format_fraction(fact.row_bytes)
 
 
-def format_policies(policies: Policies, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+def policies_parts(policies: Policies, say: Say) -> list[Part]:
     """The table with one row for each policy; below it, why some policies do not support the model."""
-    say = plain(say) if ascii_only else say
-    columns: list[Column] = [
-        (say("cache"), "", "left"),
-        (say("logits"), "", "left"),
-        (say("B a token"), "", "right"),
-        (say("what it keeps"), "", "left"),
-        (say("paper"), "", "left"),
+    columns = [
+        Column("cache", say("cache"), "left"),
+        Column("logits", say("logits"), "left"),
+        Column("bytes", say("B a token")),
+        Column("keeps", say("what it keeps"), "left", bend="wrap"),
+        Column("paper", say("paper"), "left", bend="wrap"),
     ]
-    table = make_table(columns, ascii_only, footer=False)
+    table = Sheet("caches", columns)
     for fact in policies.facts:
         kind = say("lossless") if fact.lossless else say("lossy")
-        table.add_row(fact.example, kind, _size(fact), Text(say(fact.promise)), fact.paper)
+        table.add(fact.example, kind, _size(fact), say(fact.promise), fact.paper)
     title = say("model {model}, {dtype}: bytes of one token in all layers, while the cache keeps it")
-    lines = [printable(title.format(model=policies.model, dtype=policies.dtype)), render(table, color)]
+    parts: list[Part] = [printable(title.format(model=policies.model, dtype=policies.dtype)), table]
     for fact in policies.facts:
         if fact.refusal is not None:
-            lines.append(f"{fact.example}{say(': ')}{explain(fact.refusal, say)}")
-    return "\n".join(lines)
+            parts.append(f"{fact.example}{say(': ')}{explain(fact.refusal, say)}")
+    return parts
+
+
+def format_policies(policies: Policies, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim caches`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(policies_parts(policies, say), say, screen)

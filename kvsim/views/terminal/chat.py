@@ -1,12 +1,15 @@
 """What `kvsim chat` prints."""
 
-from rich.text import Text
+from collections.abc import Sequence
 
 from kvsim.comparisons.chat_script_record import Chat, Line
+from kvsim.comparisons.conversation_record import Turn
 from kvsim.comparisons.counts import Counts
 from kvsim.i18n.language import Say, explain, plain
 from kvsim.i18n.printable import printable, show_end
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import cut, number, percent_saved, significant, tail
 
 _WIDTH = 24  # terminal cells of a turn's text, and of its reply
@@ -26,37 +29,35 @@ def _pairs(fresh: Counts, reused: Counts) -> list[str]:
     return [f"{number(a)} / {number(b)}" for a, b in zip(*sides, strict=True)]
 
 
-def turn_table(chat: Chat, say: Say, ascii_only: bool, color: bool) -> str:
-    """One row a turn, fork or edit, and totals."""
-    totals = chat.totals
-    cells, rows, macs = _pairs(totals.fresh, totals.reused)
-    turns = [line.turn for line in chat.lines]
-    columns: list[Column] = [
-        (say("turn"), "", "left"),
-        (say("text"), say("total"), "left"),
-        (say("reply"), "", "left"),
-        (say("reused"), number(sum(t.cached for t in turns)), "right"),
-        (say("fed"), number(sum(t.new for t in turns)), "right"),
-        (say("score cells"), cells, "right"),
-        (say("projected rows"), rows, "right"),
-        (say("MACs"), macs, "right"),
-        (say("cache, B"), "", "right"),
+def turn_sheet(turns: Sequence[Turn], names: Sequence[str], say: Say, ascii_only: bool = False) -> Sheet:
+    """One row a turn, under its name, and totals."""
+    fresh, reused = Counts.sum(t.fresh.counts for t in turns), Counts.sum(t.reused.counts for t in turns)
+    cells, rows, macs = _pairs(fresh, reused)
+    columns = [
+        Column("turn", say("turn"), "left"),
+        Column("text", say("text"), "left", say("total"), bend="tail"),
+        Column("reply", say("reply"), "left", bend="cut"),
+        Column("reused", say("reused"), total=number(sum(t.cached for t in turns))),
+        Column("fed", say("fed"), total=number(sum(t.new for t in turns))),
+        Column("cells", say("score cells"), total=cells),
+        Column("rows", say("projected rows"), total=rows),
+        Column("macs", say("MACs"), total=macs),
+        Column("bytes", say("cache, B")),
     ]
-    table = make_table(columns, ascii_only)
-    for line in chat.lines:
-        turn = line.turn
+    table = Sheet("chat", columns, totals=True)
+    for name, turn in zip(names, turns, strict=True):
         text = show_end(printable(turn.text or "", ascii_only), ascii_only)
         reply = show_end(printable(turn.reply or "", ascii_only), ascii_only)
-        table.add_row(
-            label(line, say),
-            Text(tail(text, _WIDTH, ascii_only)),
-            Text(cut(reply, _WIDTH, ascii_only)),
+        table.add(
+            name,
+            tail(text, _WIDTH, ascii_only),
+            cut(reply, _WIDTH, ascii_only),
             number(turn.cached),
             number(turn.new),
             *_pairs(turn.fresh.counts, turn.reused.counts),
             number(turn.reused.kv_bytes),
         )
-    return render(table, color)
+    return table
 
 
 def notes(chat: Chat, say: Say) -> list[str]:
@@ -105,9 +106,15 @@ def _agreement(chat: Chat, say: Say) -> str:
     )  # fmt: skip
 
 
-def format_chat(chat: Chat, say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """The output of `kvsim chat`: heading, table, notes."""
-    say = plain(say) if ascii_only else say
+def chat_parts(chat: Chat, say: Say, ascii_only: bool = False) -> list[Part]:
+    """Heading, table, notes."""
     model = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
     heading = printable(model.format(**chat.model)) + "   " + say("cache {cache}").format(cache=chat.cache)
-    return "\n".join([heading, turn_table(chat, say, ascii_only, color), *notes(chat, say)])
+    names = [label(line, say) for line in chat.lines]
+    return [heading, turn_sheet([line.turn for line in chat.lines], names, say, ascii_only), *notes(chat, say)]
+
+
+def format_chat(chat: Chat, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim chat`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(chat_parts(chat, say, screen.ascii_only), say, screen)

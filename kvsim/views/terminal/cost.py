@@ -8,7 +8,9 @@ from kvsim.costs.work.conventions import Convention
 from kvsim.costs.work.cost import Cost, Phase, Side
 from kvsim.costs.work.roofline import Bound, Limits
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import byte_line, number
 
 
@@ -56,54 +58,60 @@ def sides(found: Cost, say: Say) -> list[tuple[str, Side]]:
     return both if found.cached.traffic.keeps else both[1:]
 
 
-def format_flops(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
+def flops_sheet(found: Cost, conventions: Sequence[Convention], say: Say) -> Sheet:
     """The table of FLOPs of each phase under each convention, and their ratio without a cache and with one."""
-    left: list[Column] = [(say("FLOPs"), "", "left"), ("", "", "left"), (say("steps"), "", "right")]
-    table = make_table([*left, *((c, "", "right") for c in conventions)], ascii_only, footer=False)
+    left = [Column("run", say("FLOPs"), "left"), Column("phase", "", "left"), Column("steps", say("steps"))]
+    table = Sheet("cost-flops", [*left, *(Column(c, c) for c in conventions)])
     shown = sides(found, say)
     for name, side in shown:
         for i, (phase_name, phase) in enumerate(phases(side, say)):
             cells = [number(phase.flops(convention)) for convention in conventions]
-            table.add_row("" if i else name, phase_name, number(phase.steps), *cells)
+            table.add("" if i else name, phase_name, number(phase.steps), *cells)
     if len(shown) == 2:
         ratios = [f"{float(found.ratio(convention)):,.1f}" for convention in conventions]
-        table.add_row(say("no cache / cached"), say("all steps"), "", *ratios)
-    return render(table, color)
+        table.add(say("no cache / cached"), say("all steps"), "", *ratios)
+    return table
 
 
-def format_bytes(found: Cost, say: Say, ascii_only: bool, color: bool) -> str:
+def bytes_sheet(found: Cost, say: Say) -> Sheet:
     """The table of bytes that each phase moves."""
-    names = [say("weights read"), say("KV read"), say("KV written"), say("total")]
-    columns: list[Column] = [(say("bytes moved"), "", "left"), ("", "", "left")]
-    table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)
+    columns = [
+        Column("run", say("bytes moved"), "left"),
+        Column("phase", "", "left"),
+        Column("weights", say("weights read")),
+        Column("read", say("KV read")),
+        Column("written", say("KV written")),
+        Column("all", say("total")),
+    ]
+    table = Sheet("cost-bytes", columns)
     for name, side in sides(found, say):
         for i, (phase_name, phase) in enumerate(phases(side, say)):
-            table.add_row("" if i else name, phase_name, *map(number, (*phase.moved, phase.moved.total)))
-    return render(table, color)
+            table.add("" if i else name, phase_name, *map(number, (*phase.moved, phase.moved.total)))
+    return table
 
 
-def format_intensity(found: Cost, conventions: Sequence[Convention], say: Say, ascii_only: bool, color: bool) -> str:
+def intensity_sheet(found: Cost, conventions: Sequence[Convention], say: Say) -> Sheet:
     """The table of FLOPs per byte moved."""
-    columns: list[Column] = [(say("FLOPs per byte"), "", "left"), ("", "", "left")]
-    table = make_table([*columns, *((c, "", "right") for c in conventions)], ascii_only, footer=False)
+    columns = [Column("run", say("FLOPs per byte"), "left"), Column("phase", "", "left")]
+    table = Sheet("cost-intensity", [*columns, *(Column(c, c) for c in conventions)])
     for name, side in sides(found, say):
         for i, (phase_name, phase) in enumerate(phases(side, say)):
             ratios = [phase.intensity(convention) for convention in conventions]
-            table.add_row("" if i else name, phase_name, *("-" if x is None else f"{float(x):,.2f}" for x in ratios))
-    return render(table, color)
+            table.add("" if i else name, phase_name, *("-" if x is None else f"{float(x):,.2f}" for x in ratios))
+    return table
 
 
-def format_sites(found: Cost, convention: Convention, say: Say, ascii_only: bool, color: bool) -> str:
+def sites_sheet(found: Cost, convention: Convention, say: Say) -> Sheet:
     """The table of FLOPs by site, all layers together, of the run with the cache."""
     prefill, decode, total = (p.flops_by("place", convention) for _, p in phases(found.cached, say))
     whole = sum(total.values())
-    columns: list[Column] = [(say("site"), "", "left")]
-    columns += [(name, "", "right") for name, _ in phases(found.cached, say)]
-    table = make_table([*columns, (say("share"), "", "right")], ascii_only, footer=False)
+    names = [name for name, _ in phases(found.cached, say)]
+    columns = [Column(key, name) for key, name in zip(("prefill", "decode", "all"), names, strict=True)]
+    table = Sheet("cost-sites", [Column("site", say("site"), "left"), *columns, Column("share", say("share"))])
     for site, flops in total.items():
         cells = (number(part.get(site, 0)) for part in (prefill, decode))
-        table.add_row(site, *cells, number(flops), f"{100 * flops / whole:.2f}%")
-    return say("FLOPs by site, {convention}:").format(convention=convention) + "\n" + render(table, color)
+        table.add(site, *cells, number(flops), f"{100 * flops / whole:.2f}%")
+    return table
 
 
 def name_kind(found: Cost, kind: LayerKind, say: Say) -> str:
@@ -169,10 +177,9 @@ def _bound_by(bound: Bound, say: Say) -> str:
     )
 
 
-def format_roofline(
-    found: Cost, conventions: Sequence[Convention], device: Device, limits: Limits, say: Say,
-    ascii_only: bool, color: bool,
-) -> str:  # fmt: skip
+def roofline_parts(
+    found: Cost, conventions: Sequence[Convention], device: Device, limits: Limits, say: Say
+) -> list[Part]:
     """The table of lower bounds on time on a device: the first token, and the later ones."""
     heading = say(
         "{device}, roofline (a bound, not a forecast): {peak} TFLOP/s in {dtype}, {bandwidth} GB/s, ridge point {ridge}"
@@ -185,43 +192,57 @@ def format_roofline(
         ridge=f"{float(limits.ridge):.2f}",
         overhead=f"{float(limits.overhead):g}",
     )
-    columns: list[Column] = [(say("roofline"), "", "left"), ("", "", "left")]
-    for name in (say("first token, ms"), say("each later token, ms"), say("total, s")):
-        columns += [(name, "", "right"), (say("bound by"), "", "left")]
-    table = make_table(columns[:-1], ascii_only, footer=False)
+    columns = [
+        Column("run", say("roofline"), "left"),
+        Column("convention", "", "left"),
+        Column("prefill", say("first token, ms")),
+        Column("prefill_bound", say("bound by"), "left", bend="wrap"),
+        Column("decode", say("each later token, ms")),
+        Column("decode_bound", say("bound by"), "left", bend="wrap"),
+        Column("total", say("total, s")),
+    ]
+    table = Sheet("cost-roofline", columns)
     for name, side in sides(found, say):
         for i, convention in enumerate(conventions):
             prefill, decode = side.bounds(limits, convention)
             each = "-" if decode.each is None else f"{1000 * float(decode.each):,.3f}"
-            table.add_row(
+            table.add(
                 "" if i else name, convention,
                 f"{1000 * float(prefill.seconds):,.3f}", _bound_by(prefill, say),
                 each, _bound_by(decode, say),
                 f"{float(prefill.seconds + decode.seconds):,.3f}",
             )  # fmt: skip
-    lines = [heading, render(table, color)]
+    parts: list[Part] = [heading, table]
     if len(sides(found, say)) == 2:
-        lines.append(say("A cache does nothing for the first token: its rows are only written."))
-    return "\n".join(lines)
+        parts.append(say("A cache does nothing for the first token: its rows are only written."))
+    return parts
 
 
-def format_cost(
-    found: Cost, conventions: Sequence[Convention], device: Device | None, limits: Limits | None, say: Say,
-    ascii_only: bool = False, color: bool = False,
-) -> str:  # fmt: skip
-    """The whole output of `kvsim cost`. Parts for a single convention use the last of `conventions`."""
-    say = plain(say) if ascii_only else say
-    parts = [
+def cost_parts(
+    found: Cost, conventions: Sequence[Convention], device: Device | None, limits: Limits | None, say: Say
+) -> list[Part]:
+    """Tables and lines of a cost. Those for a single convention use the last of `conventions`."""
+    parts: list[Part] = [
         *format_heading(found, say),
         *explain_conventions(conventions, say),
-        format_flops(found, conventions, say, ascii_only, color),
-        format_bytes(found, say, ascii_only, color),
-        format_intensity(found, conventions, say, ascii_only, color),
+        flops_sheet(found, conventions, say),
+        bytes_sheet(found, say),
+        intensity_sheet(found, conventions, say),
         say("KV cache after the last step: {bytes}").format(bytes=byte_line(found.count.kv_bytes)),
-        format_sites(found, conventions[-1], say, ascii_only, color),
+        say("FLOPs by site, {convention}:").format(convention=conventions[-1]),
+        sites_sheet(found, conventions[-1], say),
         *format_kinds(found, conventions[-1], say),
         format_crossover(found, conventions, say),
     ]
     if device is not None and limits is not None:
-        parts.append(format_roofline(found, conventions, device, limits, say, ascii_only, color))
-    return "\n".join(parts)
+        parts += roofline_parts(found, conventions, device, limits, say)
+    return parts
+
+
+def format_cost(
+    found: Cost, conventions: Sequence[Convention], device: Device | None, limits: Limits | None, say: Say,
+    screen: Screen = ANYWHERE,
+) -> str:  # fmt: skip
+    """The whole output of `kvsim cost`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(cost_parts(found, conventions, device, limits, say), say, screen)

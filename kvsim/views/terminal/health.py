@@ -5,6 +5,10 @@ from kvsim.doctor.health import Check, Health
 from kvsim.errors import KvsimError
 from kvsim.i18n.language import Say, explain
 from kvsim.i18n.printable import printable
+from kvsim.i18n.wrapping import wrap
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+
+_NAMES = 19  # cells of a name and the blanks before it
 
 
 def _check(check: Check, say: Say) -> str:
@@ -15,7 +19,12 @@ def _check(check: Check, say: Say) -> str:
     return (say("works: {detail}") if check.works else say("BROKEN: {detail}")).format(detail=detail)
 
 
-def format_health(health: Health, say: Say) -> str:
+def _lay_out(lines: list[str], screen: Screen) -> str:
+    """The lines in the width of `screen`, later ones of a fact below its beginning."""
+    return "\n".join(part for line in lines for part in wrap(line, screen.width, _NAMES))
+
+
+def health_lines(health: Health, say: Say) -> list[str]:
     """One section for each subject."""
     lines = [say("versions")]
     for package, found in health.versions.items():
@@ -31,7 +40,12 @@ def format_health(health: Health, say: Say) -> str:
     lines += _attention(health, say)
     lines += _terminal(health, say)
     lines += [say("demo model"), f"  {_check(health.demo, say)}"]
-    return "\n".join(lines)
+    return lines
+
+
+def format_health(health: Health, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim doctor`."""
+    return _lay_out(health_lines(health, say), screen)
 
 
 def _attention(health: Health, say: Say) -> list[str]:
@@ -59,7 +73,7 @@ def _terminal(health: Health, say: Say) -> list[str]:
     ]
 
 
-def format_comparison(compared: Comparison) -> str:
+def format_comparison(compared: Comparison, screen: Screen = ANYWHERE) -> str:
     """One line of the GPU report; disagreement in capitals."""
     allowed = ALLOWED[compared.dtype]
     cells = (
@@ -69,9 +83,9 @@ def format_comparison(compared: Comparison) -> str:
         "ids" if compared.same_ids else "IDS DIFFER",
         "ledger" if compared.same_ledger else "LEDGER DIFFERS",
     )
-    return " ".join(cells)
+    return _lay_out([" ".join(cells)], screen)
 
 
-def format_facts(facts: dict[str, str]) -> str:
+def format_facts(facts: dict[str, str], screen: Screen = ANYWHERE) -> str:
     """The heading of the GPU report: versions, the device, its libraries, one a line."""
-    return "\n".join(printable(f"  {name:<17}{value}") for name, value in facts.items())
+    return _lay_out([printable(f"  {name:<17}{value}") for name, value in facts.items()], screen)

@@ -3,7 +3,9 @@
 from kvsim.costs.bytes.memory import SCALE_BYTES, Held, Memory, Rows
 from kvsim.costs.bytes.parameters import BYTES
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import in_units, number
 
 GIB, GB = 2**30, 10**9
@@ -86,26 +88,26 @@ def format_quantised(rows: Rows, memory: Memory, say: Say) -> list[str]:
 # The tables
 
 
-def format_weights(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
+def weights_sheet(memory: Memory, say: Say) -> Sheet:
     """The table of parameters and bytes by group."""
     names = {
         "embeddings": say("embeddings"), "attention": say("attention"), "feed_forward": say("feed-forward"),
         "experts": say("experts"), "norms": say("norms"), "head": say("head"),
     }  # fmt: skip
     p, item = memory.parameters, BYTES[memory.dtype]
-    columns: list[Column] = [
-        (say("weights"), say("total"), "left"),
-        (say("parameters"), number(p.total), "right"),
-        ("B", number(memory.weight_bytes), "right"),
-        ("GiB", in_units(memory.weight_bytes, GIB), "right"),
-        ("GB", in_units(memory.weight_bytes, GB), "right"),
+    columns = [
+        Column("weights", say("weights"), "left", say("total")),
+        Column("parameters", say("parameters"), total=number(p.total)),
+        Column("bytes", "B", total=number(memory.weight_bytes)),
+        Column("gib", "GiB", total=in_units(memory.weight_bytes, GIB)),
+        Column("gb", "GB", total=in_units(memory.weight_bytes, GB)),
     ]
-    table = make_table(columns, ascii_only)
+    table = Sheet("memory-weights", columns, totals=True)
     for group, count in p.groups.items():
         if count:
             size = count * item
-            table.add_row(names[group], number(count), number(size), in_units(size, GIB), in_units(size, GB))
-    return render(table, color)
+            table.add(names[group], number(count), number(size), in_units(size, GIB), in_units(size, GB))
+    return table
 
 
 def _parts(held: Held, memory: Memory, say: Say) -> list[tuple[str, int]]:
@@ -129,19 +131,23 @@ def _parts(held: Held, memory: Memory, say: Say) -> list[tuple[str, int]]:
     return [(name, size) for name, size in sizes if size is not None]
 
 
-def format_contexts(memory: Memory, say: Say, ascii_only: bool, color: bool) -> str:
+def contexts_sheet(memory: Memory, say: Say) -> Sheet:
     """The table of bytes at each context."""
-    names = (say("context"), say("KV cache"), "B", "GiB", "GB")
-    columns: list[Column] = [(name, "", "left" if i == 1 else "right") for i, name in enumerate(names)]
-    table = make_table(columns, ascii_only, footer=False)
+    columns = [
+        Column("context", say("context")),
+        Column("part", say("KV cache"), "left", bend="wrap"),
+        Column("bytes", "B"),
+        Column("gib", "GiB"),
+        Column("gb", "GB"),
+    ]
+    rows: list[list[str]] = []
+    sections = set()
     for held in memory.contexts:
-        parts = _parts(held, memory, say)
-        for i, (name, size) in enumerate(parts):
+        for i, (name, size) in enumerate(_parts(held, memory, say)):
             context = number(held.context) if i == 0 else ""
-            table.add_row(
-                context, name, number(size), in_units(size, GIB), in_units(size, GB), end_section=i == len(parts) - 1
-            )
-    return render(table, color)
+            rows.append([context, name, number(size), in_units(size, GIB), in_units(size, GB)])
+        sections.add(len(rows) - 1)
+    return Sheet("memory-contexts", columns, rows, sections=frozenset(sections))
 
 
 def format_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
@@ -163,17 +169,14 @@ def format_facts(memory: Memory, say: Say, source: str | None) -> list[str]:
     return [f"  {name}{say(': ')}{value}" for name, value in facts.items()]
 
 
-def format_memory(
-    memory: Memory, say: Say, ascii_only: bool = False, color: bool = False, facts: str | None = None,
-    verbose: bool = False,
-) -> str:  # fmt: skip
-    """The whole output of `kvsim memory`; with `verbose` the model's fields and their source, `facts`."""
-    say = plain(say) if ascii_only else say
+def memory_parts(memory: Memory, say: Say, facts: str | None = None, verbose: bool = False) -> list[Part]:
+    """Weights, the formula, the cache at each context, definitions; with `verbose` the model's fields and their source,
+    `facts`."""
     p = memory.parameters
-    lines = [say("model {model}, weights in {dtype}").format(model=memory.model, dtype=memory.dtype)]
+    lines: list[Part] = [say("model {model}, weights in {dtype}").format(model=memory.model, dtype=memory.dtype)]
     if verbose:
         lines += format_facts(memory, say, facts)
-    lines.append(format_weights(memory, say, ascii_only, color))
+    lines.append(weights_sheet(memory, say))
     lines.append(say("parameters without embeddings and head: {count}").format(count=number(p.without_embeddings)))
     if p.idle:
         lines.append(
@@ -185,10 +188,16 @@ def format_memory(
     lines += format_formula(memory, say)
     if memory.kept.bits is None:
         lines.append(_token_line(memory, say))
-    lines.append(format_contexts(memory, say, ascii_only, color))
-    lines += _footnotes(memory, say)
-    text = "\n".join(lines)
-    return text.replace("×", "x") if ascii_only else text
+    return [*lines, contexts_sheet(memory, say), *_footnotes(memory, say)]
+
+
+def format_memory(
+    memory: Memory, say: Say, screen: Screen = ANYWHERE, facts: str | None = None, verbose: bool = False
+) -> str:
+    """The whole output of `kvsim memory`."""
+    say = plain(say) if screen.ascii_only else say
+    text = lay_out(memory_parts(memory, say, facts, verbose), say, screen)
+    return text.replace("×", "x") if screen.ascii_only else text
 
 
 def _token_line(memory: Memory, say: Say) -> str:

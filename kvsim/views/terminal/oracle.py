@@ -4,17 +4,29 @@ from collections.abc import Iterable
 from typing import Any
 
 from kvsim.i18n.language import Say, language_of
+from kvsim.i18n.wrapping import wrap
+from kvsim.views.terminal.screen import ANYWHERE, Screen
 from kvsim.views.terminal.text import significant
 
 
-def format_bank(mistakes: Iterable[Any], language: str) -> str:
-    """One line for each mistake: its id and what it is."""
+def format_report(text: str, screen: Screen = ANYWHERE) -> str:
+    """A report of several lines, such as that of a failed check, in the width of `screen`. Pictures in it are drawn
+    as they are where they fit."""
+    return "\n".join(part for line in text.split("\n") for part in wrap(line, screen.width))
+
+
+def format_bank(mistakes: Iterable[Any], language: str, screen: Screen = ANYWHERE) -> str:
+    """One line for each mistake: its id and what it is; on a narrow terminal the latter below the former."""
     known = list(mistakes)
-    width = max(len(m.id) for m in known) + 2
-    return "\n".join(f"{m.id:<{width}}{m.sentence(language)}" for m in known)
+    left = max(len(m.id) for m in known) + 2
+    if screen.width is not None and 2 * left > screen.width:
+        lines = [line for m in known for line in (m.id, *wrap(f"  {m.sentence(language)}", screen.width, 2))]
+    else:
+        lines = [line for m in known for line in wrap(f"{m.id:<{left}}{m.sentence(language)}", screen.width, left)]
+    return "\n".join(lines)
 
 
-def format_mistake(mistake: Any, failure: str, say: Say) -> str:
+def format_mistake(mistake: Any, failure: str, say: Say, screen: Screen = ANYWHERE) -> str:
     """What the mistake is, its smallest feed, a real bug of the kind; then the text of a failing check."""
     feed = ", ".join(str(size) for size in mistake.smallest)
     window = "" if mistake.window is None else say(", in a model with window {window}").format(window=mistake.window)
@@ -23,10 +35,10 @@ def format_mistake(mistake: Any, failure: str, say: Say) -> str:
     lines.append(say("smallest feed: [{feed}]{window}{policy}").format(feed=feed, window=window, policy=policy))
     if mistake.twin:
         lines.append(say("a real bug of the kind: {twin}").format(twin=mistake.twin))
-    return "\n".join([*lines, *(["", failure] if failure else [])])
+    return format_report("\n".join([*lines, *(["", failure] if failure else [])]), screen)
 
 
-def format_tolerance(found: Any, say: Say) -> str:
+def tolerance_lines(found: Any, say: Say) -> list[str]:
     """The bound and its parts, one a line."""
     sizes, allowed = found.sizes, found.allowed
     lines = [
@@ -54,4 +66,9 @@ def format_tolerance(found: Any, say: Say) -> str:
                 dtype=found.dtype
             )
         )
-    return "\n".join(lines)
+    return lines
+
+
+def format_tolerance(found: Any, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim tolerance`."""
+    return format_report("\n".join(tolerance_lines(found, say)), screen)

@@ -4,7 +4,9 @@ from kvsim.costs.plans.planning import Fit, Plan, decimal
 from kvsim.costs.plans.remedies import Remedy
 from kvsim.i18n.language import Say, plain
 from kvsim.views.terminal.memory import exact_bytes
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 
 
@@ -22,18 +24,23 @@ def reading_names(plan: Plan, say: Say) -> dict[str, str]:
     }
 
 
-def format_fits(plan: Plan, say: Say, ascii_only: bool, color: bool) -> str:
+def fits_sheet(plan: Plan, say: Say) -> Sheet:
     """The table with one line for each reading."""
-    names = (say("memory read as"), say("budget, B"), say("tokens"), say("requests"), say("left after one request, B"))
-    columns: list[Column] = [(name, "", "left" if i == 0 else "right") for i, name in enumerate(names)]
-    table = make_table(columns, ascii_only, footer=False)
+    columns = [
+        Column("reading", say("memory read as"), "left"),
+        Column("budget", say("budget, B")),
+        Column("tokens", say("tokens")),
+        Column("requests", say("requests")),
+        Column("spare", say("left after one request, B")),
+    ]
+    table = Sheet("plan", columns)
     readings = reading_names(plan, say)
     for fit in plan.fits:
-        table.add_row(
+        table.add(
             readings[fit.reading], number(fit.budget), _limit(fit.tokens, say), _limit(fit.requests, say),
             number(fit.spare),
         )  # fmt: skip
-    return render(table, color)
+    return table
 
 
 def remedy_name(remedy: Remedy, say: Say) -> str:
@@ -50,15 +57,18 @@ def remedy_name(remedy: Remedy, say: Say) -> str:
     return templates[remedy.kind].format(value=value)
 
 
-def format_remedies(remedies: tuple[Remedy, ...], say: Say, ascii_only: bool, color: bool) -> str:
+def remedies_sheet(remedies: tuple[Remedy, ...], say: Say) -> Sheet:
     """The table with one line for each change, the largest saving first."""
-    names = (say("change"), say("saved, B"), say("requests"))
-    columns: list[Column] = [(name, "", "left" if i == 0 else "right") for i, name in enumerate(names)]
-    table = make_table(columns, ascii_only, footer=False)
+    columns = [
+        Column("change", say("change"), "left", bend="wrap"),
+        Column("saved", say("saved, B")),
+        Column("requests", say("requests")),
+    ]
+    table = Sheet("plan-remedies", columns)
     for remedy in remedies:
         requests = " / ".join(_limit(fit.requests, say) for fit in remedy.fits)
-        table.add_row(remedy_name(remedy, say), number(remedy.saved), requests)
-    return render(table, color)
+        table.add(remedy_name(remedy, say), number(remedy.saved), requests)
+    return table
 
 
 def _missing(fits: tuple[Fit, ...], plan: Plan, say: Say) -> list[str]:
@@ -90,13 +100,10 @@ def _heads(plan: Plan, say: Say) -> list[str]:
     ]
 
 
-def format_plan(
-    plan: Plan, remedies: tuple[Remedy, ...], say: Say, ascii_only: bool = False, color: bool = False
-) -> str:
-    """The whole output of `kvsim plan`."""
-    say = plain(say) if ascii_only else say
+def plan_parts(plan: Plan, remedies: tuple[Remedy, ...], say: Say) -> list[Part]:
+    """Sizes, what fits, changes that would save bytes, definitions."""
     setup = plan.setup
-    lines = [
+    parts: list[Part] = [
         say("model {model} on {devices} × {device}, weights in {dtype}, cache in {cache}, utilization {share}").format(
             model=plan.model, devices=setup.devices, device=setup.device.name, dtype=setup.dtype, cache=setup.kv_dtype,
             share=decimal(plan.utilization),
@@ -106,18 +113,19 @@ def format_plan(
             context=number(plan.context), bytes=exact_bytes(plan.request_bytes)
         ),
         *_heads(plan, say),
-        format_fits(plan, say, ascii_only, color),
+        fits_sheet(plan, say),
         *_missing(plan.fits, plan, say),
     ]  # fmt: skip
     if remedies:
-        lines += [
-            "",
-            say("changes that would save bytes, each alone:"),
-            format_remedies(remedies, say, ascii_only, color),
-        ]
-    lines += _footnotes(plan, say)
-    text = "\n".join(lines)
-    return text.replace("×", "x").replace("·", "*") if ascii_only else text
+        parts += ["", say("changes that would save bytes, each alone:"), remedies_sheet(remedies, say)]
+    return [*parts, *_footnotes(plan, say)]
+
+
+def format_plan(plan: Plan, remedies: tuple[Remedy, ...], say: Say, screen: Screen = ANYWHERE) -> str:
+    """The whole output of `kvsim plan`."""
+    say = plain(say) if screen.ascii_only else say
+    text = lay_out(plan_parts(plan, remedies, say), say, screen)
+    return text.replace("×", "x").replace("·", "*") if screen.ascii_only else text
 
 
 def _footnotes(plan: Plan, say: Say) -> list[str]:

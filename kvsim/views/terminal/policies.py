@@ -3,7 +3,9 @@
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 from kvsim.views.terminal.text import number
 
 
@@ -66,17 +68,23 @@ def notes(comparison: PolicyComparison, say: Say) -> list[str]:
     return lines
 
 
-def format_comparison(comparison: PolicyComparison, say: Say, ascii_only: bool = False, color: bool = False) -> str:
-    """The output of `kvsim compare`: heading, a table of the reference and the caches, notes."""
-    say = plain(say) if ascii_only else say
-    names = (
-        say("held, B"), say("allocated, B"), say("metadata, B"), say("MACs"), say("diff"), say("relative"),
-        say("mean KL"), say("largest KL"), say("same choice"), say("of new"), say("first change"),
-    )  # fmt: skip
-    columns: list[Column] = [(say("cache"), "", "left"), (say("logits"), "", "left")]
-    table = make_table([*columns, *((name, "", "right") for name in names)], ascii_only, footer=False)
-    table.add_row(comparison.reference.cache, say("reference"), *_costs(comparison.reference))
+def comparison_parts(comparison: PolicyComparison, say: Say) -> list[Part]:
+    """Heading, a table of the reference and the caches, notes."""
+    names = {
+        "held": say("held, B"), "allocated": say("allocated, B"), "metadata": say("metadata, B"), "macs": say("MACs"),
+        "diff": say("diff"), "relative": say("relative"), "mean_kl": say("mean KL"), "largest_kl": say("largest KL"),
+        "same_choice": say("same choice"), "new_choice": say("of new"), "first_change": say("first change"),
+    }  # fmt: skip
+    columns = [Column("cache", say("cache"), "left"), Column("logits", say("logits"), "left")]
+    table = Sheet("compare", [*columns, *(Column(key, name) for key, name in names.items())])
+    table.add(comparison.reference.cache, say("reference"), *_costs(comparison.reference))
     for run in comparison.runs:
         kind = say("lossless") if run.lossless else say("lossy")
-        table.add_row(run.cache, kind, *_costs(run), *_closeness(comparison, run))
-    return "\n".join([heading(comparison, say), render(table, color), *notes(comparison, say)])
+        table.add(run.cache, kind, *_costs(run), *_closeness(comparison, run))
+    return [heading(comparison, say), table, *notes(comparison, say)]
+
+
+def format_comparison(comparison: PolicyComparison, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim compare`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(comparison_parts(comparison, say), say, screen)

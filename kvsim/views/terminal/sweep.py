@@ -8,7 +8,9 @@ from kvsim.costs.plans.planning import READINGS
 from kvsim.costs.plans.sweep import COLUMNS, Row
 from kvsim.i18n.language import Say, plain
 from kvsim.i18n.printable import printable
-from kvsim.views.terminal.table import Column, make_table, render
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -31,16 +33,22 @@ SHOWN = (
 )  # fmt: skip
 
 
-def format_sweep(rows: Sequence[Row], say: Say, ascii_only: bool = False, color: bool = False) -> str:
+def sweep_parts(rows: Sequence[Row], say: Say) -> list[Part]:
     """The table with one line for each row. Its columns are a selection of the CSV's, with the same names."""
-    say = plain(say) if ascii_only else say
     names = [name for name in SHOWN if name != "refused" or any(row[-1] is not None for row in rows)]
     places = [COLUMNS.index(name) for name in names]
-    columns: list[Column] = [(name, "", "left" if name in TEXTS else "right") for name in names]
-    table = make_table(columns, ascii_only, footer=False)
-    for row in rows:
-        table.add_row(*(_cell(row[place]) for place in places))
+    columns = [
+        Column(name, name, "left" if name in TEXTS else "right", bend="wrap" if name == "refused" else "whole")
+        for name in names
+    ]
+    table = Sheet("sweep", columns, [[_cell(row[place]) for place in places] for row in rows])
     note = say(
         "spare: bytes left beside the weights and the whole batch (below 0: missing); requests: the number that fits."
     )
-    return render(table, color) + "\n" + note
+    return [table, note]
+
+
+def format_sweep(rows: Sequence[Row], say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim plan --sweep`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(sweep_parts(rows, say), say, screen)

@@ -1,16 +1,16 @@
 """The main table of `kvsim trace`: one row a step, without a cache and with it."""
 
-from rich.table import Table
-from rich.text import Text
-
 from kvsim.comparisons.counts import Counts
 from kvsim.comparisons.trace_record import Trace
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say, plain
-from kvsim.i18n.printable import printable, show_end, show_token
-from kvsim.views.terminal.table import Column, make_table, render, shown_steps
+from kvsim.i18n.printable import show_end
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out, shown_steps
 from kvsim.views.terminal.text import cut, number, percent_saved, tail
+from kvsim.views.terminal.tokens import Reader
 from kvsim.views.terminal.trace_notes import UNITS, footnotes, headline
 
 _OUTPUT_WIDTH = 12  # cells of the next token
@@ -46,33 +46,34 @@ def _other(counts: tuple[Counts, Counts], count: str) -> str:
     return " / ".join(number(unit(side)) for side in counts)
 
 
-def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only: bool) -> Table:
-    """One row a step, and the totals of all steps, including those not shown."""
+def step_sheet(trace: Trace, say: Say, count: str, rows: int | None, reader: Reader) -> Sheet:
+    """One row a step, and the totals of all steps, including those not shown. `reader` reads the tokens."""
+    ascii_only = reader.ascii_only
     no_cache, cached, other = column_names(count, say)
     totals = trace.totals
     before, after = UNITS[count](totals.no_cache), UNITS[count](totals.cached)
-    columns: list[Column] = [
-        (say("step"), "", "right"),
-        (say("sequence"), say("total"), "left"),
-        (say("next"), "", "left"),
-        (no_cache, number(before), "right"),
-        (cached, number(after), "right"),
-        (say("saved"), percent_saved(before, after), "right"),
-        (other, _other(totals, count), "right"),
+    columns = [
+        Column("step", say("step")),
+        Column("sequence", say("sequence"), "left", say("total"), bend="tail"),
+        Column("next", say("next"), "left"),
+        Column("no_cache", no_cache, total=number(before)),
+        Column("cached", cached, total=number(after)),
+        Column("saved", say("saved"), total=percent_saved(before, after)),
+        Column("other", other, total=_other(totals, count)),
     ]
-    table = make_table(columns, ascii_only)
+    table = Sheet("trace", columns, totals=True)
     head, end = shown_steps(len(trace.steps), rows)
     times = "x" if ascii_only else "×"
     cells = [_cells(trace, count, cached, times) for cached in (False, True)]
-    text = ""
     for i, step in enumerate(trace.steps):
-        text += printable("".join(piece.text for piece in step.fed), ascii_only)
+        for piece in step.fed:
+            reader.read(piece.text)
         if i in head or i in end:
             counts = (step.no_cache.counts, step.cached.counts)
-            table.add_row(
+            table.add(
                 str(step.number),
-                Text(tail(show_end(text, ascii_only), _SEQUENCE_WIDTH, ascii_only)),
-                Text(cut(show_token(step.next.text, ascii_only), _OUTPUT_WIDTH)),
+                tail(show_end(reader.so_far(), ascii_only), _SEQUENCE_WIDTH, ascii_only),
+                cut(reader.look(step.next.text), _OUTPUT_WIDTH, ascii_only),
                 cells[0][i],
                 cells[1][i],
                 percent_saved(*map(UNITS[count], counts)),
@@ -80,18 +81,30 @@ def step_table(trace: Trace, say: Say, count: str, rows: int | None, ascii_only:
             )
         elif i == head.stop:
             hidden = len(trace.steps) - len(head) - len(end)
-            table.add_row("..." if ascii_only else "…", say("({n} steps not shown)").format(n=hidden))
+            table.gap = say("({n} steps not shown)").format(n=hidden)
+            table.add("..." if ascii_only else "…", table.gap)
     return table
 
 
-def format_trace(trace: Trace, say: Say, count: str = "cells", rows: int | None = 40, ascii_only: bool = False,
-                 color: bool = False, explained: bool = False) -> str:  # fmt: skip
-    """The output of `kvsim trace`: headline, table of at most `rows` steps, footnotes.
+def trace_parts(
+    trace: Trace, say: Say, count: str = "cells", rows: int | None = 40, ascii_only: bool = False,
+    explained: bool = False,
+) -> list[Part]:  # fmt: skip
+    """Headline, table of at most `rows` steps, footnotes.
 
     `explained`: with a footnote on where a difference of the logits comes from. UsageError: an unknown `count`.
     """
     if count not in COUNTS:
         raise UsageError("unknown count {count}: use one of {known}", count=repr(count), known=", ".join(COUNTS))
-    say = plain(say) if ascii_only else say
-    table = render(step_table(trace, say, count, rows, ascii_only), color)
-    return "\n".join([headline(trace, say), table, *footnotes(trace, say, count, explained)])
+    reader = Reader(ascii_only)
+    table = step_sheet(trace, say, count, rows, reader)
+    return [headline(trace, say), table, *reader.notes(say), *footnotes(trace, say, count, explained)]
+
+
+def format_trace(
+    trace: Trace, say: Say, count: str = "cells", rows: int | None = 40, screen: Screen = ANYWHERE,
+    explained: bool = False,
+) -> str:  # fmt: skip
+    """The output of `kvsim trace`: `trace_parts` laid out. UsageError: an unknown `count`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(trace_parts(trace, say, count, rows, screen.ascii_only, explained), say, screen)

@@ -3,18 +3,18 @@
 import re
 from collections.abc import Iterable
 
-from rich.text import Text
-
+from kvsim.comparisons.cells import find_step
 from kvsim.comparisons.trace_record import Trace
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import total
 from kvsim.i18n.language import Say, plain
-from kvsim.views.terminal.cells import find_step
-from kvsim.views.terminal.table import Column, make_table, render, shown_steps
+from kvsim.views.terminal.screen import ANYWHERE, Screen
+from kvsim.views.terminal.sheet import Column, Part, Sheet
+from kvsim.views.terminal.table import lay_out, shown_steps
 from kvsim.views.terminal.text import byte_line, number, percent_saved
 
 
-def _merged(site: str) -> str:
+def merge_layers(site: str) -> str:
     """The site with the layer's number replaced by *: "layers.*.scores"."""
     return re.sub(r"^layers\.\d+\.", "layers.*.", site)
 
@@ -23,19 +23,16 @@ def _by_site(events: Iterable[MatMul]) -> dict[str, list[MatMul]]:
     """The events of each site, all layers together."""
     groups: dict[str, list[MatMul]] = {}
     for event in events:
-        groups.setdefault(_merged(event.site), []).append(event)
+        groups.setdefault(merge_layers(event.site), []).append(event)
     return groups
 
 
-def format_shapes(
-    trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False, color: bool = False
-) -> str:
+def shapes_parts(trace: Trace, say: Say, step_number: int | None = None, ascii_only: bool = False) -> list[Part]:
     """Every product of one step as "count × [m, k]·[k, n]", without and with a cache. UsageError: no such step."""
-    say = plain(say) if ascii_only else say
     times, between = ("x", "*") if ascii_only else ("×", "·")
     step = find_step(trace, step_number)
-    columns: list[Column] = [(name, "", "left") for name in (say("site"), say("no cache"), say("cached"))]
-    table = make_table(columns, ascii_only, footer=False)
+    names = {"site": say("site"), "no_cache": say("no cache"), "cached": say("cached")}
+    table = Sheet("trace-shapes", [Column(key, name, "left") for key, name in names.items()], in_json=False)
     sides = [_by_site(side.events) for side in (step.no_cache, step.cached)]
     for site in sides[0]:
         row = []
@@ -44,54 +41,73 @@ def format_shapes(
             e = events[0]
             count = sum(event.b for event in events)
             row.append(f"{count} {times} [{e.m}, {e.k}]{between}[{e.k}, {e.n}]")
-        table.add_row(site, *(Text(cell) for cell in row))
+        table.add(site, *row)
     title = say("step {number}/{last}: every matrix product, [rows, inner]·[inner, columns]").format(
         number=step.number, last=len(trace.steps)
     )
-    return title + "\n" + render(table, color)
+    return [title, table]
 
 
-def format_sites(trace: Trace, say: Say, ascii_only: bool = False, color: bool = False) -> str:
+def sites_parts(trace: Trace, say: Say) -> list[Part]:
     """The multiply-accumulates of all steps by site, without and with a cache."""
-    say = plain(say) if ascii_only else say
     sides = [
         _by_site(event for step in trace.steps for event in step.no_cache.events),
         _by_site(event for step in trace.steps for event in step.cached.events),
     ]
     before, after = trace.totals.no_cache.macs, trace.totals.cached.macs
-    columns: list[Column] = [
-        (say("site"), say("total"), "left"),
-        (say("no cache, MACs"), number(before), "right"),
-        (say("cached, MACs"), number(after), "right"),
-        (say("saved"), percent_saved(before, after), "right"),
+    columns = [
+        Column("site", say("site"), "left", say("total")),
+        Column("no_cache", say("no cache, MACs"), total=number(before)),
+        Column("cached", say("cached, MACs"), total=number(after)),
+        Column("saved", say("saved"), total=percent_saved(before, after)),
     ]
-    table = make_table(columns, ascii_only)
+    table = Sheet("trace-sites", columns, totals=True, in_json=False)
     for site in sides[0]:
         macs = [total(side.get(site, [])).macs for side in sides]
-        table.add_row(site, *map(number, macs), percent_saved(*macs))
-    title = say("all {n} steps: multiply-accumulates by site").format(n=len(trace.steps))
-    return title + "\n" + render(table, color)
+        table.add(site, *map(number, macs), percent_saved(*macs))
+    return [say("all {n} steps: multiply-accumulates by site").format(n=len(trace.steps)), table]
 
 
-def format_memory(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False, color: bool = False) -> str:
+def memory_parts(trace: Trace, say: Say, rows: int | None = 40, ascii_only: bool = False) -> list[Part]:
     """Bytes that the cache holds after each step, and the closed form of the last one."""
-    say = plain(say) if ascii_only else say
-    names = (say("step"), say("tokens in the cache"), say("rows held, B"), say("arrays allocated, B"))
-    columns: list[Column] = [(name, "", "right") for name in names]
-    table = make_table(columns, ascii_only, footer=False)
+    names = {
+        "step": say("step"), "tokens": say("tokens in the cache"), "held": say("rows held, B"),
+        "allocated": say("arrays allocated, B"),
+    }  # fmt: skip
+    table = Sheet("trace-memory", [Column(key, name) for key, name in names.items()])
     head, end = shown_steps(len(trace.steps), rows)
     for i, step in enumerate(trace.steps):
         if i in head or i in end:
             side = step.cached
-            table.add_row(*map(number, (step.number, side.kv_tokens, side.kv_bytes, side.allocated_bytes)))
+            table.add(*map(number, (step.number, side.kv_tokens, side.kv_bytes, side.allocated_bytes)))
         elif i == head.stop:
-            table.add_row("..." if ascii_only else "…")
+            table.add("..." if ascii_only else "…")
     model, last = trace.model, trace.steps[-1].cached
     formula = say(
         "2 (K and V) × {layers} layers × {kv_heads} KV heads × d_head {d_head} × {item} B × {tokens} tokens"
     ).format(**model, item=trace.item_bytes, tokens=number(last.kv_tokens))
     product = 2 * model["layers"] * model["kv_heads"] * model["d_head"] * trace.item_bytes * last.kv_tokens
-    lines = [say("cache {cache}: bytes after each step").format(cache=trace.cache), render(table, color)]
-    lines.append(f"{formula} {'=' if product == last.kv_bytes else '!='} {number(last.kv_bytes)} B")
-    lines.append(say("held at the end: {bytes}").format(bytes=byte_line(last.kv_bytes)))
-    return "\n".join(lines)
+    return [
+        say("cache {cache}: bytes after each step").format(cache=trace.cache),
+        table,
+        f"{formula} {'=' if product == last.kv_bytes else '!='} {number(last.kv_bytes)} B",
+        say("held at the end: {bytes}").format(bytes=byte_line(last.kv_bytes)),
+    ]
+
+
+def format_shapes(trace: Trace, say: Say, step_number: int | None = None, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim trace --show shapes`. UsageError: no such step."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(shapes_parts(trace, say, step_number, screen.ascii_only), say, screen)
+
+
+def format_sites(trace: Trace, say: Say, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim trace --show sites`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(sites_parts(trace, say), say, screen)
+
+
+def format_memory(trace: Trace, say: Say, rows: int | None = 40, screen: Screen = ANYWHERE) -> str:
+    """The output of `kvsim trace --show memory`."""
+    say = plain(say) if screen.ascii_only else say
+    return lay_out(memory_parts(trace, say, rows, screen.ascii_only), say, screen)

@@ -20,6 +20,7 @@ from kvsim.views.json.cost import to_dict
 from kvsim.views.terminal.cost import format_cost
 from kvsim.views.terminal.memory import format_memory
 from kvsim.views.terminal.plan import format_plan
+from kvsim.views.terminal.screen import Screen
 from tests.fuzz.mutations import mutate_json
 
 SIZES = (1, 7, 4_096, 131_072, 2**33, 10**18)
@@ -71,7 +72,7 @@ def use(given):
     if what == 0:
         assumed = {key: shortened(value) for key, value in find_assumed(path).items()}
         assert all(len(text) <= 80 for text in assumed.values())
-        format_memory(measure_memory(path, [prompt, new], batch=new, source=source), say, False, False, "", True)
+        format_memory(measure_memory(path, [prompt, new], batch=new, source=source), say, Screen(60), "", True)
     elif what == 1:
         found = count(path, prompt=prompt, new=new, cache=cache, source=source)
         assert found.flops > 0
@@ -80,8 +81,8 @@ def use(given):
         found = cost(path, prompt=prompt, new=new, cache=cache, source=source)
         assert math.isfinite(float(found.ratio("causal")))
         to_dict(found, ["square", "causal", "last"], None, None, None)
-        format_cost(found, ["square", "causal", "last"], None, None, say, False, False)
+        format_cost(found, ["square", "causal", "last"], None, None, say, Screen(60))
     elif what == 3:
-        format_plan(plan(path, "a10", prompt, dtype="int8", cache_dtype="int8", source=source), [], say, False, False)
+        format_plan(plan(path, "a10", prompt, dtype="int8", cache_dtype="int8", source=source), (), say, Screen(60))
     else:
         list_policies(path).to_dict()

@@ -15,6 +15,7 @@ from kvsim.testing.independent.decoder import Decoder
 from kvsim.testing.subject.calls import equal
 from kvsim.testing.subject.weights import make_weights
 from kvsim.testing.verdict.diagnosing import run_decoder
+from tests.marks import case
 from tests.testing.confusion import BLANK, LOST, ON_A_BOUNDARY, READINGS, UNNAMED, is_lost, programme, programme_of
 
 IDS = """
@@ -70,14 +71,14 @@ IN_DTYPES = [
 ]  # fmt: skip
 
 
-def marked(mistake, reading, dtype):
-    """A third or later reading is tried with the extra `dev` only, which CI does: it is a quarter of this file."""
-    late = mistake.variants.index(reading) >= 2
-    name = f"{mistake.id}-{reading.__name__}-{dtype}"
-    return pytest.param(mistake, reading, dtype, id=name, marks=[pytest.mark.dev] if late else [])
+# A third or later reading has the mark `dev`.
+CASES = [
+    case(m, cls, dtype, id=f"{m.id}-{cls.__name__}-{dtype}", dev=m.variants.index(cls) >= 2)
+    for m, cls, dtype in IN_DTYPES
+]
 
 
-@pytest.mark.parametrize(("mistake", "reading", "dtype"), [marked(*one) for one in IN_DTYPES])
+@pytest.mark.parametrize(("mistake", "reading", "dtype"), CASES)
 def test_a_mistake_is_caught_and_diagnosed(mistake, reading, dtype):
     known = programme_of(mistake, dtype)
     lost = is_lost(mistake, reading, dtype)

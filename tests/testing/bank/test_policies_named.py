@@ -14,4 +14,5 @@ def test_the_policies_with_mistakes():
 
 @pytest.mark.parametrize("id", OWN)
 def test_it_is_diagnosed(id):
-    assert f"[{id}]" in show_mistake(BANK[id], ExplainOptions())
+    """In one layer: each policy's suspects are run on its own texts."""
+    assert f"[{id}]" in show_mistake(BANK[id], ExplainOptions(layers=1))

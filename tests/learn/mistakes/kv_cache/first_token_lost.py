@@ -1,4 +1,5 @@
 # expect: first_token_never_written
+# course: TrenTorch#192
 import numpy as np
 
 

@@ -1,4 +1,5 @@
 # expect: layers_share_one_cache
+# course: TrenTorch#141
 import numpy as np
 
 
