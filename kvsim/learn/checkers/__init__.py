@@ -11,4 +11,5 @@ CHECKERS = {
     "memory_bill": "kvsim.learn.checkers.memory_bill",
     "prefill_vs_decode": "kvsim.learn.checkers.prefill_vs_decode",
     "gqa": "kvsim.learn.checkers.gqa",
+    "window_and_sinks": "kvsim.learn.checkers.window_and_sinks",
 }
