@@ -17,7 +17,7 @@ from kvsim.learn.looking import find_reference
 from kvsim.learn.naming import find_named, list_ids
 from kvsim.learn.solutions import FILE
 from kvsim.testing.bank import BANK
-from kvsim.views.terminal.wrapping import WIDTH
+from kvsim.views.terminal.learn import WIDTH
 from tests.learn.here import BY_ID, HERE, check_here, files_of, hand_in
 from tests.learn.pack import reference_of
 
