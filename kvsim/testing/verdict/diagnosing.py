@@ -167,12 +167,17 @@ def _explains(vote: Vote, output: Any) -> bool:
     also explain more than half of their squared difference from the right answer: in a coarse format, a mistake with
     hardly any effect would otherwise be within the allowed difference.
     """
-    larger = max(1.0, float(np.nan_to_num(max_abs(output) / max_abs(vote.expected), nan=1.0, posinf=1.0)))
-    if not equal(vote.got, output, 2 * vote.allowed * larger):
+    if not equal(vote.got, output, 2 * vote.allowed * _growth(output, vote.expected)):
         return False
     finite = np.isfinite(output)
     left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))
     return not vote.tells or bool(2 * left < all)
+
+
+def _growth(output: Any, expected: Any) -> float:
+    """How many times larger the largest number of the output is than the right one; at least 1."""
+    right, most = max_abs(expected), max_abs(output)  # NaN: no finite number
+    return most / right if 0 < right < most else 1.0
 
 
 def run_decoder(

@@ -5,15 +5,23 @@ from typing import Any
 
 from kvsim.i18n.language import Say, language_of
 from kvsim.i18n.printable import printable
+from kvsim.i18n.wrapping import wrap
 from kvsim.learn.checking import CANNOT_RUN, FAILED, NOT_STARTED, PASSED, SKIPPED
 from kvsim.learn.exercise import LEVELS
 from kvsim.testing.bank import BANK
+from kvsim.views.terminal.screen import terminal_width
 from kvsim.views.terminal.text import pad
-from kvsim.views.terminal.wrapping import wrap
 
 BAR = 20
+WIDTH = 80  # cells of a line, in a file and through a pipe too
 SIGNS = {PASSED: "✓", FAILED: "✗", NOT_STARTED: "·", CANNOT_RUN: "✗", SKIPPED: "-"}
 PRINTED = 1000  # characters of what the code printed
+
+
+def fold(text: str) -> str:
+    """Every line of `text` in lines of WIDTH, or of the terminal's width if that is less."""
+    width = min(WIDTH, terminal_width() or WIDTH)
+    return "\n".join(part for line in text.split("\n") for part in wrap(line.rstrip(), width))
 
 
 def status_text(status: str, say: Say) -> str:
@@ -32,7 +40,7 @@ def format_bar(done: int, total: int) -> str:
 
 def format_head(exercise: Any, done: int, total: int, path: str) -> str:
     """The first line above a result."""
-    return wrap(f"{format_bar(done, total)}   {exercise.number:02} {exercise.id}   {printable(path)}")
+    return fold(f"{format_bar(done, total)}   {exercise.number:02} {exercise.id}   {printable(path)}")
 
 
 def format_outcome(outcome: Any, hints: int, say: Say) -> str:
@@ -40,11 +48,11 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
-    lines.append(wrap(head if not text else f"{head}{say(': ')}{text}"))
-    lines += [wrap(f"  {printable(line)}") for line in outcome.predicted]
+    lines.append(fold(head if not text else f"{head}{say(': ')}{text}"))
+    lines += [fold(f"  {printable(line)}") for line in outcome.predicted]
     if outcome.printed.strip():
         shown = "\n".join(printable(line) for line in outcome.printed.strip()[:PRINTED].split("\n"))
-        lines += [say("the code printed: {text}").format(text=""), wrap(shown)]
+        lines += [say("the code printed: {text}").format(text=""), fold(shown)]
     if not outcome.done:
         left = say("hints left: {count} (kvsim learn hint {number:02})")
         lines.append("  " + left.format(count=LEVELS - hints, number=exercise.number))
@@ -83,8 +91,8 @@ def format_hints(exercise: Any, shown: int, say: Say) -> str:
     hints = exercise.hints(language_of(say))[:shown]
     label = say("hint {number} of {total}")
     return "\n".join(
-        wrap(f"{label.format(number=n, total=LEVELS)}{say(': ')}{hint}") if "\n" not in hint else
-        f"{label.format(number=n, total=LEVELS)}{say(': ').rstrip()}\n{wrap(hint)}"
+        fold(f"{label.format(number=n, total=LEVELS)}{say(': ')}{hint}") if "\n" not in hint else
+        f"{label.format(number=n, total=LEVELS)}{say(': ').rstrip()}\n{fold(hint)}"
         for n, hint in enumerate(hints, start=1)
     )  # fmt: skip
 
@@ -94,10 +102,10 @@ def format_words(words: Sequence[Any], say: Say) -> str:
     parts = []
     for word in words:
         seen = say("see: {command} → {shows}").format(command=word.command, shows=word.shows)
-        parts.append(wrap(f"{word.name} ({word.id})") + "\n" + wrap(f"  {word.means}") + "\n" + wrap(f"  {seen}"))
+        parts.append(fold(f"{word.name} ({word.id})") + "\n" + fold(f"  {word.means}") + "\n" + fold(f"  {seen}"))
     return "\n\n".join(parts)
 
 
 def format_keys(say: Say) -> str:
     """The keys of `kvsim learn` in a terminal."""
-    return wrap(say("keys: h hint  s show the task  l list  n next  r check again  x reset  q quit"))
+    return fold(say("keys: h hint  s show the task  l list  n next  r check again  x reset  q quit"))
