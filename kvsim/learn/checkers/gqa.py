@@ -10,7 +10,7 @@ from kvsim.costs.public.models import find_config
 from kvsim.learn.answers import Answer
 from kvsim.learn.checking import Given
 from kvsim.testing.checks.attention import assert_attention
-from kvsim.testing.subject.calls import Problem, to_host
+from kvsim.testing.subject.calls import Problem, UnreadableError, to_host
 
 HEADS = ((6, 2), (4, 1), (8, 4), (3, 3))  # (H, G)
 D_HEAD = 4
@@ -68,7 +68,10 @@ def check_attention(given: Given, heads: int, kv_heads: int) -> None:
 def keep(given: Given, kept: Any, rows: Any, heads: int) -> Any:
     """What the learner's function keeps, as an array. UnreadableError: it is none."""
     got = given.subject.call("append", kept, rows, heads)
-    return np.asarray(to_host(np.asarray(got) if isinstance(got, list) else got)[0])
+    try:
+        return np.asarray(to_host(np.asarray(got, float) if isinstance(got, list) else got)[0])
+    except (TypeError, ValueError) as error:  # lists of unequal lengths
+        raise UnreadableError("append gave {got}, expected an array", got=type(got).__name__) from error
 
 
 def check_kept(given: Given, generator: Any, heads: int, kv_heads: int) -> None:
@@ -106,5 +109,5 @@ def name_mistake(kept: Any, wanted: Any, chunks: list[Any], heads: int) -> list[
         return ["kept_after_repeat"]
     found = {"concat_prepends_new": np.concatenate(chunks[::-1], axis=1), "cache_overwritten": chunks[-1],
              "decode_does_not_append": chunks[0]}  # fmt: skip
-    turned = ["concat_wrong_axis"] if kept.size == wanted.size else []
+    turned = ["concat_wrong_axis"] if same(np.sort(kept, axis=None), np.sort(wanted, axis=None)) else []
     return [id for id, one in found.items() if same(kept, one)][:1] or turned

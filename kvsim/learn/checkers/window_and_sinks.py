@@ -19,6 +19,7 @@ CACHE = "WindowCache"
 WINDOW = 4
 SINKS = (0, 2)
 HEADS = 2
+MOST_ROWS = 1024
 SAME = 1e-4  # rows of different tokens differ by much more
 Seen = list[tuple[int, int]]  # (token, position), by token
 
@@ -79,7 +80,9 @@ def explain(given: Given, error: OracleError, decoders: list["WithWindow"], sink
                                if pair[0] != pair[1])  # fmt: skip
         told = Problem("row {row} has the key of token {key} and the value of token {value}",
                        {"row": row, "key": name(key), "value": name(value)})  # fmt: skip
-        return given.fail(told, "v_not_appended_in_order", notes=notes(mixed[0], sinks))
+        return given.fail(
+            told, *(["v_not_appended_in_order"] if min(key, value) >= 0 else []), notes=notes(mixed[0], sinks)
+        )
     wrong = [look for look in looks if look.got != expect(look.token, sinks)]
     if not wrong:
         return error
@@ -91,9 +94,11 @@ def explain(given: Given, error: OracleError, decoders: list["WithWindow"], sink
 
 def name_mistake(looks: list[Look], wrong: list[Look], sinks: int) -> list[str]:
     """The mistake that all queries tell of; none: it is not known."""
+    if all(has_zeros(look, sinks) for look in looks):
+        return ["zero_for_unseen"]
     if any(token > look.token for look in wrong for token, _ in look.got):
         return ["mask_missing"]
-    if all(look.got == look.slots for look in looks):
+    if any(look.got for look in wrong) and all(look.got == look.slots for look in looks):
         return ["slot_as_position"]
     if all(look.got == expect(look.token, sinks, sinks) for look in looks):
         return ["window_shortened_by_sinks"]
@@ -102,6 +107,12 @@ def name_mistake(looks: list[Look], wrong: list[Look], sinks: int) -> list[str]:
         return ["sinks_evicted"]
     starts = [(look.token, one) for look, one in zip(wrong, missing, strict=True) if look.token == sum(look.fed[:-1])]
     return ["window_evicts_newest"] if starts and all(token - 1 in one for token, one in starts) else []
+
+
+def has_zeros(look: Look, sinks: int) -> bool:
+    """Whether the query is given every row, those that it should not see at position 0."""
+    right, got = set(expect(look.token, sinks)), set(look.got)
+    return len(look.got) == len(look.tokens) and right <= got and all(position == 0 for _, position in got - right)
 
 
 def notes(look: Look, sinks: int) -> tuple[Problem, ...]:
@@ -153,7 +164,7 @@ class LearnersRows(SinkRows):
         got = self.cache.call("update", *(np.stack(list(new[:, part]), axis=1) for part in (0, 1)))
         keys, values, at_TR = read(got, len(q), k[0].shape)
         tokens = [[self.find(x[:, r], part) for r in range(x.shape[1])] for part, x in enumerate((keys, values))]
-        self.owner.swapped |= all(self.find(keys[:, r], 1) >= 0 for r in range(keys.shape[1]))
+        self.owner.swapped |= keys.shape[1] > 0 and all(self.find(keys[:, r], 1) >= 0 for r in range(keys.shape[1]))
         self.owner.kept.append((at_TR.shape[1] - len(q), start + len(q)))
         return [self.look(start + t, query, at_TR[t], *tokens) for t, query in enumerate(q)]
 
@@ -203,12 +214,16 @@ def new_cache(subject: Subject, sinks: int) -> Thing:
 def read(got: Any, n_new: int, row: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Keys and values [H, R, D], and positions [T, R]. UnreadableError: no such arrays. ShapeError: of other shapes."""
     try:
+        if np.asarray(got[2]).dtype == bool:
+            raise UnreadableError("update gave positions that are no whole numbers")
         keys, values, at = (np.asarray(to_host(np.asarray(x, float))[0]) for x in got)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, KeyError) as error:
         raise UnreadableError(
             "update gave {got}, expected keys, values and positions", got=type(got).__name__
         ) from error
     n_rows = keys.shape[1] if keys.ndim == 3 else n_new
+    if n_rows > MOST_ROWS:
+        raise UnreadableError("update gave {got} rows, more than the {most} that are read", got=n_rows, most=MOST_ROWS)
     for x, axes, expected in ((keys, "heads, rows, d_head", (row[0], n_rows, row[1])),
                               (values, "heads, rows, d_head", (row[0], n_rows, row[1])),
                               (at, "queries, rows", (n_new, n_rows))):  # fmt: skip
