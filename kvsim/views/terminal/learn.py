@@ -47,6 +47,7 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     """What came out, and what to do next. `hints`: how many were shown."""
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
+    text = _mistake_first(text, say) if outcome.diagnosis else text
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
     lines.append(fold(head if not text else f"{head}{say(': ')}{text}"))
     lines += [fold(f"  {printable(line)}") for line in outcome.predicted]
@@ -61,6 +62,15 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
             text = say("a real bug of the kind: {twin}") if BANK[id].twin else say("this mistake alone: {twin}")
             lines.append("  " + text.format(twin=f"kvsim explain {id}"))
     return "\n".join(lines)
+
+
+def _mistake_first(text: str, say: Say) -> str:
+    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first."""
+    lines = text.split("\n")
+    starts = [say(key).partition("{")[0].strip() for key in ("smallest : feed {feed}", "diagnosis: ")]
+    first = [line for start in starts for line in lines if line.strip().startswith(start)]
+    rest = [line for line in lines if line not in first]
+    return "\n".join([*first, *rest]).lstrip()
 
 
 def format_list(exercises: Sequence[Any], passed: Sequence[str], say: Say) -> str:
