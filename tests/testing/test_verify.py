@@ -1,4 +1,4 @@
-"""The commands verify, explain and tolerance, and the exercises: as they are handed out, and as they are solved."""
+"""The commands verify, explain and tolerance."""
 
 import json
 import os
@@ -25,7 +25,11 @@ from kvsim.testing.tolerances import measure_tolerance
 from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, describe_end, verify
 from tests.testing.in_one_process import judge_answers, verify_here
 
-EXERCISES = Path(__file__).parent.parent.parent / "examples" / "exercises"
+STUB = """
+class KVCache:
+    def update(self, layer, keys, values):
+        raise NotImplementedError("write update")
+"""
 CACHE = """
 import numpy as np
 
@@ -40,7 +44,8 @@ class KVCache:
         self.rows[layer] = keys, values
         return keys, values
 """
-LOOP = (EXERCISES / "tutorial_loop.py").read_text(encoding="utf-8")
+TUTORIAL = Path(__file__).with_name("tutorial_loop.py")
+LOOP = TUTORIAL.read_text(encoding="utf-8")
 APPENDED = LOOP.replace(
     "            query = self.query(layer, new_token)\n",
     "            self.key_cache[layer].append(self.key(layer, new_token))\n"
@@ -54,8 +59,8 @@ def write(folder, text, name="mine.py"):
     return str(folder / name)
 
 
-def test_a_stub_that_is_not_started_is_no_failure(capsys):
-    target = f"{EXERCISES / 'kv_cache.py'}:KVCache"
+def test_a_stub_that_is_not_started_is_no_failure(tmp_path, capsys):
+    target = f"{write(tmp_path, STUB)}:KVCache"
     for language, said in (("en", "not started yet: update raised NotImplementedError: write update"),
                            ("zh", "尚未实现")):  # fmt: skip
         assert run(["verify", target, "--lang", language]) == 0
@@ -79,7 +84,7 @@ def test_what_is_half_written_is_a_failure(tmp_path):
     assert verify_here(write(tmp_path, text), "KVCache").ended == WRONG
 
 
-def test_the_first_exercise_solved(tmp_path, capsys):
+def test_a_cache_solved(tmp_path, capsys):
     target = write(tmp_path, CACHE) + ":KVCache"
     assert run(["verify", target, "--lang", "en"]) == 0
     assert capsys.readouterr().out == f"{target}: right\n"
@@ -92,15 +97,15 @@ def test_the_first_exercise_solved(tmp_path, capsys):
     ("        self.rows = {}", "        self.rows = ROWS", "cache_not_reset_between_prompts"),
     ("return keys, values\n", "return keys, keys\n", "used_k_as_v"),
 ])  # fmt: skip
-def test_the_first_exercise_wrong(before, after, id, tmp_path):
+def test_a_cache_wrong(before, after, id, tmp_path):
     assert before in CACHE
     ended, text, *_ = verify_here(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)), "KVCache")
     assert ended == WRONG
     assert f"[{id}]" in text
 
 
-def test_the_second_exercise(tmp_path):
-    ended, text, *_ = verify_here(EXERCISES / "tutorial_loop.py", "TutorialLoop")
+def test_a_loop_with_two_mistakes(tmp_path):
+    ended, text, *_ = verify_here(TUTORIAL, "TutorialLoop")
     assert (ended, "[unknown]" in text) == (WRONG, True)
     chained = LOOP.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
     ended, text, *_ = verify_here(write(tmp_path, chained), "TutorialLoop")

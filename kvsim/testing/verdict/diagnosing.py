@@ -14,7 +14,7 @@ from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
 from kvsim.testing.feeds.progress import track
 from kvsim.testing.independent.decoder import Decoder, read_policy
 from kvsim.testing.independent.products import Products
-from kvsim.testing.subject.calls import Chunks, equal
+from kvsim.testing.subject.calls import Chunks, equal, max_abs
 from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
 
@@ -167,15 +167,22 @@ def _missed(
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """Is the output the one under test, to within twice the allowed difference? If numbers of the feed differ, it must
+    """Is the output the one under test, to within twice the allowed difference, or more where its numbers are larger
+    than the right ones, whose rounding was measured? If numbers of the feed differ, it must
     also explain more than half of their squared difference from the right answer: in a coarse format, a mistake with
     hardly any effect would otherwise be within the allowed difference.
     """
-    if not equal(vote.got, output, 2 * vote.allowed):
+    if not equal(vote.got, output, 2 * vote.allowed * _growth(output, vote.expected)):
         return False
     finite = np.isfinite(output)
     left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))
     return not vote.tells or bool(2 * left < all)
+
+
+def _growth(output: Any, expected: Any) -> float:
+    """How many times larger the largest number of the output is than the right one; at least 1."""
+    right, most = max_abs(expected), max_abs(output)  # NaN: no finite number
+    return most / right if 0 < right < most else 1.0
 
 
 def run_decoder(

@@ -63,7 +63,8 @@ def render(failure: Failure, say: Say) -> str:
     if failure.named is not None:
         named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
         lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
-        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {m.id}") for m in failure.named[:1]]
+        known = [m.id for m in failure.named[:1] if m.variants]  # those of an exercise are not in the bank
+        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {id}") for id in known]
     return "\n".join(lines)
 
 
