@@ -23,6 +23,7 @@ def _stage(say: Say) -> dict[str, str]:
         "heading": say("The same tokens through several caches: which rows each one keeps, and what its logits lose"),
         "title": say("Caches compared, step by step: {text}"),
         "sentence": say("Step {step} of {last}: {fed} is fed. Layer {layer}, KV head {head}: {runs}"),
+        "sentence_alone": say("Step {step} of {last}: {fed} is fed. No cache is compared with the reference."),
         "sentence_run": say("{cache} holds {rows} of {all} rows, evicts {evicted}, and {choice}."),
         "sentence_bytes": say("{cache} holds {bytes} B, and {choice}."),
         "chooses_same": say("chooses {token}, as the reference does"),

@@ -46,6 +46,12 @@ def long_comparison() -> PolicyComparison:
 
 
 @cache
+def alone() -> PolicyComparison:
+    """The reference with nothing to compare."""
+    return kvsim.compare("中华", demo(), "dynamic", 2, history=True)
+
+
+@cache
 def edited() -> Chat:
     """Three turns, a fork after the first, and two edits of the second."""
     return run_chat(

@@ -13,6 +13,7 @@ from kvsim.views.page.kinds import to_html
 from tests.models import demo
 from tests.views.page.reading import take_apart
 from tests.views.page.talks import (
+    alone,
     edited,
     hostile_chat,
     hostile_comparison,
@@ -89,7 +90,7 @@ def test_a_page_needs_the_history():
 
 
 def test_a_comparison_with_nothing_but_the_reference():
-    data = take_apart(kvsim.compare("中华", demo(), "dynamic", 1, history=True))["data"]
+    data = take_apart(alone())["data"]
     assert data["runs"] == []
 
 

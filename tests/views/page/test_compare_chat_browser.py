@@ -8,6 +8,7 @@ import pytest
 
 from kvsim.views.page.kinds import to_html
 from tests.views.page.talks import (
+    alone,
     edited,
     expect_states,
     hostile_chat,
@@ -22,7 +23,7 @@ from tests.views.page.traces import HOSTILE
 
 pytestmark = pytest.mark.browser
 RESULTS = {
-    "sixteen": sixteen, "whole": whole_prompt, "hostile-compare": hostile_comparison, "long": long_comparison,
+    "sixteen": sixteen, "whole": whole_prompt, "hostile-compare": hostile_comparison, "long": long_comparison, "alone": alone,
     "edited": edited, "restarted": restarted, "hostile-chat": hostile_chat,
 }  # fmt: skip
 TABS = {"compare": ("rows", "logits", "memory"), "chat": ("turns", "memory", "cost")}
@@ -264,6 +265,13 @@ def test_hostile_text_is_shown_and_does_not_run(visit, name):
         page.locator("#tab-turns").click()
         titles = page.locator(".tokens li").evaluate_all("(cells) => cells.map((cell) => cell.title)")
         assert any(HOSTILE[0] in title for title in titles)  # whole
+
+
+def test_nothing_compared_is_said(visit):
+    page = visit("alone")
+    assert page.locator("[aria-live=polite]").inner_text().endswith("No cache is compared with the reference.")
+    for tab in ("logits", "memory", "rows"):
+        page.locator(f"#tab-{tab}").click()
 
 
 def test_many_rows_are_drawn_as_areas(visit):

@@ -39,7 +39,7 @@ function sentence() {
     const { held, evicted } = countRows(fates, step);
     return t("sentence_run", { cache: one.cache, rows: whole(held), all: whole(data.stops[step - 1]), evicted: whole(evicted), choice });
   });
-  return t("sentence", { step, last: data.stops.length, fed: fed(step), layer: state.layer, head: state.head, runs: told.join(spoken() === "zh" ? "" : " ") });
+  return t(runs.length ? "sentence" : "sentence_alone", { step, last: data.stops.length, fed: fed(step), layer: state.layer, head: state.head, runs: told.join(spoken() === "zh" ? "" : " ") });
 }
 
 // Each position as a row: of many those around the present step.
