@@ -23,8 +23,8 @@ from tests.views.page.traces import HOSTILE
 
 pytestmark = pytest.mark.browser
 RESULTS = {
-    "sixteen": sixteen, "whole": whole_prompt, "hostile-compare": hostile_comparison, "long": long_comparison, "alone": alone,
-    "edited": edited, "restarted": restarted, "hostile-chat": hostile_chat,
+    "sixteen": sixteen, "whole": whole_prompt, "hostile-compare": hostile_comparison, "long": long_comparison,
+    "alone": alone, "edited": edited, "restarted": restarted, "hostile-chat": hostile_chat,
 }  # fmt: skip
 TABS = {"compare": ("rows", "logits", "memory"), "chat": ("turns", "memory", "cost")}
 
@@ -146,7 +146,8 @@ def test_keys_of_the_comparison(visit):
     told = page.locator(".inspector")
     for key, said in [
         ("ArrowUp", "第 16 步之后"), ("ArrowDown", "第 1 步之后"), ("ArrowDown", "第 2 步之后"),
-        ("ArrowRight", "新的，保留"), ("ArrowRight", "尚未喂入"), ("Home", "2 行中留有 2 行"), ("ArrowDown", "3 行中留有 3 行"),
+        ("ArrowRight", "新的，保留"), ("ArrowRight", "尚未喂入"), ("Home", "2 行中留有 2 行"),
+        ("ArrowDown", "3 行中留有 3 行"),
     ]:  # fmt: skip
         page.keyboard.press(key)
         assert said in told.inner_text(), key
