@@ -8,4 +8,5 @@ CHECKERS = {
     "fix_the_book_loop": "kvsim.learn.checkers.fix_the_book_loop",
     "rope_offset": "kvsim.learn.checkers.rope_offset",
     "chunked_prefill": "kvsim.learn.checkers.chunked_prefill",
+    "int8_cache": "kvsim.learn.checkers.int8_cache",
 }
