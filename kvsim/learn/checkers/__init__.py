@@ -9,4 +9,5 @@ CHECKERS = {
     "rope_offset": "kvsim.learn.checkers.rope_offset",
     "chunked_prefill": "kvsim.learn.checkers.chunked_prefill",
     "int8_cache": "kvsim.learn.checkers.int8_cache",
+    "paged_cache": "kvsim.learn.checkers.paged_cache",
 }

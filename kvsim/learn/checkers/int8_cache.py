@@ -150,12 +150,12 @@ class Part(NamedTuple):
         values = {"name": self.name, "first": 0, "last": held - 1, "rows": len(self.after)}
         x, got = self.x[:done], self.after[:done]
         if held and (np.abs(got[:held] - self.before[:held]) > rules.slack(rules.steps(x[:held])[1])).any():
-            return given.fail(Problem("rows {first} to {last} of {name} were quantised, and came back with other numbers"
-                                      " after the next append", values), "quantised_twice")  # fmt: skip
+            return given.fail(Problem("rows {first} to {last} of {name} were quantised, and came back with other"
+                                      " numbers after the next append", values), "quantised_twice")  # fmt: skip
         if not np.array_equal(self.after[done:], self.x[done : len(self.after)]):
             values |= {"first": done, "last": len(self.after) - 1, "group": CACHE_GROUP}
-            return given.fail(Problem("rows {first} to {last} of {name} wait for their group of {group}, and must come back"
-                                      " as they were", values), "group_not_waited")  # fmt: skip
+            return given.fail(Problem("rows {first} to {last} of {name} wait for their group of {group}, and must come"
+                                      " back as they were", values), "group_not_waited")  # fmt: skip
         return self.new_groups(given, rules, (held, done))
 
     def new_groups(self, given: Given, rules: Scheme, span: tuple[int, int]) -> OracleError | None:
