@@ -10,4 +10,5 @@ CHECKERS = {
     "chunked_prefill": "kvsim.learn.checkers.chunked_prefill",
     "int8_cache": "kvsim.learn.checkers.int8_cache",
     "paged_cache": "kvsim.learn.checkers.paged_cache",
+    "hf_use_cache": "kvsim.learn.checkers.hf_use_cache",
 }
