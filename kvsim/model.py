@@ -142,11 +142,13 @@ class Model:
     def watch(self, *patterns: str) -> AbstractContextManager[Seen]:
         """`with model.watch("layers.*.probs") as seen:` keeps the arrays of this thread at places whose names match.
 
-        Places: embedding [T, D]; in each layer scores (scaled), capped, masked and probs [G, R, T, S], the same of
-        cross-attention (cross_scores and so on), hidden [T, D]; final [T, D], the input of the head; those of an
-        encoder begin with "encoder.". Watching changes what runs in one case, which the ledger shows:
-        `attention="blocked"` computes full squares in layers whose scores, capped, masked or probs of self-attention
-        are watched. UsageError: a pattern that no place of this model matches.
+        Places: embedding [T, D]; in each layer what attention multiplies and makes, positions encoded: query
+        [G, R, T, K], key and value [G, S, K], scores (scaled), capped, masked and probs [G, R, T, S], context
+        [G, R, T, K]; the same of cross-attention (cross_query and so on); hidden [T, D]; final [T, D], the input of
+        the head; those of an encoder begin with "encoder.". Absorbed latent attention has one key of latent and rotary
+        part for all heads, and the latent as its value. Watching changes what runs in one case, which the ledger
+        shows: `attention="blocked"` computes full squares in layers where a place inside self-attention is watched.
+        UsageError: a pattern that no place of this model matches.
         """
         check_patterns(self.config, self.name, patterns)
         return self.ops.watch(*patterns)

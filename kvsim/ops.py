@@ -80,8 +80,8 @@ class Ops:
 
     def watch(self, *patterns: str) -> Watching:
         """A context that keeps the arrays of this thread at places whose names match a pattern ("layers.*.probs"). It
-        changes what runs in one case: blocked attention computes full squares in layers where a pattern matches
-        `scores`, `capped`, `masked` or `probs`."""
+        changes what runs in one case: blocked attention computes full squares in layers where a pattern matches a place
+        inside self-attention (`query` to `context`)."""
         return Watching(self._records, patterns)
 
     def see(self, name: str, x: Array) -> None:
@@ -89,6 +89,11 @@ class Ops:
         here = self._records.here
         for seen in here.watchers:
             seen.show(here.place.prefix + name, x)
+
+    @property
+    def has_watchers(self) -> bool:
+        """Does this thread watch any place?"""
+        return bool(self._records.here.watchers)
 
     def is_watched(self, *names: str) -> bool:
         """Does a watcher of this thread match one of these places?"""

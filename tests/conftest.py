@@ -62,15 +62,22 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def _missing() -> dict[str, tuple[str, ...]]:
     """{mark: requirements that are missing here}."""
     cupy = () if os.environ.get("CUPY_ON_HOST") else ("CuPy on the host: tests/cupy_on_host",)
-    return {
-        "dev": tuple(name for name in ("torch", "transformers", "matplotlib") if find_spec(name) is None),
-        "cupy": cupy,
-    }
+    modules = {"dev": ("torch", "transformers", "matplotlib"), "browser": ("playwright", "axe_playwright_python")}
+    missing = {mark: tuple(name for name in names if find_spec(name) is None) for mark, names in modules.items()}
+    if find_chromium() is None:
+        missing["browser"] += ("chromium",)
+    return {**missing, "cupy": cupy}
+
+
+def find_chromium() -> str | None:
+    """The path of Chromium: KVSIM_CHROMIUM, or the system's."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("KVSIM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip marked tests whose requirements are missing; an error instead if KVSIM_REQUIRE_DEV or KVSIM_REQUIRE_CUPY is
-    set, as in CI."""
+    """Skip marked tests whose requirements are missing; an error instead if KVSIM_REQUIRE_DEV, KVSIM_REQUIRE_BROWSER
+    or KVSIM_REQUIRE_CUPY is set, as in CI."""
     for mark, missing in _missing().items():
         if not missing:
             continue

@@ -289,8 +289,8 @@ def test_the_page_on_structure_is_true(language: str) -> None:
         assert [name for name in inside if name.startswith(f"{room}/")] == ordered
 
 
-# Folders with one file per entry: a family, a command, a view.
-TABLES = {"learn/checkers", "loading/families", "cli", "views/terminal"}
+# Folders with one file per entry: a family, a command, a view, a kind of mistake.
+TABLES = {"learn/checkers", "loading/families", "cli", "views/terminal", "testing/bank"}
 
 
 def test_folders_are_small() -> None:

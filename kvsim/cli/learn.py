@@ -140,10 +140,9 @@ def _check(say: Say) -> click.Command:
             state = restore_state(place)
             for number, outcome in enumerate(check_all(place, state.seed), start=1):
                 outcomes.append(outcome)
+                state = state.with_outcome(outcome.exercise.id, outcome.done)
+                write_state(place, state)  # after each: Ctrl-C loses nothing
                 progress(number, len(list_exercises()))
-        for one in outcomes:
-            state = state.with_outcome(one.exercise.id, one.done)
-        write_state(place, state)
         click.echo(dump(learn_dict(state.seed, outcomes)) if as_json else format_outcomes(outcomes, say))
         return 0 if all(one.done for one in outcomes) else 1
 

@@ -11,8 +11,7 @@ from kvsim.learn.checking import DONE, NOT_STARTED, Outcome, check
 from kvsim.learn.exercise import Exercise, list_exercises
 from kvsim.learn.folder import State, read_state, reset, write_state
 from kvsim.learn.watching import QUIT, import_watch, watch_events
-from kvsim.views.terminal.learn import format_head, format_hints, format_keys, format_list, format_outcome
-from kvsim.views.terminal.wrapping import wrap
+from kvsim.views.terminal.learn import fold, format_head, format_hints, format_keys, format_list, format_outcome
 
 
 def current(folder: Path, after: int = 0) -> Exercise:
@@ -37,7 +36,7 @@ def check_one(folder: Path, exercise: Exercise, say: Say) -> Outcome:
     click.echo(head(folder, exercise, state))
     click.echo(format_outcome(outcome, state.hints.get(exercise.id, 0), say))
     if outcome.status in DONE:
-        click.echo(wrap(_what_next(folder, exercise, state, say)))
+        click.echo(fold(_what_next(folder, exercise, state, say)))
     elif outcome.status == NOT_STARTED:
         click.echo("  " + say("the task: kvsim learn show {number:02}").format(number=exercise.number))
     return outcome
@@ -85,7 +84,7 @@ def reset_one(folder: Path, exercise: Exercise, say: Say) -> int:
 def show_task(folder: Path, exercise: Exercise, say: Say) -> None:
     """Print the task."""
     text = exercise.fill(exercise.text(language_of(say)), read_state(folder).seed)
-    click.echo(wrap(text.rstrip()))
+    click.echo(fold(text.rstrip()))
 
 
 def show_one(folder: Path, exercise: Exercise, say: Say) -> int:
@@ -103,7 +102,7 @@ def watch(folder: Path, say: Say) -> int:
     click.echo()
     check_one(folder, exercise, say)
     if import_watch() is None:
-        click.echo(wrap(say('saved files are not noticed without watchfiles (pip install ".[learn]"): press r')))
+        click.echo(fold(say('saved files are not noticed without watchfiles (pip install ".[learn]"): press r')))
     click.echo(format_keys(say))
     for event in watch_events(folder):
         if event.key == QUIT:
@@ -111,7 +110,7 @@ def watch(folder: Path, say: Say) -> int:
         try:
             exercise = act(event.key, event.file, folder, exercise, say)
         except FileError as error:
-            click.echo(wrap(str(error)))
+            click.echo(fold(str(error)))
     return 0
 
 

@@ -25,6 +25,8 @@ from kvsim.cli.options import (
     running,
     shown,
 )
+from kvsim.cli.page import check_page, page_options, show_page
+from kvsim.cli.perfetto import perfetto_options, plan_recording
 from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
@@ -40,6 +42,7 @@ EXAMPLES = (
     '\n\n\b\n  kvsim trace "中华人民"\n  kvsim trace "What is KV caching?" -n 20 --feed prefill --show table,memory'
     '\n  kvsim trace "中华人民" --backend exact'
     '\n  kvsim trace "中华人民" --step 7 --svg step7.svg'
+    '\n  kvsim trace "中华人民" --html page.html --open'
 )
 
 
@@ -64,6 +67,10 @@ class Options:
     top_p: float | None
     seed: int
     svg: Path | None
+    perfetto: Path | None
+    clock: str | None
+    html: Path | None
+    open_page: bool
     as_json: bool
     ascii_only: bool
 
@@ -118,23 +125,35 @@ def show_trace(options: Options, say: Say) -> int:
         raise UsageError("--json holds everything: leave out --show and --step")
     if options.svg is not None:
         check_writable(options.svg)
+    recording = plan_recording(options.perfetto, options.clock, options.dtype)
+    check_page(options.html, options.open_page)
 
     from kvsim.comparisons.trace import trace
 
-    with Bar(say("steps"), check=lambda total: _check_steps(options, total)) as bar:
+    def check(total: int) -> None:
+        _check_steps(options, total)
+        if recording is not None:
+            recording.check_steps(total)
+
+    model = options.model if recording is None else recording.load(options.model, options.backend, options.device)
+    with Bar(say("steps"), check=check) as bar:
         result = trace(
-            options.text, options.model, options.max_new_tokens, options.feed, cache=options.cache,
+            options.text, model, options.max_new_tokens, options.feed, cache=options.cache,
             backend=options.backend, device=options.device, dtype=options.dtype, temperature=options.temperature,
-            top_k=options.top_k, top_p=options.top_p, seed=options.seed, progress=bar,
+            top_k=options.top_k, top_p=options.top_p, seed=options.seed,
+            values=options.html is not None, progress=bar,
         )  # fmt: skip
     note_unknown(result.unknown, say)
     if options.svg is not None:
         _write_svg(result, options.svg, options.step, say)
+    show_page(result, options.html, options.open_page, say)
     if options.as_json:
         click.echo(result.to_json())
     else:
         screen = find_screen(options.ascii_only)
         show("\n\n".join(_format(result, view, options, rows, screen, say) for view in shows), screen)
+    if recording is not None:
+        recording.write(result)
     return 0 if result.agrees or result.differs_by_design else 1
 
 
@@ -218,7 +237,9 @@ def command(say: Say) -> click.Command:
     )  # fmt: skip
     @running(say)
     @_view_options(say)
+    @page_options(say)
     @_sampling_options(say)
+    @perfetto_options(say)
     @shown(say, "trace")
     @common(say)
     def trace(**given: Any) -> int:

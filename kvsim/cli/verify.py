@@ -14,10 +14,12 @@ def command(say: Say) -> click.Command:
         "verify",
         help=say(
             "Check a function (attention), a class with update (a cache) or another class (a decoder made from"
-            " weights), and name its mistake. The code runs in a separate process, without input, and the result is"
-            " formed here from the arrays that it returns. It may still do what you may do, such as write your files"
-            " and use the network: verify code that you would also run. What it starts is ended with it, unless it"
-            " hides from kvsim."
+            " weights), and name its mistake. A cache or decoder with crop(length) or truncate(length), fork() or"
+            " clone(), or a static method reorder(objects, order) or select(objects, order) is also cropped to its"
+            " first tokens, forked, or put in another order between steps. The code runs in a separate process,"
+            " without input, and the result is formed here from the arrays that it returns. It may still do what"
+            " you may do, such as write your files and use the network: verify code that you would also run. What"
+            " it starts is ended with it, unless it hides from kvsim."
         ),
         epilog=say("Examples:") + "\n\n\b\n  kvsim verify mine.py:KVCache\n"
         "  kvsim verify mine.py:attention --seed 3 --seconds 20",
@@ -52,11 +54,11 @@ def command(say: Say) -> click.Command:
             click.echo(dump(verify_dict(target, seed, found._replace(text=text))))
             return 0 if ended in (FINE, NOT_STARTED) else 1
         templates = {
-            FINE: say("{target}: right"),
+            FINE: say("{target}: right, also after {edits}") if found.edits else say("{target}: right"),
             NOT_STARTED: say("{target}: not started yet: {text}"),
             BROKEN: say("{target}: cannot be checked: {text}"),
         }
-        text = templates.get(ended, "{text}").format(target=target, text=text)
+        text = templates.get(ended, "{text}").format(target=target, text=text, edits=", ".join(found.edits))
         click.echo(format_report(text, find_screen()))
         return 0 if ended in (FINE, NOT_STARTED) else 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from kvsim.comparisons.chat_script_record import Chat, Kind, Line
 from kvsim.comparisons.conversation import Conversation
 from kvsim.comparisons.conversation_record import Turn
-from kvsim.comparisons.description import describe_model
+from kvsim.comparisons.counts import describe_model
 from kvsim.errors import FileError, UsageError
 from kvsim.generation.plan import check_room
 from kvsim.loading.json_file import read_value

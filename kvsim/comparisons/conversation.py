@@ -12,8 +12,7 @@ from kvsim.checks import as_int, check_kind, check_text
 from kvsim.comparisons.agreement import check_agreement, combine, quietly
 from kvsim.comparisons.agreement_record import Agreement
 from kvsim.comparisons.conversation_record import Turn, Work
-from kvsim.comparisons.counts import Counts
-from kvsim.comparisons.description import find_length_dependence
+from kvsim.comparisons.counts import Counts, find_length_dependence
 from kvsim.counting.events import MatMul
 from kvsim.counting.ledger import Ledger
 from kvsim.errors import KvsimError, UsageError, Words, shortened

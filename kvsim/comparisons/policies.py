@@ -16,8 +16,7 @@ from kvsim.caches.cache import Cache
 from kvsim.caches.specs import list_examples, parse_spec
 from kvsim.checks import check_list, check_progress
 from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
-from kvsim.comparisons.counts import Counts
-from kvsim.comparisons.description import describe_model, find_length_dependence
+from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
 from kvsim.errors import UsageError
 from kvsim.generation.lockstep import Pass, run_lockstep

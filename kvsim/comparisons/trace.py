@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kvsim.caches.cache import Cache
-from kvsim.checks import check_progress
+from kvsim.checks import check_flag, check_progress
 from kvsim.comparisons.agreement import check_agreement, quietly
-from kvsim.comparisons.counts import Counts
-from kvsim.comparisons.description import describe_model, find_length_dependence
+from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
 from kvsim.comparisons.trace_record import Side, Trace, TraceStep
+from kvsim.comparisons.trace_values import Recorder, describe_attention
 from kvsim.errors import UsageError
 from kvsim.generation.lockstep import Lockstep, Pass, run_lockstep
 from kvsim.generation.plan import check_room, plan_stops
@@ -36,13 +37,14 @@ def trace(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    values: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
     """The steps of one generation, run without a cache and with `cache`, side by side.
 
     Both runs are fed the same tokens: the prompt (`text`, or ids), then the uncached run's choices. `model` is a name,
-    a folder, or a loaded Model (whose backend and dtype then apply). `progress(done, total)` is called after every
-    step.
+    a folder, or a loaded Model (whose backend and dtype then apply). `values`: also record what attention computed in
+    every step (`Trace.values`), for at most 64 tokens. `progress(done, total)` is called after every step.
 
     UsageError: a model with an encoder or with attention in blocks, a lossy cache. Otherwise as `kvsim.load` and
     `kvsim.generate`. KvsimError: logits that are not finite.
@@ -51,33 +53,46 @@ def trace(
         raise UsageError("trace supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_progress(progress)
+    check_flag("values", values)
     model = model if isinstance(model, Model) else load(model, backend=backend, device=device, dtype=dtype)
     caches = _make_caches(model, cache)
     prompt = read_pieces(model, text)
     ids = [piece.id for piece in prompt]
     max_new_tokens = check_room(model, caches, len(ids), max_new_tokens)
-    n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
+    stops = plan_stops(len(ids), max_new_tokens, feed)
+    recorder = Recorder(model, stops[-1]) if values else None
+    watch = (lambda: recorder.patterns) if recorder else tuple
     steps: list[TraceStep] = []
-    turns = quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler))
-    for step in _compare_steps(model, prompt, caches, turns):
+    turns = quietly(run_lockstep(model, ids, caches, max_new_tokens, feed, sampler, watch=watch))
+    for step in _compare_steps(model, prompt, caches, turns, recorder):
         steps.append(step)
         if progress is not None:
-            progress(len(steps), n_steps)
+            progress(len(steps), len(stops))
     return Trace(
         text=text if isinstance(text, str) else None,
         prompt=prompt,
         new=tuple(step.next for step in steps[-max_new_tokens:]),
         feed=feed,
         cache=caches[1].spec,
-        model=describe_model(model),
-        backend=model.backend,
-        dtype=model.dtype,
-        item_bytes=model.ops.item_bytes,
         steps=tuple(steps),
-        fixed_order=model.ops.backend.fixed_order,
-        by_length=find_length_dependence(model.config),
-        windows=tuple(kind.window for kind in model.config.layers),
+        values=recorder.finish() if recorder else None,
+        values_left_out=recorder.left_out if recorder else None,
+        **_describe(model),
     )
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    """What a trace says about its model and backend."""
+    return {
+        "model": describe_model(model),
+        "backend": model.backend,
+        "dtype": model.dtype,
+        "item_bytes": model.ops.item_bytes,
+        "fixed_order": model.ops.backend.fixed_order,
+        "by_length": find_length_dependence(model.config),
+        "windows": tuple(kind.window for kind in model.config.layers),
+        "attention": describe_attention(model.config),
+    }
 
 
 def _make_caches(model: Model, cache: str) -> list[Cache]:
@@ -96,15 +111,18 @@ def _make_caches(model: Model, cache: str) -> list[Cache]:
 
 
 def _compare_steps(
-    model: Model, prompt: Iterable[Piece], caches: list[Cache], turns: Iterable[Lockstep]
+    model: Model, prompt: Iterable[Piece], caches: list[Cache], turns: Iterable[Lockstep], recorder: Recorder | None
 ) -> Iterator[TraceStep]:
-    """The steps of both runs, compared."""
-    unfed = deque(prompt)
+    """The steps of both runs, compared; their values, if wanted, go to `recorder`."""
+    unfed, stop = deque(prompt), 0
     for turn in turns:
         fed, chosen = tuple(unfed.popleft() for _ in turn.fed), read_piece(model, turn.next)
         if turn.new:
             unfed.append(chosen)
         full, part = turn.passes
+        stop += len(fed)
+        if recorder is not None:
+            recorder.add(stop, {"no_cache": full.seen, "cached": part.seen})
         agreement = check_agreement(model, full.logits, part.logits, full.ledger)
         no_cache, cached = (_side(cache, done) for cache, done in zip(caches, turn.passes, strict=True))
         yield TraceStep(turn.number, fed, chosen, no_cache, cached, agreement)

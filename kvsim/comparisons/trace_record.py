@@ -1,11 +1,12 @@
 """The answer of `kvsim.trace`: the numbers of two runs of one generation, and their JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from kvsim.comparisons.agreement_record import Agreement, show_agreement
 from kvsim.comparisons.counts import Counts
+from kvsim.comparisons.trace_values import LayerAttention, LeftOut, TraceValues
 from kvsim.counting.events import MatMul
 from kvsim.schemas import dump, stamp
 from kvsim.schemas.display import mimebundle
@@ -91,6 +92,9 @@ class Trace:
     fixed_order: bool = False  # True: the backend adds in one order, so that nothing may differ
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
     windows: tuple[int | None, ...] = ()  # of each layer; None: it attends to all earlier tokens
+    attention: tuple[LayerAttention, ...] = ()  # of each layer
+    values: TraceValues | None = field(default=None, compare=False)  # what attention computed, with `values=True`
+    values_left_out: LeftOut | None = None  # why not, although asked for: more than MAX_TOKENS, or than MAX_NUMBERS
 
     _repr_mimebundle_ = mimebundle
 

@@ -17,7 +17,7 @@ class Answer:
     """The answer to one question. `near`: wrong answers, by the id of the mistake that gives them; `within`: the part
     of the value by which an answer may differ."""
 
-    value: int | float | list[int]
+    value: int | float | str | list[int]
     near: Mapping[str, Any] = field(default_factory=dict)
     within: float = 0.0
 
@@ -32,6 +32,8 @@ class Answer:
 def _close(given: Any, value: Any, within: float) -> bool:
     if isinstance(value, list):
         return isinstance(given, list) and given == value
+    if isinstance(value, str):
+        return isinstance(given, str) and given.strip().lower() == value
     if isinstance(given, bool) or not isinstance(given, int | float):
         return False
     return bool(abs(given - value) <= within * abs(value))
@@ -65,6 +67,8 @@ def describe(name: str, given: Any, answer: Answer) -> Problem:
     value = answer.value
     if isinstance(value, list):
         return _describe_list(name, given, value)
+    if isinstance(value, str):
+        return Problem("{name}: {given} is wrong", {"name": name, "given": repr(given)[:60]})
     if isinstance(given, bool) or not isinstance(given, int | float):
         return Problem("{name}: {given} is not a number", {"name": name, "given": repr(given)[:60]})
     values = {"name": name, "given": given, "times": _times(given, value)}

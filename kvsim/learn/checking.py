@@ -145,7 +145,7 @@ def _predict(exercise: Exercise, folder: Path, seed: int) -> tuple[str, ...]:
         lines.append(sentence(tell(name, given[name], own), say))
         if not right and own.names(given[name]):
             error = fail(exercise, describe(name, given[name], own), own.names(given[name])[0])
-            lines.append(str(error).splitlines()[-1])
+            lines += [line for line in str(error).splitlines() if "[" in line][-1:]
     return tuple(lines)
 
 

@@ -67,7 +67,7 @@ class Server:
         if kind == "object":
             return self.kept[value]
         if kind == "function":
-            return self._function(*value, dtype)
+            return self._function(value[0], value[1], dtype)
         if kind == "local":
             module, _, name = value[0].partition(":")
             return getattr(import_module(module), name)(*restore(value[1], [], dtype, partial(self._known, dtype)))

@@ -19,6 +19,9 @@ def read_solution(exercise: Exercise, seed: int) -> str:
 
 
 def fill_answers(exercise: Exercise, text: str, seed: int) -> str:
-    """`text` with {{NAME}} replaced by the answer to the question NAME."""
-    answers: dict[str, Any] = {name: one.value for name, one in exercise.checker.answers(seed).items()}
-    return exercise.fill(text, seed, answers)
+    """`text` with {{NAME}} replaced by the answer to the question NAME, and {{NAME:ID}} by the wrong one that the
+    mistake ID gives."""
+    filled: dict[str, Any] = {}
+    for name, one in exercise.checker.answers(seed).items():
+        filled |= {name: one.value, **{f"{name}:{id}": wrong for id, wrong in one.near.items()}}
+    return exercise.fill(text, seed, filled)

@@ -60,8 +60,8 @@ def _is_plain(x: Any) -> bool:
 
 
 def _flatten_list(x: Any, arrays: list[Any], name: str, made: Made) -> Any:
-    """A list of arrays, as rows are often kept, is one array; a tuple of them stays a tuple."""
-    if isinstance(x, list) and _holds_arrays(x):
+    """A list of arrays of one shape, as rows are often kept, is one array; other lists, and tuples, stay lists."""
+    if isinstance(x, list) and _holds_arrays(x) and not _is_small_record(x):
         try:
             return _flatten_array(np.asarray([np.asarray(one) for one in x]), arrays, name)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -73,6 +73,11 @@ def _flatten_list(x: Any, arrays: list[Any], name: str, made: Made) -> Any:
 
 def _holds_arrays(x: Any) -> bool:
     return isinstance(x, list) and any(_holds_arrays(one) or getattr(one, "ndim", 0) for one in x)
+
+
+def _is_small_record(x: list[Any]) -> bool:
+    """Whether it is a few arrays of different shapes, as `return [keys, values, positions]` gives."""
+    return len(x) <= MOST_ARRAYS and len({getattr(one, "shape", None) for one in x}) > 1
 
 
 def _flatten_array(x: Any, arrays: list[Any], name: str) -> Any:

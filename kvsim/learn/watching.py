@@ -56,7 +56,7 @@ def read_keys() -> Iterator[Callable[[float], str | None]]:
         return os.read(number, 16).decode("utf-8", "ignore") or None
 
     try:
-        tty.setcbreak(number)
+        tty.setcbreak(number, termios.TCSADRAIN)  # what was typed before counts
         yield wait
     finally:
         termios.tcsetattr(number, termios.TCSADRAIN, before)

@@ -1,7 +1,7 @@
 """The JSON that kvsim prints: one table of schemas, one stamp, one way to write.
 
 The schema of `kvsim COMMAND --json` is the file `NAME-VERSION.json` in this folder; `kvsim schema NAME` prints it.
-`oracle` is that of the files of `pytest --kv-report`.
+`oracle` is that of the files of `pytest --kv-report`, `perfetto` that of `kvsim trace --perfetto FILE`.
 """
 
 import json
@@ -24,6 +24,7 @@ VERSIONS = {
     "learn": 1,
     "memory": 1,
     "oracle": 1,
+    "perfetto": 1,
     "plan": 1,
     "plan-sweep": 1,
     "tolerance": 1,

@@ -5,6 +5,7 @@ is a quantiser; any other class is a decoder made from weights.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ import numpy as np
 from kvsim.errors import FileError, UsageError, shortened
 from kvsim.testing.checks.attention import assert_attention
 from kvsim.testing.checks.decoders import assert_split_invariant
+from kvsim.testing.checks.edits import assert_edits
 from kvsim.testing.checks.quantisers import assert_quantiser
 from kvsim.testing.feeds.chunking import Texts
-from kvsim.testing.independent.decoder import POLICIES, Decoder
-from kvsim.testing.independent.rows import Rows
+from kvsim.testing.feeds.feeding import Make, Step
+from kvsim.testing.foreign import WithCache, empty
 from kvsim.testing.subject import serving
-from kvsim.testing.subject.calls import UnreadableError, to_host
+from kvsim.testing.subject.calls import UnreadableError
+from kvsim.testing.subject.methods import EDITS
 from kvsim.testing.subject.remote import (
     CodeEndedError,
     NoAnswerError,
@@ -27,6 +30,7 @@ from kvsim.testing.subject.remote import (
     Remote,
     RemoteObject,
     TimeUpError,
+    reorder,
     start_process,
 )
 from kvsim.testing.subject.weights import ModelWeights, make_weights
@@ -36,14 +40,14 @@ from kvsim.testing.verdict.text import speak
 
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", serving.NOT_STARTED, serving.BROKEN
 MOST_BITS, MOST_GROUP = 64, 512  # of a quantiser
-MOST_ROWS = 4096  # that a cache may return
 
 
 class Found(NamedTuple):
     """The result of a check.
 
     `ended`: FINE, WRONG, NOT_STARTED or BROKEN; `text`: the failure; `printed`: the output of the code itself; `kind`:
-    what it was taken for, None if it ended before that was known; `facts`: of an OracleError.
+    what it was taken for, None if it ended before that was known; `facts`: of an OracleError; `edits`: those after
+    which it is right, too.
     """
 
     ended: str
@@ -51,61 +55,24 @@ class Found(NamedTuple):
     printed: str = ""
     kind: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
+    edits: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Found({self.ended}, {self.kind}, {shortened(self.text)})"
 
 
-class ForeignRows(Rows):
-    """A cache under test: `update(layer, keys, values)` takes the new rows [G, T, K], rotated, and returns all rows
-    that it holds, the newest last."""
-
-    def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
-        foreign: RemoteObject = self.decoder.foreign  # type: ignore[attr-defined]
-        held = foreign.update(self.layer, np.stack(keys, axis=1), np.stack(values, axis=1))
-        all_keys, all_values = (to_host(x)[0] for x in held)
-        (g, k), stop = keys[0].shape, start + len(keys)
-        shapes = [list(x.shape) for x in (all_keys, all_values)]
-        fit = shapes[0] == shapes[1] and all_keys.ndim == 3 and shapes[0][::2] == [g, k]
-        if not fit or shapes[0][1] > MOST_ROWS:
-            raise UnreadableError("update gave keys and values of shapes {got}, expected [{g}, rows, {k}] each",
-                                  got=shapes, g=g, k=k)  # fmt: skip
-        self.keys, self.values = list(all_keys.transpose(1, 0, 2)), list(all_values.transpose(1, 0, 2))
-        self.positions = list(range(stop - len(self.keys), stop))
-
-
-class WithCache(Decoder):
-    """The independent decoder with a cache under test."""
-
-    caches = POLICIES | {"dynamic": ForeignRows}
-
-    def __init__(self, weights: ModelWeights, cache: RemoteObject) -> None:
-        self.foreign = cache
-        super().__init__(weights.config.to_config(), weights.to_weights())
-
-    def empty(self) -> None:
-        """Empty the cache by a method of its own. NotImplementedError: it has none."""
-        empty(self.foreign)
-        self.rows, self.seen = self.new_rows(), 0
-
-
-def empty(thing: RemoteObject) -> None:
-    """Empty an object of the code by a method of its own. NotImplementedError: it has none."""
-    if thing.remote.call("clear", number=thing.number)[0].get("cleared") is not True:
-        raise NotImplementedError
-
-
-def check(remote: Remote, about: dict[str, Any], wanted: Texts) -> None:
-    """Run the checks for this kind of code. OracleError: one fails. UsageError: the code says of itself what does not
-    fit together."""
+def check(remote: Remote, about: dict[str, Any], wanted: Texts) -> tuple[str, ...]:
+    """Run the checks for this kind of code; the edits that were tried. OracleError: one fails. UsageError: what the
+    code says of itself does not fit together."""
     windows = (None, 4) if about.get("windows") is True else (None,)
-    checks: dict[str, Callable[[], None]] = {
-        CACHE: lambda: check_cache(remote, wanted),
-        DECODER: lambda: check_decoder(remote, windows, wanted),
+    edits = edits_of(about)
+    checks: dict[str, Callable[[], tuple[str, ...] | None]] = {
+        CACHE: lambda: check_cache(remote, edits, wanted),
+        DECODER: lambda: check_decoder(remote, windows, edits, wanted),
         QUANTISER: lambda: check_quantiser(remote, about.get("asked"), wanted.seed),
         ATTENTION: lambda: check_attention(remote, about, windows, wanted),
     }
-    checks[about["kind"]]()
+    return checks[about["kind"]]() or ()
 
 
 def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | None, ...], wanted: Texts) -> None:
@@ -120,8 +87,8 @@ def check_attention(remote: Remote, about: dict[str, Any], windows: tuple[int | 
                          **wanted._asdict())  # fmt: skip
 
 
-def check_cache(remote: Remote, wanted: Texts) -> None:
-    """OracleError: a decoder with this cache is wrong."""
+def check_cache(remote: Remote, edits: tuple[str, ...], wanted: Texts) -> tuple[str, ...]:
+    """The edits that were tried. OracleError: a decoder with this cache is wrong."""
     weights = make_weights(seed=wanted.seed)
 
     def make() -> WithCache:
@@ -131,10 +98,14 @@ def check_cache(remote: Remote, wanted: Texts) -> None:
         return decoder.forward(ids)
 
     assert_split_invariant(make, forward, weights, clear=WithCache.empty, **wanted._asdict())
+    made = {"crop": WithCache.crop, "fork": WithCache.fork, "reorder": WithCache.reorder}
+    return check_edits(make, forward, weights, {edit: made[edit] for edit in edits}, wanted.seed)
 
 
-def check_decoder(remote: Remote, windows: tuple[int | None, ...], wanted: Texts) -> None:
-    """OracleError: the decoder is wrong."""
+def check_decoder(
+    remote: Remote, windows: tuple[int | None, ...], edits: tuple[str, ...], wanted: Texts
+) -> tuple[str, ...]:  # fmt: skip
+    """The edits that were tried. OracleError: the decoder is wrong."""
 
     def make(weights: ModelWeights) -> Any:
         return remote.object("make", window=weights.config.window)
@@ -142,8 +113,33 @@ def check_decoder(remote: Remote, windows: tuple[int | None, ...], wanted: Texts
     def forward(decoder: Any, ids: list[int]) -> Any:
         return remote.array("step", number=decoder.number, ids=list(ids))
 
-    assert_split_invariant(make, forward, make_weights(seed=wanted.seed), windows=windows, clear=empty,
-                           **wanted._asdict())  # fmt: skip
+    weights = make_weights(seed=wanted.seed)
+    assert_split_invariant(make, forward, weights, windows=windows, clear=empty, **wanted._asdict())
+    made = {"crop": RemoteObject.crop, "fork": RemoteObject.fork, "reorder": reorder}
+    for window in windows:
+        one = weights.with_window(window)
+        edits = check_edits(partial(make, one), forward, one, {edit: made[edit] for edit in edits}, wanted.seed)
+    return edits
+
+
+def check_edits(make: Make, step: Step, weights: ModelWeights, edits: dict[str, Any], seed: int) -> tuple[str, ...]:
+    """The edits that were tried: one that raises NotImplementedError is left out. OracleError: what a decoder gives
+    after an edit is wrong."""
+    tried = []
+    for name, edit in edits.items():
+        try:
+            assert_edits(make, step, weights, seed=seed, **{name: edit})
+            tried.append(name)
+        except OracleError as error:
+            if not error.facts.get("unwritten"):
+                raise
+    return tuple(tried)
+
+
+def edits_of(about: dict[str, Any]) -> tuple[str, ...]:
+    """The edits for which the code has methods, as it says."""
+    said = about.get("edits")
+    return tuple(edit for edit in EDITS if isinstance(said, list) and edit in said)
 
 
 def check_quantiser(remote: Remote, asked: Any, seed: int) -> None:
@@ -203,7 +199,7 @@ def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str,
     try:
         about |= describe(remote, path, name)
         with np.errstate(all="ignore"):  # the numbers of the code may be of any size
-            check(remote, about, wanted)
+            edits = check(remote, about, wanted)
     except UnreadableError as error:  # outside any check: an error where the code itself is not called
         raise NoAnswerError from error
     except OracleError as error:
@@ -215,7 +211,7 @@ def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str,
         if error.ended not in (NOT_STARTED, BROKEN):
             raise
         return Found(error.ended, error.text)
-    return Found(FINE, "")
+    return Found(FINE, "", edits=edits)
 
 
 def describe(remote: Remote, path: Path, name: str) -> dict[str, Any]:

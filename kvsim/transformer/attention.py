@@ -16,7 +16,8 @@ from kvsim.spans import Scattered, Span, View, narrower
 from kvsim.transformer.positions import Encode, Mask, Positions
 from kvsim.weights import Attention, Norm
 
-SQUARES = ("scores", "capped", "masked", "probs")  # watched places whose arrays have a row for every query
+# Watched places inside attention, whose arrays have a row for every query or every key.
+INSIDE = ("query", "key", "value", "scores", "capped", "masked", "probs", "context")
 # The number of queries that attention computes at a time (None: all). "blocked" skips most of what lies above the
 # diagonal; latent attention, and layers whose score matrices are watched, compute full squares all the same. The ledger
 # shows what ran.
@@ -62,11 +63,22 @@ class Scoring(NamedTuple):
     sinks_H: Array | None = None
 
 
+def see_inputs(ops: Ops, q_GRTK: Array, view: View, prefix: str) -> None:
+    """Show watchers the queries, keys and values that attention multiplies. A cache may later overwrite the arrays that
+    its views show, so what is shown of keys and values is a copy."""
+    ops.see(f"{prefix}query", q_GRTK)
+    for name, rows_GSK in (("key", view.keys), ("value", view.values)):
+        if ops.is_watched(prefix + name):
+            ops.see(prefix + name, ops.xp.concat([rows_GSK], axis=0))
+
+
 def attend(ops: Ops, q_GRTK: Array, view: View, scoring: Scoring, prefix: str = "") -> Array:
     """softmax(scale · QKᵀ) V over the rows of `view`: [G, R, T, K]. Positions are already encoded in queries and
     keys."""
     xp = ops.xp
     scale, mask, cap, bias_GRTS, sinks_H = scoring
+    if ops.has_watchers:
+        see_inputs(ops, q_GRTK, view, prefix)
     admitted = None if mask is None else mask.admitted
     k_G1KS = xp.matrix_transpose(view.keys[:, None, :, :])
     scores_GRTS = ops.scale(ops.matmul(f"{prefix}scores", q_GRTK, k_G1KS, admitted), scale)
@@ -83,7 +95,9 @@ def attend(ops: Ops, q_GRTK: Array, view: View, scoring: Scoring, prefix: str = 
     probs_GRTS = ops.softmax(scores_GRTS, sinks_GR11)
     ops.see(f"{prefix}probs", probs_GRTS)
     view.observe(q_GRTK, probs_GRTS)
-    return ops.matmul(f"{prefix}context", probs_GRTS, view.values[:, None, :, :], admitted)
+    context_GRTK = ops.matmul(f"{prefix}context", probs_GRTS, view.values[:, None, :, :], admitted)
+    ops.see(f"{prefix}context", context_GRTK)
+    return context_GRTK
 
 
 def to_groups(ops: Ops, q_THK: Array, n_groups: int) -> Array:
@@ -155,7 +169,7 @@ def attend_sequence(
     scale = config.d_head**-0.5 if kind.scale is None else kind.scale
     contexts = []
     # An encoder has no mask to skip work by; a watched square is computed whole.
-    size = None if not config.causal or ops.is_watched(*SQUARES) else ops.query_block
+    size = None if not config.causal or ops.is_watched(*INSIDE) else ops.query_block
     for view in views:
         window = narrower(kind.window, view.window)
         blocks = in_blocks(

@@ -5,17 +5,17 @@ from fnmatch import fnmatchcase
 
 from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
-from kvsim.transformer.attention import SQUARES
+from kvsim.transformer.attention import INSIDE
 
 
 def list_places(config: Config) -> Iterator[str]:
     """The name of every place of a model, those of an encoder first."""
     if config.encoder is not None:
         yield from (f"encoder.{place}" for place in list_places(config.encoder))
-    crossed = () if config.encoder is None else tuple(f"cross_{name}" for name in SQUARES)
+    crossed = () if config.encoder is None else tuple(f"cross_{name}" for name in INSIDE)
     yield "embedding"
     for layer in range(config.n_layers):
-        for name in (*SQUARES, *crossed, "hidden"):
+        for name in (*INSIDE, *crossed, "hidden"):
             yield f"layers.{layer}.{name}"
     yield "final"
 
@@ -25,8 +25,8 @@ def check_patterns(config: Config, model: str, patterns: tuple[str, ...]) -> Non
     for pattern in patterns:
         if not (isinstance(pattern, str) and any(fnmatchcase(place, pattern) for place in list_places(config))):
             raise UsageError(
-                "no place of {model} matches {pattern}: watch embedding, layers.*.scores, layers.*.capped,"
-                " layers.*.masked, layers.*.probs, layers.*.hidden or final",
+                "no place of {model} matches {pattern}: watch embedding, final, or layers.*. and one of"
+                " query, key, value, scores, capped, masked, probs, context, hidden",
                 model=model,
                 pattern=shortened(pattern),
             )

@@ -28,7 +28,7 @@ CASES = {
 }
 # vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report; of
 # learn, the subcommand check has --json (tests/learn/test_commands.py).
-NO_OPTION = {"learn", "oracle", "vectors"}
+NO_OPTION = {"learn", "oracle", "perfetto", "vectors"}
 
 
 @pytest.fixture(autouse=True)

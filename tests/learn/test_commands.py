@@ -122,6 +122,7 @@ def test_a_prediction_is_told(folder, capsys):
     assert "values right, nothing saved: 56 K and V rows projected, 14 needed" in out
     assert "predicted rows_without_cache = 28, it is 56" in out
     assert "[one_row_for_two]" in out
+    assert "kvsim explain" not in out  # neither is in the bank
     assert "predicted rows_with_cache = 14: right" in out
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -86,7 +87,13 @@ def test_keys_come_without_enter_and_the_terminal_is_restored(terminal, tmp_path
     ours, theirs = terminal
     before = termios.tcgetattr(theirs)
     events = watching.watch_events(tmp_path)
-    os.write(ours, b"hn")
+
+    def type_keys():
+        while termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.01)
+        os.write(ours, b"hn")
+
+    threading.Thread(target=type_keys, daemon=True).start()
     assert [next(events), next(events)] == [Event(key="h"), Event(key="n")]
     assert not termios.tcgetattr(theirs)[3] & termios.ICANON
     events.close()

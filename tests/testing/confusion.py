@@ -1,5 +1,6 @@
-"""The confusion table of the mistake bank: each mistake and its diagnoses. `python -m tests.testing.confusion` prints
-it for float64 and float32, or for the dtypes given as arguments."""
+"""The confusion table of the mistake bank: each mistake and its diagnoses, and every stranger and its. `python -m
+tests.testing.confusion` prints it for float64 and float32, or for the dtypes given as arguments; its exit code is 1 if
+anything was named as what it is not."""
 
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from kvsim.testing.bank import BANK
+from kvsim.testing.checks.edits import assert_edits, edits_of
 from kvsim.testing.feeds.boundaries import choose_text, measure_margins
 from kvsim.testing.feeds.chunking import choose_feeds, make_text
 from kvsim.testing.feeds.feeding import CLEARED, CLEARED_AFTER, CLEARED_NUMBER
@@ -17,6 +19,7 @@ from kvsim.testing.independent.rounding import rounding
 from kvsim.testing.subject.weights import make_weights
 from kvsim.testing.verdict.decoders import steps_of
 from kvsim.testing.verdict.diagnosing import Suspects, Vote, diagnose, run_decoder
+from kvsim.testing.verdict.error import OracleError
 from kvsim.weights import map_arrays
 
 WINDOW = {"dynamic": 4}
@@ -87,6 +90,7 @@ def programme_of(mistake, dtype):
 
 
 READINGS = [(m, cls) for m in BANK.values() if not m.edits for cls in m.variants]
+EDITS = [(m, cls) for m in BANK.values() if m.edits for cls in m.variants]
 
 
 # Mistakes that are not caught in a dtype: its rounding changes logits by more than the mistake does.
@@ -120,21 +124,57 @@ BLANK = ("StrictMask",)
 
 
 def table(dtype):
-    """Print for each mistake the diagnoses of its implementations, and how often each occurs."""
-    found, caught = {m.id: Counter() for m in BANK.values() if not m.edits}, 0
+    """Print for each mistake the diagnoses of its readings, and how often each occurs. The number of false names."""
+    found, caught = {m.id: Counter() for m in BANK.values()}, 0
     for m, cls in READINGS:
         known = programme_of(m, dtype)
         caught += any(vote.fails for vote in known.votes(cls))
         found[m.id][known.named(cls)] += 1
+    for m, cls in EDITS:
+        ids = named_by_edits(m, cls, dtype)
+        caught += ids is not None
+        found[m.id][ids or ()] += 1
     for id, named in found.items():
         diagnoses = ", ".join(f"{' or '.join(ids) or 'unknown'} x{n}" for ids, n in named.items())
         print(f"{dtype:<8} {id:<42} {diagnoses}")
     right = sum(named[(id,)] for id, named in found.items())
+    false = sum(n for id, named in found.items() for ids, n in named.items() if ids not in ((), (id,)))
     alone = sum(set(named) == {(id,)} for id, named in found.items())
-    print(f"{dtype:<8} {caught} of {len(READINGS)} implementations caught, {right} diagnosed as their mistake alone;"
-          f" {alone} of {len(found)} mistakes in every implementation")  # fmt: skip
+    print(f"{dtype:<8} readings: {caught} of {len(READINGS) + len(EDITS)} caught, {right} named as their mistake alone,"
+          f" {false} false names; {alone} of {len(found)} mistakes in every reading", flush=True)  # fmt: skip
+    return false
+
+
+def named_by_edits(mistake, cls, dtype):
+    """The ids that `assert_edits` gives a reading of a mistake in an edit; None: it passes."""
+    weights = make_weights(window=4, dtype=dtype)
+    one = edits_of(cls, Reference(weights))
+    try:
+        assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder)
+    except OracleError as error:
+        return tuple(id for id in error.facts["diagnosis"] if id != "unknown")
+    return None
+
+
+def strangers(dtype):
+    """Print the strangers that are not named as their own mistake, or accepted if right. The number of false names."""
+    from tests.testing.strangers.every import FALSE, NAMED, RIGHT, UNKNOWN, every_stranger, judge
+
+    counted = Counter()
+    for stranger in every_stranger():
+        said, ids = judge(stranger, dtype)
+        missed = said == RIGHT and stranger.expected
+        counted[(bool(stranger.expected), "accepted" if missed else said)] += 1
+        if said == FALSE or missed or (said == UNKNOWN and stranger.expected != "unknown"):
+            name = f"{stranger.file}.{stranger.cls.__name__}"
+            print(f"{dtype:<8} {name:<42} {' or '.join(ids) or said}, expected {stranger.expected or 'right'}")
+    right, wrong = counted[(False, RIGHT)], {said: counted[(True, said)] for said in (NAMED, UNKNOWN, "accepted")}
+    false = counted[(False, FALSE)] + counted[(True, FALSE)]
+    print(f"{dtype:<8} strangers: {right} right ones accepted, {counted[(False, FALSE)]} refused; of the wrong ones"
+          f" {wrong[NAMED]} named, {wrong[UNKNOWN]} unknown, {wrong['accepted']} accepted, {false} false names",
+          flush=True)  # fmt: skip
+    return false
 
 
 if __name__ == "__main__":
-    for dtype in sys.argv[1:] or ("float64", "float32"):
-        table(dtype)
+    sys.exit(min(1, sum([table(dtype) + strangers(dtype) for dtype in sys.argv[1:] or ("float64", "float32")])))

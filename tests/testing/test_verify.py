@@ -16,7 +16,9 @@ import kvsim
 from kvsim.cli import run
 from kvsim.errors import FileError, UsageError
 from kvsim.processes.channel import FrameError
+from kvsim.testing import verifying
 from kvsim.testing.bank import BANK
+from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.subject import wire
 from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError, Process
 from kvsim.testing.tolerances import measure_tolerance
@@ -306,7 +308,7 @@ def test_an_end_is_no_result(answers):
 
 def test_what_an_answer_says_is_one_short_line():
     ended = reply(ended="broken", text="a\nit: right\n" + 900 * "x")
-    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {})
+    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {}, ())
     raised = reply(problem="{name} raised {error}", values={"name": "a\nb", "error": 5000 * "x"}, fatal=True)
     found = judge_answers([ATTENTION, raised])
     assert found.ended == WRONG
@@ -472,3 +474,14 @@ def test_tolerance(capsys):
     assert "allowed (atol): 2 x" in capsys.readouterr().out
     assert run(["tolerance", "--dtype", "int3", "--lang", "en"]) == 2
     assert run(["tolerance", "--context", "0", "--lang", "en"]) == 2
+
+
+@pytest.mark.parametrize("kind", [wire.ATTENTION, wire.CACHE, wire.DECODER])
+def test_cases_and_length_reach_every_kind_of_check(kind, monkeypatch):
+    given = []
+    for name in ("assert_attention", "assert_split_invariant"):
+        monkeypatch.setattr(verifying, name, lambda *_, **more: given.append(more))
+    verifying.check(None, {"kind": kind, "layout": "b t h d"}, Texts(cases=3, seed=5, length=40))
+    assert [{name: one[name] for name in ("cases", "seed", "length")} for one in given] == [
+        {"cases": 3, "seed": 5, "length": 40}
+    ]

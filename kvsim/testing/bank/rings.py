@@ -19,8 +19,7 @@ class Ring(Rows):
 
     def put(self, rows: list[tuple[int, Any, Any]]) -> None:
         size = self.window() or 10**9
-        for row in rows:
-            self.held[row[0] % size] = row
+        self.held = self.held | {row[0] % size: row for row in rows}  # a new one: forks have the old one
 
     def append(self, start: int, keys: list[Any], values: list[Any]) -> None:
         self.now = list(zip(range(start, start + len(keys)), keys, values, strict=True))

@@ -105,6 +105,14 @@ class OfLastQueryAndItself(OfLastQuery):
         return super().visible(inputs, t) | (inputs.key_pos == inputs.query_pos[t])
 
 
+@variant("window_from_last_query", paths=(CACHED,))
+class OfLastQueryFinite(OfLastQuery):
+    """With a finite mask: a query that sees nothing weighs all rows alike."""
+
+    def mask(self, scores_HTS: Any, allowed_TS: Any) -> Any:
+        return np.where(allowed_TS, scores_HTS, -1e9)
+
+
 class Trimmed(Rows):
     """Rows are dropped at the end of a step, and what is left is seen without a window by steps of one token."""
 

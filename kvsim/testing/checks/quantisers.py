@@ -17,6 +17,11 @@ from kvsim.testing.verdict.failure import Failure
 
 AXES = {"channel": 0, "token": 1}
 ONE_SCALE = "one scale"  # the case in which all groups have the same
+CASES = {
+    "normal": Problem("random rows", {}), "outliers": Problem("rows with outliers", {}),
+    "zeros": Problem("rows with zeros", {}), "all positive": Problem("rows of positive numbers", {}),
+    ONE_SCALE: Problem("rows whose groups all have one scale", {}),
+}  # fmt: skip
 MOST_BITS = 32  # of a code
 LARGEST_GROUP = 4096  # cases have twice as many tokens and channels
 TINY = 1e-12  # allowed beside rounding: sums of float64
@@ -163,11 +168,11 @@ def find_failure(quantiser: Quantiser, scheme: Scheme, case: str, x: Any) -> Fai
     except UnreadableError as error:
         return Failure(headlines=(error.problem,), compared=False)
     if back.shape != x.shape:
-        shapes = {"case": case, "got": list(back.shape), "expected": list(x.shape)}
+        shapes = {"case": CASES[case], "got": list(back.shape), "expected": list(x.shape)}
         other = Problem("{case}: the result has shape {got}, expected {expected}", shapes)
         return Failure(headlines=(other,), compared=False)
     if not np.isfinite(back).all():
-        blank = Problem("{case}: the result holds NaN or infinity", {"case": case})
+        blank = Problem("{case}: the result holds NaN or infinity", {"case": CASES[case]})
         return Failure(headlines=(blank,), compared=False)
     if (problem := find_error(scheme, case, x, back) or find_excess(scheme, case, back)) is not None:
         id = name_mistake(x, back, scheme)
@@ -189,10 +194,10 @@ def find_error(scheme: Scheme, case: str, x: Any, back: Any) -> Problem | None:
         return None
     place = tuple(int(i) for i in wrong[0])
     if step[place] == 0:
-        return Problem("{case}: zeros come back as {got}", {"case": case, "got": f"{back[place]:.3g}"})
+        return Problem("{case}: zeros come back as {got}", {"case": CASES[case], "got": f"{back[place]:.3g}"})
     steps = f"{lost[place] / step[place]:.3f}"
     return Problem("{case}: the error is {got} steps at {place}, at most {allowed} is rounding",
-                   {"case": case, "got": steps, "place": list(place), "allowed": "0.5"})  # fmt: skip
+                   {"case": CASES[case], "got": steps, "place": list(place), "allowed": "0.5"})  # fmt: skip
 
 
 def find_excess(scheme: Scheme, case: str, back: Any) -> Problem | None:
@@ -202,7 +207,7 @@ def find_excess(scheme: Scheme, case: str, back: Any) -> Problem | None:
         return None
     return Problem(
         "{case}: {count} different values come back, which takes {needed} bits: {bits} bits have {allowed}",
-        {"case": case, "count": count, "needed": (count - 1).bit_length(), "bits": scheme.bits,
+        {"case": CASES[case], "count": count, "needed": (count - 1).bit_length(), "bits": scheme.bits,
          "allowed": 2**scheme.bits},
     )  # fmt: skip
 
@@ -218,4 +223,4 @@ def find_drift(scheme: Scheme, case: str, x: Any, runs: tuple[Any, Any]) -> Prob
     place = tuple(int(i) for i in drifted[0])
     steps = moved[place] / max(step[place], 1e-300)
     return Problem("{case}: quantising what was read back changes it by {got} steps",
-                   {"case": case, "got": f"{steps:.3g}"})  # fmt: skip
+                   {"case": CASES[case], "got": f"{steps:.3g}"})  # fmt: skip

@@ -5,7 +5,6 @@ mistake overrides one. Vectors are NumPy arrays in float64: hidden states [D], h
 product: elements are multiplied and summed.
 """
 
-import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +16,8 @@ import numpy as np
 from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
+from kvsim.testing.independent.edits import Edited
+from kvsim.testing.independent.products import Products, multiply
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -83,13 +84,14 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Decoder(LoopAttention):
+class Decoder(Edited, LoopAttention):
     """A model of `config` with weights in NumPy arrays, and its cache. Tokens may be fed in any chunks.
 
     `round` is applied to the result of every step. UsageError: a config or policy that it does not cover.
     """
 
     caches = POLICIES
+    products: Products | None = None  # shared by decoders of the same weights
 
     def __init__(self, config: Config, weights: Weights, policy: str = "dynamic", round: Rounding = exact) -> None:
         if not covers(config, policy):
@@ -123,18 +125,6 @@ class Decoder(LoopAttention):
     def cleared(self) -> "Decoder":
         """The decoder, emptied for the next text."""
         return self.fresh()
-
-    def crop(self, length: int) -> None:
-        """Discard all tokens but the first `length`."""
-        for rows in self.rows:
-            rows.crop(length)
-        self.seen = length
-
-    def fork(self) -> "Decoder":
-        """An independent decoder with the same contents."""
-        other = copy.copy(self)
-        other.rows = [rows.fork(other) for rows in self.rows]
-        return other
 
     @classmethod
     def attention_only(cls, width: int | None) -> "Decoder":
@@ -188,7 +178,7 @@ class Decoder(LoopAttention):
 
     def linear(self, x: Any, w: Linear) -> Any:
         """[out]: W x + b for x [in] and W [out, in]."""
-        y = (w.weight * x).sum(axis=-1)
+        y = multiply(w.weight, x) if self.products is None else self.products.multiply(w.weight, x)
         return self.round(y if w.bias is None else y + w.bias)
 
     def feed_forward(self, w: FeedForward, x: Any) -> Any:

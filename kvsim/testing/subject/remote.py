@@ -106,6 +106,28 @@ class RemoteObject:
             raise NoAnswerError
         return found
 
+    def crop(self, length: int) -> "RemoteObject":
+        """The object after it was cropped: this one, or a new one."""
+        number = self.remote.call("crop", number=self.number, length=length)[0].get("number")
+        if number == self.number:
+            return self
+        if type(number) is not int:
+            raise NoAnswerError
+        return RemoteObject(self.remote, number)
+
+    def fork(self) -> "RemoteObject":
+        """A fork of it."""
+        return self.remote.object("fork", number=self.number)
+
+
+def reorder(objects: list[RemoteObject], order: list[int]) -> list[RemoteObject]:
+    """New objects, one for each place of the order."""
+    remote = objects[0].remote
+    numbers = remote.call("reorder", numbers=[one.number for one in objects], order=order)[0].get("numbers")
+    if not isinstance(numbers, list) or len(numbers) != len(order) or not all(type(n) is int for n in numbers):
+        raise NoAnswerError
+    return [RemoteObject(remote, number) for number in numbers]
+
 
 class Process(NamedTuple):
     """The process of the code."""

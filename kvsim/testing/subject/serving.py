@@ -20,7 +20,7 @@ from kvsim.processes.channel import Channel
 from kvsim.processes.child import own_end
 from kvsim.testing.subject.attention import read_copy
 from kvsim.testing.subject.calls import UnreadableError, call, describe_error, to_host
-from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.methods import MethodCalls, find_edits
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.subject.wire import (
     ATTENTION,
@@ -104,6 +104,8 @@ def describe(path: Path, name: str) -> tuple[Any, dict[str, Any]]:
             facts["windows"] = bool(getattr(thing, "has_window", False))
         elif kind == QUANTISER:
             facts["asked"] = {one: plain(getattr(thing, one)) for one in ASKED if hasattr(thing, one)}
+        if kind in (CACHE, DECODER):
+            facts["edits"] = list(find_edits(thing))
     return thing, facts
 
 
@@ -128,7 +130,7 @@ def ended_by_errors() -> Any:
         raise EndedError(BROKEN, describe_error(error)) from error
 
 
-class Server:
+class Server(MethodCalls):
     """Answers the calls that are named like its methods. Objects that the code makes stay here, under numbers."""
 
     def __init__(self, thing: Any, seed: int) -> None:
@@ -199,18 +201,6 @@ class Server:
             raise UnreadableError("update gave {got}, expected keys and values", got=type(held).__name__)
         return {}, list(held)
 
-    def clear(self, facts: dict[str, Any], arrays: list[Any]) -> Any:
-        """Empty an object by a method of its own; whether it has one."""
-        found = find_clear(one := self.kept[facts["number"]], None)
-        try:
-            if found is not None:
-                found[1](one)
-        except NotImplementedError:
-            found = None
-        except (Exception, SystemExit) as error:
-            raise UnreadableError("{name} raised {error}", name="clear", error=describe_error(error)) from error
-        return {"cleared": found is not None}, []
-
     def quantiser(self, facts: dict[str, Any], arrays: list[Any]) -> Any:
         with ended_by_errors():
             return self.keep(self.thing()), []
@@ -266,8 +256,11 @@ def serve(channel: Channel, path: Path, name: str, seed: int) -> None:
     if not answer(channel, begin):
         return
     server = Server(found[0], seed)
-    calls = {f.__name__: f for f in (server.attend, server.make, server.step, server.update, server.clear,
-                                     server.quantiser, server.quantise, server.dequantise)}  # fmt: skip
+    methods = (
+        server.attend, server.make, server.step, server.update, server.clear, server.crop, server.fork, server.reorder,
+        server.quantiser, server.quantise, server.dequantise,
+    )  # fmt: skip
+    calls = {f.__name__: f for f in methods}
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             facts, arrays = receive(channel)

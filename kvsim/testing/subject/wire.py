@@ -37,6 +37,8 @@ PROBLEMS = {
         Problem("step changed the list of ids that it was given: it now holds {ids}", {}),
         Problem("the weights were changed by make or step: {name}", {}),
         Problem("update gave {got}, expected keys and values", {}),
+        Problem("{name} gave {got}, expected an object of {cls}", {}),
+        Problem("{name} gave {got}, expected a list of {count} objects", {}),
     )
 }
 

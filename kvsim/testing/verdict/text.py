@@ -11,17 +11,15 @@ from kvsim.testing.verdict.failure import (
     Blank,
     Candidate,
     DecoderFailure,
-    Dependence,
     Diagnosis,
     Failure,
     LayerPlace,
     LogitPlace,
     Mismatch,
     OutputPlace,
-    Weights,
 )
 from kvsim.testing.verdict.known import describe_known
-from kvsim.testing.verdict.picture import draw, labels, legend
+from kvsim.testing.verdict.picture import describe_buffer, draw_dependence, draw_weights
 
 
 def speak() -> Say:
@@ -31,7 +29,7 @@ def speak() -> Say:
 
 def sentence(problem: Problem, say: Say) -> str:
     """A problem's message, with the feed or the sizes in which it came up if it has them."""
-    values = {name: describe_allowed(x, say) if isinstance(x, Allowed) else x for name, x in problem.values.items()}
+    values = {name: _value(x, say) for name, x in problem.values.items()}
     what = say(problem.template).format(**values)
     if "step" in values:
         return say("{what} (feed {feed}, step {step})").format(what=what, feed=values["feed"], step=values["step"])
@@ -40,6 +38,13 @@ def sentence(problem: Problem, say: Say) -> str:
             what=what, queries=values["queries"], keys=values["keys"]
         )
     return what
+
+
+def _value(x: Any, say: Say) -> Any:
+    """A value of a message, in words if it is more than a number or text."""
+    if isinstance(x, Allowed):
+        return describe_allowed(x, say)
+    return sentence(x, say) if isinstance(x, Problem) else x
 
 
 def short(value: float) -> str:
@@ -58,6 +63,8 @@ def render(failure: Failure, say: Say) -> str:
     if failure.named is not None:
         named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
         lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
+        known = [m.id for m in failure.named[:1] if m.variants]  # those of an exercise are not in the bank
+        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {id}") for id in known]
     return "\n".join(lines)
 
 
@@ -81,7 +88,7 @@ def _decoder(f: DecoderFailure, say: Say) -> list[str]:
             " is not reset"
         ).format(apart=short(f.unsteady)))  # fmt: skip
     if f.dependence is not None:
-        lines += _dependence(f.dependence, say)
+        lines += draw_dependence(f.dependence, say)
     if f.unsteady is not None and not (f.diagnosis and f.diagnosis.candidates):
         why = say("code that is not deterministic cannot be compared with a mistake")
         lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
@@ -109,33 +116,49 @@ def _attention(f: AttentionFailure, say: Say) -> list[str]:
         "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
         " expected {expected}"
     ).format(**_values(f.first)))  # fmt: skip
+    if f.buffer is not None:
+        lines.append("  " + describe_buffer(f.buffer, say))
     if not f.linear:
         said = say("the output is not linear in V: the attention weights are not applied to V")
         lines += ["", "  " + said, ""]
     elif f.weights is not None:
-        lines += _weights(f.weights, say)
+        lines += draw_weights(f.weights, say)
     lines += describe_diagnosis(f.diagnosis, say)
+    if f.only_nan:
+        lines.append("  " + say(
+            "only where rows that were never written hold NaN: 0 x NaN is NaN; nan=False leaves that out, for buffers"
+            " that are made of zeros"
+        ))  # fmt: skip
     return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
 
 
 def _smallest(f: DecoderFailure, say: Say) -> str:
     """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
-    feed, searched = f.smallest
+    feed, searched, _ = f.smallest
     if feed is not None:
-        return say("smallest : feed {feed}").format(feed=list(feed)) + say(" (every smaller one passes)")
+        return say("smallest : feed {feed}").format(feed=list(feed)) + _smaller(f, say)
     shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
+    if f.after_clear:
+        return say("shortest : feed {feed}, after {name}()").format(feed=list(shortest), name=f.after_clear)
     return say("shortest : feed {feed} of those fed; no feed of up to {searched} tokens fails").format(
         feed=list(shortest), searched=searched
     )
 
 
+def _smaller(f: Mismatch, say: Say) -> str:
+    """What is known of all smaller feeds."""
+    if f.smallest.unread:
+        return say(" (every smaller one passes or gives nothing to compare)")
+    return say(" (every smaller one passes)")
+
+
 def _smallest_call(f: AttentionFailure, say: Say) -> str:
     """The same of an attention function."""
-    sizes, searched = f.smallest
+    sizes, searched, _ = f.smallest
     if sizes is not None:
         return say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
             feed=chunks_of(*sizes), queries=sizes[0], keys=sizes[1]
-        ) + say(" (every smaller one passes)")
+        ) + _smaller(f, say)
     queries, keys = min(f.failing, key=lambda sizes: sizes[::-1])
     return say(
         "shortest : {queries} queries, {keys} keys of the calls made; none of up to {searched} keys fails"
@@ -149,7 +172,7 @@ def chunks_of(n_queries: int, n_keys: int) -> list[int]:
 
 def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
     """A place as a message shows it."""
-    values = place._asdict() | {"got": f"{place.got:+.4f}", "expected": f"{place.expected:+.4f}"}
+    values = place._asdict() | {"got": f"{place.got:+.4f}".replace("+nan", "nan"), "expected": f"{place.expected:+.4f}"}
     if isinstance(place, LogitPlace):
         return values | {"feed": list(place.feed)}
     return values | {"token": repr(place.token)}
@@ -208,23 +231,6 @@ def _layer(found: LayerPlace | Problem, say: Say) -> str:
         "first layer: feed {feed}, step {step}, layer {layer} (from 0), row {row} (token {token}, position {position}),"
         " channel {channel} of its output: got {got}, expected {expected} ({allowed})"
     ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **_values(found.place))
-
-
-def _dependence(d: Dependence, say: Say) -> list[str]:
-    names = [str(i) for i in range(len(d.got_TT))]
-    title = say("who depends on whom (feed {feed}, one token changed at a time)").format(feed=list(d.feed))
-    return ["", f"  {title}   {legend(say)}", *draw(say, d.got_TT, d.expected_TT, names, names), ""]
-
-
-def _weights(w: Weights, say: Say) -> list[str]:
-    n_queries, n_keys = w.got_TS.shape
-    names = labels(n_keys)
-    title = say("who sees whom (head {head}, read out with V = identity)").format(head=w.head)
-    heads = say(
-        "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}"
-    ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
-    picture = draw(say, w.got_TS, w.expected_TS, names[n_keys - n_queries :], names)
-    return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 
 def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:

@@ -41,6 +41,7 @@ def verify_dict(target: str, seed: int, found: Any) -> dict[str, Any]:
         "policy": facts.get("policy"),
         "failing": facts.get("failing", []),
         "problem": [printable(line) for line in facts.get("problem", [])],
+        "edits": list(found.edits),
     }
 
 

@@ -5,15 +5,23 @@ from typing import Any
 
 from kvsim.i18n.language import Say, language_of
 from kvsim.i18n.printable import printable
+from kvsim.i18n.wrapping import wrap
 from kvsim.learn.checking import CANNOT_RUN, FAILED, NOT_STARTED, PASSED, SKIPPED
 from kvsim.learn.exercise import LEVELS
 from kvsim.testing.bank import BANK
+from kvsim.views.terminal.screen import terminal_width
 from kvsim.views.terminal.text import pad
-from kvsim.views.terminal.wrapping import wrap
 
 BAR = 20
+WIDTH = 80  # cells of a line, in a file and through a pipe too
 SIGNS = {PASSED: "✓", FAILED: "✗", NOT_STARTED: "·", CANNOT_RUN: "✗", SKIPPED: "-"}
 PRINTED = 1000  # characters of what the code printed
+
+
+def fold(text: str) -> str:
+    """Every line of `text` in lines of WIDTH, or of the terminal's width if that is less."""
+    width = min(WIDTH, terminal_width() or WIDTH)
+    return "\n".join(part for line in text.split("\n") for part in wrap(line.rstrip(), width))
 
 
 def status_text(status: str, say: Say) -> str:
@@ -32,19 +40,20 @@ def format_bar(done: int, total: int) -> str:
 
 def format_head(exercise: Any, done: int, total: int, path: str) -> str:
     """The first line above a result."""
-    return wrap(f"{format_bar(done, total)}   {exercise.number:02} {exercise.id}   {printable(path)}")
+    return fold(f"{format_bar(done, total)}   {exercise.number:02} {exercise.id}   {printable(path)}")
 
 
 def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     """What came out, and what to do next. `hints`: how many were shown."""
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
+    text = _mistake_first(text, say) if outcome.diagnosis else text
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
-    lines.append(wrap(head if not text else f"{head}{say(': ')}{text}"))
-    lines += [wrap(f"  {printable(line)}") for line in outcome.predicted]
+    lines.append(fold(head if not text else f"{head}{say(': ')}{text}"))
+    lines += [fold(f"  {printable(line)}") for line in outcome.predicted]
     if outcome.printed.strip():
         shown = "\n".join(printable(line) for line in outcome.printed.strip()[:PRINTED].split("\n"))
-        lines += [say("the code printed: {text}").format(text=""), wrap(shown)]
+        lines += [say("the code printed: {text}").format(text=""), fold(shown)]
     if not outcome.done:
         left = say("hints left: {count} (kvsim learn hint {number:02})")
         lines.append("  " + left.format(count=LEVELS - hints, number=exercise.number))
@@ -53,6 +62,15 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
             text = say("a real bug of the kind: {twin}") if BANK[id].twin else say("this mistake alone: {twin}")
             lines.append("  " + text.format(twin=f"kvsim explain {id}"))
     return "\n".join(lines)
+
+
+def _mistake_first(text: str, say: Say) -> str:
+    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first."""
+    lines = text.split("\n")
+    starts = [say(key).partition("{")[0].strip() for key in ("smallest : feed {feed}", "diagnosis: ")]
+    first = [line for start in starts for line in lines if line.strip().startswith(start)]
+    rest = [line for line in lines if line not in first]
+    return "\n".join([*first, *rest]).lstrip()
 
 
 def format_list(exercises: Sequence[Any], passed: Sequence[str], say: Say) -> str:
@@ -83,8 +101,8 @@ def format_hints(exercise: Any, shown: int, say: Say) -> str:
     hints = exercise.hints(language_of(say))[:shown]
     label = say("hint {number} of {total}")
     return "\n".join(
-        wrap(f"{label.format(number=n, total=LEVELS)}{say(': ')}{hint}") if "\n" not in hint else
-        f"{label.format(number=n, total=LEVELS)}{say(': ').rstrip()}\n{wrap(hint)}"
+        fold(f"{label.format(number=n, total=LEVELS)}{say(': ')}{hint}") if "\n" not in hint else
+        f"{label.format(number=n, total=LEVELS)}{say(': ').rstrip()}\n{fold(hint)}"
         for n, hint in enumerate(hints, start=1)
     )  # fmt: skip
 
@@ -94,10 +112,10 @@ def format_words(words: Sequence[Any], say: Say) -> str:
     parts = []
     for word in words:
         seen = say("see: {command} → {shows}").format(command=word.command, shows=word.shows)
-        parts.append(wrap(f"{word.name} ({word.id})") + "\n" + wrap(f"  {word.means}") + "\n" + wrap(f"  {seen}"))
+        parts.append(fold(f"{word.name} ({word.id})") + "\n" + fold(f"  {word.means}") + "\n" + fold(f"  {seen}"))
     return "\n\n".join(parts)
 
 
 def format_keys(say: Say) -> str:
     """The keys of `kvsim learn` in a terminal."""
-    return wrap(say("keys: h hint  s show the task  l list  n next  r check again  x reset  q quit"))
+    return fold(say("keys: h hint  s show the task  l list  n next  r check again  x reset  q quit"))

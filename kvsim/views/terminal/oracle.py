@@ -32,7 +32,8 @@ def format_mistake(mistake: Any, failure: str, say: Say, screen: Screen = ANYWHE
     window = "" if mistake.window is None else say(", in a model with window {window}").format(window=mistake.window)
     policy = "" if mistake.policy == "dynamic" else say(", with the cache {policy}").format(policy=mistake.policy)
     lines = [f"[{mistake.id}] {mistake.sentence(language_of(say))}"]
-    lines.append(say("smallest feed: [{feed}]{window}{policy}").format(feed=feed, window=window, policy=policy))
+    smallest = say("smallest feed: [{feed}]{window}{policy}").format(feed=feed, window=window, policy=policy)
+    lines.append(smallest + (say(", then {edit}").format(edit=mistake.edits) if mistake.edits else ""))
     if mistake.twin:
         lines.append(say("a real bug of the kind: {twin}").format(twin=mistake.twin))
     return format_report("\n".join([*lines, *(["", failure] if failure else [])]), screen)

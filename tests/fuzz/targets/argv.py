@@ -24,7 +24,7 @@ OPTIONS = {
     "schema": (),
     "tolerance": ("--dtype", "--context", "--layers", "--heads", "--kv-heads", "--d-head", "--seed", "--json"),
     "trace": ("--model", "--cache", "-n", "--feed", "--dtype", "--backend", "--json", "--ascii", "--device", "--svg",
-              "--step"),
+              "--step", "--html", "--perfetto", "--clock"),
     "verify": ("--cases", "--heads", "--seed", "--time-limit"),
 }  # fmt: skip
 VALUES = {
@@ -33,6 +33,8 @@ VALUES = {
     "--cache-dtype": ("int8", "int4:zero", "fp8", "float16"), "--device": ("a10", "t4", "cpu", "none"),
     "--backend": ("numpy", "exact", "meta", "cupy", "nothing"), "--convention": ("square", "causal", "last", "all"),
     "--feed": ("token", "prefill", "chunk:2", "chunk:0", "chunk:99999999999999999999"), "--svg": ("a.svg", "x/a.svg"),
+    "--perfetto": ("a.json", "a.json.gz", "x/a.json"), "--clock": ("measured", "model:t4", "model:none", "t4"),
+    "--html": ("a.html", "x/a.html"),
     "--csv": ("a.csv", "x/a.csv"), "--peer": ("nobody",), "--utilization": ("0.9", "1", "2", "1e-9"),
     "--sweep": ("grid.json", "-"), "--context": ("1", "4096", "4096,99999999999999999999", "1,,2"),
 }  # fmt: skip

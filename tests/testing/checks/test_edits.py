@@ -1,6 +1,7 @@
 """Caches that are cropped and forked between steps: right ones are accepted, mistakes named, each as itself alone."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -11,20 +12,71 @@ from kvsim.testing import OracleError
 from kvsim.testing.bank import BANK
 from kvsim.testing.checks.edits import edits_of
 from kvsim.testing.explaining import ExplainOptions, show_mistake
+from kvsim.testing.feeds.chunking import small_feeds
 from kvsim.testing.feeds.references import Reference
+from kvsim.testing.feeds.scripts import CROP, CROPS, FEED, FORK, FORKS, MAKE, REORDER, REORDERS, play, tokens_of
+from kvsim.testing.independent.decoder import Decoder
+from kvsim.testing.subject.calls import equal
 from tests.testing.strangers.numpy_decoders import NumpyDecoder, Preallocated
 
-EDITS = [(m, cls) for m in BANK.values() if m.edits for cls in m.variants]
+
+def ways():
+    """In batches the second and later readings, and crops and forks, are tried with the extra dev, as float32 is."""
+    for mistake in (m for m in BANK.values() if m.edits):
+        for number, cls in enumerate(mistake.variants):
+            for batched in (False, True):
+                for dtype in ("float64", "float32"):
+                    late = dtype == "float32" or (batched and (number or mistake.edits != "reorder"))
+                    yield pytest.param(mistake, cls, dtype, batched, marks=[pytest.mark.dev] if late else [],
+                                       id=f"{cls.__name__}-{dtype}{'-batched' if batched else ''}")  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("mistake", "cls"), EDITS, ids=lambda x: getattr(x, "__name__", ""))
-def test_every_mistake_is_named_alone(mistake, cls, dtype):
-    weights = testing.weights(window=4, dtype=dtype)
-    one = edits_of(cls, Reference(weights))
+@pytest.mark.parametrize(("mistake", "cls", "dtype", "batched"), [*ways()])
+def test_every_mistake_is_named_alone(mistake, cls, dtype, batched):
+    weights = testing.weights(window=4, layers=1, heads=2, kv_heads=1, dtype=dtype)
+    one = edits_of(cls, Reference(weights), batched)
+    if batched and mistake.id == "reorder_keeps_positions":  # no mistake: sequences of a batch are of one length
+        testing.assert_edits(one.make, one.step, weights, reorder=one.reorder, batched=True)
+        return
     with pytest.raises(OracleError) as caught:
-        testing.assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork)
+        testing.assert_edits(one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder,
+                             batched=batched)  # fmt: skip
     assert caught.value.facts["diagnosis"] == [mistake.id]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_independent_decoder_is_accepted(batched):
+    weights = testing.weights(window=4)
+    one = edits_of(Decoder, Reference(weights), batched)
+    testing.assert_edits(
+        one.make, one.step, weights, crop=one.crop, fork=one.fork, reorder=one.reorder, batched=batched
+    )
+
+
+def every_script(edit, feed):
+    """The scripts that feed a text, edit once, and feed a token to each state."""
+    before = [(FEED, 0, count) for count in feed]
+    if edit == "crop":
+        return [[*before, (CROP, 0, n), (FEED, 0, 1)] for n in range(sum(feed))]
+    if edit == "fork":
+        return [[*before, (FORK, 0, 0), (FEED, 0, 1), (FEED, 1, 1), (FEED, 0, 1)]]
+    lengths = [[*before, (FEED, 1, 1)], [*before, *((FEED, 1, n) for n in feed)]]
+    return [
+        [(MAKE, 0, 0), (MAKE, 0, 0), *fed, (REORDER, 0, order), *((FEED, which, 1) for which in range(3))]
+        for fed in lengths for order in ((1, 2, 0), (1, 1, 0))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", [m for m in BANK.values() if m.edits], ids=lambda m: m.id)
+def test_there_is_no_smaller_feed(mistake):
+    exact = Reference(testing.weights(window=mistake.window))
+
+    def shows(feed):
+        played = [play(edits_of(mistake.variants[0], exact), script, list(range(20)), exact)
+                  for script in every_script(mistake.edits, feed)]  # fmt: skip
+        return any(not equal(p.got, p.expected, 1e-9) for p in played)
+
+    assert next(feed for feed in small_feeds(4) if shows(feed)) == mistake.smallest
 
 
 def cropped(decoder, length):
@@ -72,6 +124,58 @@ def test_what_cannot_be_compared():
         check(type("Last", (NumpyDecoder,), {"forward": lambda m, ids: NumpyDecoder.forward(m, ids)[-1:]}))
     with pytest.raises(OracleError, match="max"):
         check(type("Blank", (NumpyDecoder,), {"forward": lambda m, ids: NumpyDecoder.forward(m, ids) * np.nan}))
+
+
+def changes_ids(decoder, ids):
+    logits = decoder.forward(ids)
+    ids.append(0)
+    return logits
+
+
+def changes_weights(decoder, ids):
+    logits = decoder.forward(ids)
+    decoder.w["lm_head.weight"] *= 2
+    return logits
+
+
+@pytest.mark.parametrize(("step", "edits", "said"), [
+    (changes_ids, {}, "step changed the list of ids that it was given"),
+    (changes_weights, {}, "the weights were changed by make or step: lm_head.weight"),
+    (NumpyDecoder.forward, {"reorder": lambda states, order: states[0]}, "reorder gave NumpyDecoder, expected"),
+    (NumpyDecoder.forward, {"reorder": lambda states, order: states[:2]}, "reorder gave list, expected a list of 3"),
+    (lambda m, rows: np.zeros((2, len(rows[0]), 31)), {"batched": True}, r"expected [B, T, V] = [3, 3, 31]"),
+])  # fmt: skip
+def test_results_that_are_none(step, edits, said, monkeypatch):
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    weights = testing.weights()
+    with pytest.raises(OracleError, match=re.escape(said)):
+        testing.assert_edits(lambda: NumpyDecoder(weights), step, weights, **({"fork": forked} | edits))
+
+
+def test_a_window_that_no_script_can_fill_is_refused():
+    weights = testing.weights(window=63)
+    with pytest.raises(UsageError, match="would not be checked"):
+        testing.assert_edits(lambda: NumpyDecoder(weights), NumpyDecoder.forward, weights, crop=cropped)
+    testing.assert_edits(lambda: NumpyDecoder(weights), NumpyDecoder.forward, weights, fork=forked)
+    assert [tokens_of(script) for script in (*CROPS, *FORKS, *REORDERS)] == [5, 3, 5, 6, 4, 4, 4]
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_first_wrong_step_is_told(first, monkeypatch):
+    """As a call of the script, which numbers the ids."""
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    weights, steps = testing.weights(), []
+
+    def step(decoder, ids):
+        steps.append(ids)
+        return decoder.forward(ids) + (len(steps) > first)
+
+    with pytest.raises(OracleError) as caught:
+        testing.assert_edits(lambda: NumpyDecoder(weights), step, weights, fork=forked)
+    text = str(caught.value)
+    assert "in the script: a = make(); step(a, ids[0:3]); b = fork(a); step(b, ids[3:5]); step(a, ids[5:7]);" in text
+    assert f"those of step(a, ids[{'0:3' if first == 0 else '5:7'}])" in text
+    assert "in 2 of 2 scripts" in text
 
 
 def test_explain_shows_them():

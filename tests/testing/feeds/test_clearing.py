@@ -4,7 +4,7 @@ import pytest
 
 from kvsim import testing
 from kvsim.testing import OracleError
-from kvsim.testing.subject.clearing import find_clear
+from kvsim.testing.subject.methods import find_clear
 from kvsim.testing.verifying import FINE, WRONG, verify
 from tests.testing.strangers.numpy_decoders import NumpyDecoder
 from tests.testing.test_verify import CACHE
@@ -58,7 +58,7 @@ def test_one_that_is_not_emptied_is_named():
     assert caught.value.facts["diagnosis"] == ["cache_not_reset_between_prompts"]
     assert caught.value.facts["failing"] == [[1, 1]]
     assert "only where an object is used again after reset(): texts fed to a new one pass" in str(caught.value)
-    assert "no feed of up to 6 tokens fails" in str(caught.value)
+    assert "shortest : feed [1, 1], after reset()" in str(caught.value)
     check(KeepsAll, clear=False)
     check(KeepsAll, clear=Emptied.reset)
 

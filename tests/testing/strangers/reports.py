@@ -357,3 +357,27 @@ class TableOnePosition(OnePosition):  # report: : learned_pos_chunk_at_one
 class TableAfterAppend(Engine):  # report: : learned_pos_after_append
     def places(self, n):
         return super().places(n) + n
+
+
+class TableNotReset(Engine):  # report: : learned_pos_not_reset
+    """Rows are cleared for the next text, and the offset of positions is another attribute."""
+
+    offset = 0
+
+    def places(self, n):
+        return np.arange(self.offset, self.offset + n)
+
+    def forward(self, ids):
+        out = super().forward(ids)
+        self.offset += len(ids)
+        return out
+
+    def clear_cache(self):
+        self.rows, self.fed = [tuple(part[:0] for part in rows) for rows in self.rows], 0
+
+
+class WindowOfLast(Engine):  # report: : window_from_last_query
+    """The rows before the last query's window are cut off for the whole chunk."""
+
+    def sees(self, at, keys_at):
+        return (keys_at <= at[:, None]) & (keys_at > at[-1] - self.c.window)

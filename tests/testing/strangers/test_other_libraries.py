@@ -115,3 +115,33 @@ def test_a_static_cache_that_is_not_reset_is_diagnosed(which, request):
         testing.assert_split_invariant(lambda: State(cache), stepper(model), reference)
     assert caught.value.facts["diagnosis"] == ["cache_not_reset_between_prompts"]
     assert "after other texts: the same feed passed when it was the first" in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["gpt2", "llama"])
+def test_transformers_own_edits(which, request):
+    """`crop` and `reorder_cache` of a dynamic cache in batches: accepted, diagnosed where they are used wrongly."""
+    import copy
+
+    import torch
+    from transformers import DynamicCache
+
+    model, reference = request.getfixturevalue(which)
+
+    def step(state, rows):
+        positions = torch.arange(state.seen, state.seen + len(rows[0]))[None].repeat(len(rows), 1)
+        state.seen += len(rows[0])
+        with torch.no_grad():
+            return model(torch.tensor(rows), past_key_values=state.cache, position_ids=positions).logits
+
+    def crop(state, length):
+        state.cache.crop(length - state.seen)  # a number of tokens to remove, as a negative one
+        state.seen = length
+
+    def reorder(state, order):
+        state.cache.reorder_cache(torch.tensor(order))
+
+    more = {"fork": copy.deepcopy, "batched": True}
+    testing.assert_edits(lambda: State(DynamicCache()), step, reference, crop=crop, reorder=reorder, **more)
+    with pytest.raises(OracleError) as caught:
+        testing.assert_edits(lambda: State(DynamicCache()), step, reference, reorder=lambda state, order: None, **more)
+    assert caught.value.facts["diagnosis"] == ["reorder_not_done"]
