@@ -3,6 +3,7 @@ decoder, which says what must come; hooks tell what each call fed, and on how ma
 
 import warnings
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -193,20 +194,19 @@ def make_model(weights: ModelWeights, told: Any, dtype: str) -> Any:
     """transformers' Llama with these weights; `told.record` is called after each of its calls. Newer versions warn that
     an argument has another name: not the learner's mistake."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
+    hf: Any = import_module("transformers")
+    hf.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, message="`past_key_values`")
 
     c = weights.config
-    config = LlamaConfig(
+    config = hf.LlamaConfig(
         vocab_size=c.vocab, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.layers,
         num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.d_head, rms_norm_eps=c.norm_eps,
         rope_theta=c.rope_theta, max_position_embeddings=c.context, tie_word_embeddings=False, eos_token_id=None,
         bos_token_id=None,
     )  # fmt: skip
-    model = LlamaForCausalLM(config).eval().to(getattr(torch, dtype))
+    model = hf.LlamaForCausalLM(config).eval().to(getattr(torch, dtype))
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     model.generate = refuse
     counted = {"rows": 0}
