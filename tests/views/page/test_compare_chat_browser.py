@@ -289,7 +289,7 @@ def test_on_paper_and_without_scripts(visit, name):
     page.emulate_media(media="print")
     page.wait_for_selector(".prints .paper:last-child")
     assert not page.locator(".dock").is_visible()
-    sections, cells = count(page, ".paper"), count(page, ".paper [data-state]")
+    sections, cells = count(page, ".paper"), count(page, ".paper :is(i, li)[data-state]")
     assert sections == (2 if name == "sixteen" else 6)
     assert cells == (2 * 16 * 17 // 2 if name == "sixteen" else sum(line.turn.stop for line in edited().lines))
     assert len(page.pdf()) > 10_000

@@ -13,9 +13,8 @@ export function buildColumns(root) {
   const columns = runs.map((run) => new Column(run));
   const told = new Told(columns[0]);
   const stage = el("div", "stage policies", columns.map((column) => column.node));
-  const states = Object.entries(CELLS).map(([name, letter]) => el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, letter), t("state_" + name)));
   add(root,
-    el("div", "bar", choose("layer", data.model.layers), choose("head", headCount()), el("ul", "legend", states)),
+    el("div", "bar", choose("layer", data.model.layers), choose("head", headCount()), makeLegend()),
     runs.length ? el("p", "kl-note soft", t("kl_legend")) : el("p", "left-out", t("nothing")),
     stage, drawn && runs.some((run) => !run.left_out) ? told.node : null, makeSummary());
   const look = (event, fixed) => {
@@ -36,6 +35,10 @@ export function buildColumns(root) {
     told.update();
     for (const name of ["layer", "head"]) root.querySelector(`select[name=${name}]`).value = state[name];
   };
+}
+
+export function makeLegend() {
+  return el("ul", "legend", Object.entries(CELLS).map(([name, letter]) => el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, letter), t("state_" + name))));
 }
 
 export function headCount() {

@@ -97,11 +97,14 @@ class Side {
   }
 }
 
+function makeLegend() {
+  return el("ul", "legend", Object.entries(LETTERS).map(([name, letter]) => el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, letter), t("state_" + name))));
+}
+
 function buildTurns(root) {
   const sides = SIDES.map((side) => new Side(side));
   const table = makeTable();
-  add(root, el("div", "bar", el("ul", "legend", Object.entries(LETTERS).map(([name, letter]) =>
-    el("li", 0, el("span", { class: "swatch", "data-state": name, ...HIDDEN }, letter), t("state_" + name))))),
+  add(root, el("div", "bar", makeLegend()),
   el("div", "stage", sides.map((side) => side.node)), table.node);
   return () => {
     for (const side of sides) side.update();
@@ -157,7 +160,7 @@ function buildCost(root) {
 }
 
 function prints() {
-  return lines.map((line) => el("section", "paper", el("h2", 0, inLanguage(line.label)),
+  return lines.map((line, i) => el("section", "paper", i === 0 && makeLegend(), el("h2", 0, inLanguage(line.label)),
     stopOf(line) <= MOST_CELLS && cells([...tokensOf(line.before), ...own(line)], stretches(line, "reused"), t("reused")),
     el("small", 0, `${t("score_cells")}: ${pair(line.fresh, line.reused, "score_cells")}`)));
 }

@@ -1,7 +1,7 @@
 // The page of `kvsim compare`: the same tokens through several caches.
 
 import { chart } from "../charts.js";
-import { buildColumns, headCount, say } from "../columns.js";
+import { buildColumns, headCount, makeLegend, say } from "../columns.js";
 import { el, put, scroll } from "../dom.js";
 import { run } from "../frame.js";
 import { CELLS, before, chosen, countRows, fateIn, fatesOf, lastStop, runs, tokenAt } from "../policies.js";
@@ -86,7 +86,8 @@ function prints() {
       return el("i", { "data-state": name }, CELLS[name]);
     }));
   };
-  return runs.map((one) => el("section", "paper", el("h2", 0, one.cache),
+  const where = t("in_layer", { layer: state.layer, head: state.head });
+  return runs.map((one, i) => el("section", "paper", i === 0 && makeLegend(), el("h2", 0, one.cache, " ", el("small", "soft", where)),
     lastStop <= 64 && el("div", "paper-row heads", el("b", 0, ""), data.tokens.map((token) => el("i", 0, token))),
     lastStop <= 64 && shown.map((step) => line(one, step))));
 }
