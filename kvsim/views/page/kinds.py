@@ -16,6 +16,7 @@ from kvsim.views.page.texts import frame_texts, key_texts
 KINDS = {
     "kvsim.comparisons.trace_record.Trace": "trace",
     "kvsim.testing.verifying.Found": "verify",
+    "kvsim.benchmark.record.Benchmark": "bench",
 }
 
 

@@ -38,6 +38,12 @@ function lines(key) {
   return text ? text.split("\n") : [];
 }
 
+// The headline's beginning: all of it stands in the report.
+function brief() {
+  const text = data.headline[spoken()];
+  return text.length > 600 ? text.slice(0, 600) + "…" : text;
+}
+
 function figure(name, value, more) {
   return el("div", "figure", el("span", "figure-name", t(name)), el("p", 0, el("b", 0, value), more && el("span", "of", " " + more)));
 }
@@ -55,7 +61,7 @@ function top() {
     numbers.got === null ? null : figure("first_got", number(numbers.got)),
     numbers.got === null ? null : figure("first_expected", number(numbers.expected))] : [];
   return el("section", "top check many",
-    el("div", "text", el("h1", 0, t("outcome_" + outcome)), facts.outcome === "fail" && el("p", "soft", el("b", 0, el("bdi", 0, data.title))), el("p", "soft", data.headline[spoken()])),
+    el("div", "text", el("h1", 0, t("outcome_" + outcome)), facts.outcome === "fail" && el("p", "soft", el("b", 0, el("bdi", 0, data.title))), el("p", "soft", brief())),
     el("div", { class: "figures", role: "group", "aria-label": t("tab_check") }, figures));
 }
 
@@ -150,7 +156,7 @@ run({
   sentence: () => grid ? t("sentence", {
     q: grid.queries[state.step - 1], step: state.step, last, got: seenIn("got", state.step - 1),
     expected: seenIn("expected", state.step - 1), wrong: list(wrongIn(state.step - 1)),
-  }) : data.headline[spoken()].split("\n")[0].slice(0, 400),
+  }) : brief().split("\n")[0],
   prints: () => [grid && el("div", "pairs", ["got", "expected"].map((side) => new Matrix(side, () => {}).table)), makeFound()],
   keys: {},
 });
