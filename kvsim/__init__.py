@@ -72,6 +72,7 @@ _ROOMS = (
     "files",
     "generation",
     "i18n",
+    "learn",
     "loading",
     "processes",
     "schemas",

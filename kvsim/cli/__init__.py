@@ -29,6 +29,7 @@ COMMANDS = {
     "cost": "kvsim.cli.cost",
     "doctor": "kvsim.cli.doctor",
     "explain": "kvsim.cli.explain_mistake",
+    "learn": "kvsim.cli.learn",
     "memory": "kvsim.cli.memory",
     "plan": "kvsim.cli.plan",
     "schema": "kvsim.cli.schema",

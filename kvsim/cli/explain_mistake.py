@@ -35,6 +35,7 @@ def command(say: Say) -> click.Command:
     @click.option("--rotated", is_flag=True, help=say("Apply rotary positions to queries and keys first (attention)."))
     @click.option("--cases", type=Number(int), default=0, show_default=True, help=say("More feeds, cut at random."))
     @click.option("--length", type=Number(int), default=0, help=say("Tokens of the longest text, at least."))
+    @click.option("--buffer", type=Number(int), help=say("Rows of the buffers that it reads, longer than the keys."))
     @click.option("--reading", type=Number(int), default=1, show_default=True, help=say("Which form of the mistake."))
     @click.option("--seed", type=Number(int), default=0, show_default=True, help=say("Seed of weights and texts."))
     @json_option(say, "explain")

@@ -24,7 +24,7 @@ def command(say: Say) -> click.Command:
             " you may do, such as write your files and use the network: verify code that you would also run. What"
             " it starts is ended with it, unless it hides from kvsim."
         ),
-        epilog=say("Examples:") + "\n\n\b\n  kvsim verify examples/exercises/kv_cache.py:KVCache\n"
+        epilog=say("Examples:") + "\n\n\b\n  kvsim verify mine.py:KVCache\n"
         "  kvsim verify mine.py:attention --seed 3 --seconds 20\n"
         "  kvsim verify mine.py:attention --html failed.html --open",
     )

@@ -21,6 +21,7 @@ VERSIONS = {
     "cost": 1,
     "doctor": 1,
     "explain": 1,
+    "learn": 1,
     "memory": 1,
     "oracle": 1,
     "perfetto": 1,

@@ -1,6 +1,6 @@
 """One mistake shown by itself: the failure text of a decoder, or an attention function, that makes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,10 @@ from kvsim.testing.subject.attention import Inputs, attend
 from kvsim.testing.subject.room import CASES, SHOWN, attention_work, check_room, check_work
 from kvsim.testing.subject.weights import Sizes, make_weights
 from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.readout import MOST_READ
 
+BUFFER, SHOW = 64, (3, 7)  # rows of a buffer, and the (queries, keys) shown, where none are given
+READINGS = 64  # of mistakes in attention, about: that many runs count once
 TEXT, TEXTS = 8, 10  # tokens of a text of a check without a window, and texts; a random one counts as three
 
 
@@ -40,6 +43,7 @@ class ExplainOptions:
     length: int = 0
     reading: int = 1  # which form of the mistake
     show: tuple[int, int] | None = None
+    buffer: int | None = None  # rows of the buffers that an attention function reads
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,8 +62,13 @@ def show_mistake(mistake: Mistake, options: ExplainOptions) -> str:
     UsageError: sizes that do not go together, or no such reading.
     """
     window = mistake.window if options.window is None else options.window
+    if not mistake.variants:  # it can be made in buffers alone
+        options = replace(options, buffer=options.buffer or BUFFER)
+    if options.buffer is not None:
+        options = replace(options, show=options.show or SHOW)
     _check_work(options, window)
-    alone = mistake.attention_variants() if options.show else []
+    in_buffers = mistake.buffer_variants() if options.buffer else []
+    alone = in_buffers or (mistake.attention_variants() if options.show else [])
     readings = alone or mistake.variants
     if not 1 <= options.reading <= len(readings):
         raise UsageError(
@@ -91,9 +100,12 @@ def _check_work(options: ExplainOptions, window: int | None) -> None:
         check_work(sizes.work(tokens, TEXTS + 3 * options.cases), decoder)
         return
     queries, keys = options.show
-    check_room(options.batch, options.heads, keys, max(queries, options.d_head))
-    long = [] if window is None else [(window // 2, window)]
-    pairs = [options.show, *long, *[(3, 7)] * (TEXTS + options.cases)]
+    size = options.buffer or 0
+    check_room(options.batch, options.heads, max(keys, size), max(queries, options.d_head))
+    long = [] if window is None else [(window // 2, max(window, size))]
+    reads = options.kv_heads + (-(-keys // options.d_head) if keys <= MOST_READ else 0)  # to read the weights out
+    shown = [(queries, max(keys, size))] * (1 + reads // READINGS)
+    pairs = [*shown, *long, *[(3, max(7, size))] * (TEXTS + options.cases)]
     check_work(sum(options.batch * attention_work(options.heads, options.d_head, *pair) for pair in pairs), attention)
 
 
@@ -101,13 +113,13 @@ def _check_attention(cls: Any, options: ExplainOptions, window: int | None) -> N
     """OracleError: the mistake was found."""
     one = cls.attention_only(None)
 
-    def wrong(q: Any, k: Any, v: Any, window: int | None = None) -> Any:
-        return attend(one, Inputs(q, k, v), window)
+    def wrong(q: Any, k: Any, v: Any, window: int | None = None, length: Any = None) -> Any:
+        return attend(one, Inputs(q, k, v, length), window)
 
     assert_attention(
         wrong, heads=options.heads, kv_heads=options.kv_heads, d_head=options.d_head, window=window,
         batch=options.batch, cases=options.cases, length=options.length, seed=options.seed,
-        rotated=options.rotated, show=options.show,
+        rotated=options.rotated, show=options.show, buffer=options.buffer,
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def check(argv, code, said, capsys):
         (["trace", "中", "--temperature", "-1"], 2, "temperature must be 0"),
         (["trace", "中", "--top-k", "3"], 2, "need a temperature above 0"),
         (["trace", "中", "--temperature", "1", "--top-p", "2"], 2, "top-p must be above 0"),
-        (["trace", "中", "--html", "x.html"], 2, "unknown option --html: see kvsim trace --help"),
+        (["trace", "中", "--picture", "x.html"], 2, "unknown option --picture: see kvsim trace --help"),
         (["trace", "中", "国"], 2, "more arguments than expected: see kvsim trace --help"),
         (["trace", "\udc80"], 2, "the text is not valid UTF-8"),
         (["trace", "中", "--rows", "9" * 5000], 2, "--rows must be at most 1000000000000000000"),
@@ -304,9 +304,9 @@ from kvsim.comparisons import trace as tracing
 import kvsim
 from kvsim.cli import run
 begin = tracing.run_lockstep
-def announced(*arguments):
+def announced(*arguments, **words):
     print("begun", file=sys.stderr, flush=True)
-    yield from begin(*arguments)
+    yield from begin(*arguments, **words)
 tracing.run_lockstep = announced
 sys.exit(run(["trace", "中", "-n", "1024", "--lang", "en"]))
 """

@@ -24,10 +24,11 @@ CASES = {
     "plan-sweep": ["plan", "gpt2", "--sweep", "--device", "t4", "--context", "64"],
     "tolerance": ["tolerance", "--context", "8"],
     "trace": ["trace", "中", "-n", "1"],
-    "verify": ["verify", "examples/exercises/kv_cache.py:KVCache"],
+    "verify": ["verify", "kvsim/learn/track/04_kv_cache/stub.py:KVCache"],
 }
-# vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report.
-NO_OPTION = {"oracle", "vectors"}
+# vectors always prints JSON, one object a line (tests/costs/test_vectors.py); oracle is the file of --kv-report; of
+# learn, the subcommand check has --json (tests/learn/test_commands.py).
+NO_OPTION = {"learn", "oracle", "perfetto", "vectors"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The commands verify, explain and tolerance, and the exercises: as they are handed out, and as they are solved."""
+"""The commands verify, explain and tolerance."""
 
 import json
 import os
@@ -16,14 +16,20 @@ import kvsim
 from kvsim.cli import run
 from kvsim.errors import FileError, UsageError
 from kvsim.processes.channel import FrameError
+from kvsim.testing import verifying
 from kvsim.testing.bank import BANK
+from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.subject import wire
 from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError, Process
 from kvsim.testing.tolerances import measure_tolerance
 from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, describe_end, verify
 from tests.testing.in_one_process import judge_answers, verify_here
 
-EXERCISES = Path(__file__).parent.parent.parent / "examples" / "exercises"
+STUB = """
+class KVCache:
+    def update(self, layer, keys, values):
+        raise NotImplementedError("write update")
+"""
 CACHE = """
 import numpy as np
 
@@ -38,7 +44,8 @@ class KVCache:
         self.rows[layer] = keys, values
         return keys, values
 """
-LOOP = (EXERCISES / "tutorial_loop.py").read_text(encoding="utf-8")
+TUTORIAL = Path(__file__).with_name("tutorial_loop.py")
+LOOP = TUTORIAL.read_text(encoding="utf-8")
 APPENDED = LOOP.replace(
     "            query = self.query(layer, new_token)\n",
     "            self.key_cache[layer].append(self.key(layer, new_token))\n"
@@ -52,8 +59,8 @@ def write(folder, text, name="mine.py"):
     return str(folder / name)
 
 
-def test_a_stub_that_is_not_started_is_no_failure(capsys):
-    target = f"{EXERCISES / 'kv_cache.py'}:KVCache"
+def test_a_stub_that_is_not_started_is_no_failure(tmp_path, capsys):
+    target = f"{write(tmp_path, STUB)}:KVCache"
     for language, said in (("en", "not started yet: update raised NotImplementedError: write update"),
                            ("zh", "尚未实现")):  # fmt: skip
         assert run(["verify", target, "--lang", language]) == 0
@@ -77,7 +84,7 @@ def test_what_is_half_written_is_a_failure(tmp_path):
     assert verify_here(write(tmp_path, text), "KVCache").ended == WRONG
 
 
-def test_the_first_exercise_solved(tmp_path, capsys):
+def test_a_cache_solved(tmp_path, capsys):
     target = write(tmp_path, CACHE) + ":KVCache"
     assert run(["verify", target, "--lang", "en"]) == 0
     assert capsys.readouterr().out == f"{target}: right\n"
@@ -90,15 +97,15 @@ def test_the_first_exercise_solved(tmp_path, capsys):
     ("        self.rows = {}", "        self.rows = ROWS", "cache_not_reset_between_prompts"),
     ("return keys, values\n", "return keys, keys\n", "used_k_as_v"),
 ])  # fmt: skip
-def test_the_first_exercise_wrong(before, after, id, tmp_path):
+def test_a_cache_wrong(before, after, id, tmp_path):
     assert before in CACHE
     ended, text, *_ = verify_here(write(tmp_path, "ROWS = {}\n" + CACHE.replace(before, after)), "KVCache")
     assert ended == WRONG
     assert f"[{id}]" in text
 
 
-def test_the_second_exercise(tmp_path):
-    ended, text, *_ = verify_here(EXERCISES / "tutorial_loop.py", "TutorialLoop")
+def test_a_loop_with_two_mistakes(tmp_path):
+    ended, text, *_ = verify_here(TUTORIAL, "TutorialLoop")
     assert (ended, "[unknown]" in text) == (WRONG, True)
     chained = LOOP.replace("(layer, new_token)", "(layer, x)").replace("(layer, first)", "(layer, x)")
     ended, text, *_ = verify_here(write(tmp_path, chained), "TutorialLoop")
@@ -467,3 +474,14 @@ def test_tolerance(capsys):
     assert "allowed (atol): 2 x" in capsys.readouterr().out
     assert run(["tolerance", "--dtype", "int3", "--lang", "en"]) == 2
     assert run(["tolerance", "--context", "0", "--lang", "en"]) == 2
+
+
+@pytest.mark.parametrize("kind", [wire.ATTENTION, wire.CACHE, wire.DECODER])
+def test_cases_and_length_reach_every_kind_of_check(kind, monkeypatch):
+    given = []
+    for name in ("assert_attention", "assert_split_invariant"):
+        monkeypatch.setattr(verifying, name, lambda *_, **more: given.append(more))
+    verifying.check(None, {"kind": kind, "layout": "b t h d"}, Texts(cases=3, seed=5, length=40))
+    assert [{name: one[name] for name in ("cases", "seed", "length")} for one in given] == [
+        {"cases": 3, "seed": 5, "length": 40}
+    ]

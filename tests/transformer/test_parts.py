@@ -69,7 +69,8 @@ def test_scores_are_recorded_before_the_mask():
     model = make_model(PRIMES)
     with model.watch("layers.0.*") as seen:
         model([1, 2, 3])
-    assert set(seen) == {f"layers.0.{place}" for place in ("scores", "capped", "masked", "probs", "hidden")}
+    places = ("query", "key", "scores", "capped", "masked", "probs", "value", "context", "hidden")
+    assert set(seen) == {f"layers.0.{place}" for place in places}
     assert np.isfinite(seen["layers.0.scores"]).all()
     assert (seen["layers.0.probs"][..., 0, 1:] == 0).all()
 

@@ -6,6 +6,7 @@ Where the name of a mistake can be read in several ways, each reading is a varia
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.bank import (  # noqa: F401 (imported to fill the bank)
     beams,
+    buffers,
     edits,
     heads,
     layers,

@@ -43,6 +43,14 @@ class KeysOfEmbedding(Decoder):
         return [self.linear(row, w.output) for inputs in parts for row in self.attend(inputs)]
 
 
+@variant("layer_input_is_embedding", paths=(SINGLE, SEVERAL, CACHED))
+class AttentionOfEmbedding(KeysOfEmbedding):
+    """Queries too; what attention gives is added to the output of the layer before."""
+
+    def attention(self, layer: int, w: Attention, x: list[Any], start: int) -> list[Any]:
+        return super().attention(layer, w, self.normed, start)
+
+
 class NormSkipped(Decoder):
     """Without the norms of `kind`."""
 

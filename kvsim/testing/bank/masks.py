@@ -31,6 +31,7 @@ class TopLeft(Decoder):
     "没有因果掩码：查询看到了未来的词元",
     (2,),
     paths=(FIRST,),
+    whole=False,
 )
 class NoMask(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:
@@ -50,6 +51,7 @@ class NeitherMaskNorWindow(Decoder):
     "只有查询数等于键数时才加因果掩码：后面的分块看到了未来的词元",
     (1, 2),
     twin="Mikyx-1/TinyLLM#18",
+    whole=False,
 )
 class OnlySquare(Decoder):
     def visible(self, inputs: AttentionInputs, t: int) -> Any:

@@ -25,6 +25,7 @@ class Mistake:
     rope: str | None = "half"  # the positions of that model, as `kvsim.testing.weights` takes them
     edits: str = ""  # "crop", "fork" or "reorder", if it is made there: `smallest` is what is fed before
     twin: str = ""  # a real bug of the same kind, as owner/repository#number
+    whole: bool = True  # may it also be made by attention that reads a whole buffer, past the rows that were written?
     variants: list[type[Decoder]] = field(default_factory=list)
 
     def sentence(self, language: str) -> str:
@@ -41,8 +42,16 @@ class Mistake:
         other = bool(self.edits) or self.rope != "half"
         return [] if other else [cls for cls in self.variants if _steps_of(cls) <= {*STEPS, "path"}]
 
+    def buffer_variants(self) -> list[type[Decoder]]:
+        """The readings of attention that reads buffers of which a length is valid: those that change attention only,
+        on the valid rows and on the whole buffer, and those that need buffers."""
+        alone = self.attention_variants()
+        return [*alone, *map(of_whole_buffer, alone if self.whole else []), *IN_BUFFERS.get(self.id, [])]
+
 
 BANK: dict[str, Mistake] = {}
+WHOLE: dict[type[Any], type[Any]] = {}  # by reading: the same in attention over whole buffers
+IN_BUFFERS: dict[str, list[type[Decoder]]] = {}  # by id: readings that need buffers with a length
 
 
 def _steps_of(cls: type) -> set[str]:
@@ -51,6 +60,13 @@ def _steps_of(cls: type) -> set[str]:
     for base in cls.__mro__[: cls.__mro__.index(Decoder)]:
         changed |= {name for name in vars(base) if not name.startswith("__")}
     return changed
+
+
+def of_whole_buffer(cls: type[Any]) -> type[Decoder]:
+    """The same mistake in attention over all rows of a buffer, those past the length included: one class for each."""
+    if cls not in WHOLE:
+        WHOLE[cls] = type(f"{cls.__name__}InWholeBuffer", (cls,), {"buffer_rows": lambda self, length, size: size})
+    return WHOLE[cls]
 
 
 def _as_decoder(cls: type[Any], family: str) -> type[Decoder]:
@@ -82,6 +98,24 @@ def variant(id: str, paths: tuple[Path, ...] = ()) -> Callable[[type[Any]], type
             along(_as_decoder(cls, family), path) if path is LOOPED else _as_decoder(along(cls, path), family)
             for path in paths
         ]
+        return cls
+
+    return enter
+
+
+def mistake_in_buffers(
+    id: str, en: str, zh: str, smallest: tuple[int, ...], paths: tuple[Path, ...] = ()
+) -> Callable[[type[Any]], type[Any]]:
+    """A decorator that enters a mistake that needs buffers with a length, and its first reading."""
+    BANK[id] = Mistake(id, en, zh, smallest)
+    return in_buffers(id, paths)
+
+
+def in_buffers(id: str, paths: tuple[Path, ...] = ()) -> Callable[[type[Any]], type[Any]]:
+    """A decorator that enters a reading of `id` that is made where attention reads buffers with a length."""
+
+    def enter(cls: type[Any]) -> type[Any]:
+        IN_BUFFERS.setdefault(id, []).extend([cls, *(along(cls, path) for path in paths)])
         return cls
 
     return enter

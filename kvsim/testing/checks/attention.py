@@ -18,12 +18,15 @@ from kvsim.testing.subject.room import CASES, attention_work, check_room, check_
 from kvsim.testing.verdict.attention import describe_failure
 from kvsim.testing.verdict.error import OracleError
 
+LEAST_BUFFER = 8  # rows: one more than the usual calls have keys
+
 
 def assert_attention(
     function: Callable[..., Any], layout: str = "b t h d", *, heads: int = 4, kv_heads: int | None = None,
     d_head: int = 8, window: int | None = None, out: str | None = None, dtype: str = "float64",
     array: Callable[[Any], Any] = exact, batch: int = 2, cases: int = 0, seed: int = 0, length: int = 0,
-    allowed: float | None = None, rotated: bool = False, seconds: float = SECONDS, show: tuple[int, int] | None = None,
+    buffer: int | None = None, nan: bool = True, allowed: float | None = None, rotated: bool = False,
+    seconds: float = SECONDS, show: tuple[int, int] | None = None,
 ) -> None:  # fmt: skip
     """Check that `function(q, k, v)` is causal attention of T queries, the last T of S positions.
 
@@ -34,6 +37,11 @@ def assert_attention(
     rounding explains. A call may take `seconds`. `show`: the
     (queries, keys) whose failure is shown, if they fail.
 
+    `buffer=64`: k and v are preallocated buffers of 64 rows and `length=` is passed, the number of rows that are valid,
+    the T new ones included: an int or, with b in the layout, an int32 array [B] of another length for each sequence
+    (made by `array`, if that keeps whole numbers). The rows past it hold large numbers and, in three more calls, NaN;
+    `nan=False` leaves these out, for buffers that are made of zeros.
+
     OracleError: the function is wrong; the mistake is named. UsageError: a layout or sizes that do not fit together.
     """
     __tracebackhide__ = True
@@ -41,16 +49,17 @@ def assert_attention(
     heads, kv_heads, d_head, batch = _check_sizes(heads, kv_heads, d_head, batch)
     window = None if window is None else check_whole("window", window, 1)
     seed, cases = check_whole("seed", seed, 0), check_whole("cases", cases, 0, CASES)
-    length = check_whole("length", length, 0)
+    length, nan = check_whole("length", length, 0), check_flag("nan", nan)
+    buffer = None if buffer is None else check_whole("buffer", buffer, LEAST_BUFFER)
     show, allowed = _read_show(show), check_allowed(allowed)
     check_function("array", array)
     shape = read_layout(layout)
     s = Setting(
         limited(function, seconds, "function"), shape, shape if out is None else read_layout(out), heads, kv_heads,
         d_head, window, batch if shape.batched else 1, format_name(dtype), array, seed,
-        check_flag("rotated", rotated), cases, length,
+        check_flag("rotated", rotated), cases, length, buffer,
     )  # fmt: skip
-    done = compare_all(s, _sizes(s, show))
+    done = compare_all(s, _sizes(s, show), nan)
     bound = _allow(s, done, allowed)
     if any(c.problem is not None or c.fails(bound.value) for c in done):
         raise OracleError(describe_failure(s, done, bound, show))
@@ -90,12 +99,17 @@ def _sizes(s: Setting, show: tuple[int, int] | None) -> list[tuple[int, int]]:
     generator = np.random.default_rng(s.seed)
     more = [tuple(sorted(int(i) for i in generator.integers(1, 13, 2))) for _ in range(s.cases)]
     long = () if s.window is None else ((s.window + 2, 2 * s.window + 3), (s.window + 3, s.window + 3))
-    long = (*long, (2, s.length)) if s.length > max(n for _, n in SIZES) else long
-    sizes = [(t, n) for t, n in (*SIZES, *long, *more)]
+    usual = SIZES if s.buffer is None else tuple(pair for pair in SIZES if pair[1] <= s.buffer)
+    long = (*long, (2, s.length)) if s.length > max(n for _, n in usual) else long
+    if s.buffer is not None:
+        check_whole("buffer", s.buffer, max(n for _, n in (*long, show or (1, 1))))
+        long = (*long, (2, s.buffer))  # full
+        more = [(min(t, s.buffer), min(n, s.buffer)) for t, n in more]
+    sizes = [(t, n) for t, n in (*usual, *long, *more)]
     for queries, keys in sizes if show is None else [*sizes, show]:
-        check_room(s.batch, s.heads, keys, max(queries, s.d_head))
-    fixed = [(t, n) for t, n in (*SIZES, *long)] + ([] if show is None else [show])
-    check_work(sum(s.batch * attention_work(s.heads, s.d_head, *pair) for pair in fixed))
+        check_room(s.batch, s.heads, s.buffer or keys, max(queries, s.d_head))
+    fixed = [(t, n) for t, n in (*usual, *long)] + ([] if show is None else [show])
+    check_work(sum(s.batch * attention_work(s.heads, s.d_head, t, s.buffer or n) for t, n in fixed))
     return sizes if show is None or show in sizes else [*sizes, show]
 
 

@@ -10,6 +10,7 @@ from kvsim.checks import check_whole
 from kvsim.errors import UsageError
 from kvsim.testing.feeds.boundaries import Margins, choose_text, measure_margins
 from kvsim.testing.feeds.chunking import LONGEST, Feed, Texts, choose_feeds, make_text, small_feeds, tokens_missing
+from kvsim.testing.feeds.progress import track
 from kvsim.testing.feeds.references import Allowed, Reference, allow, check_allowed, coarser, refuse_vacuous
 from kvsim.testing.independent.rounding import format_name
 from kvsim.testing.subject.calls import (
@@ -137,7 +138,7 @@ def run_check(
     margins = measure_margins(reference, max(chosen, key=sum), format or coarser(reference.dtype, "float32"), seed)
     texts = [choose_text(reference, f, n, seed, margins) for f, n in zip(chosen, numbers, strict=True)]
     done: list[Compared] = []
-    for feed, text in zip(chosen, texts, strict=True):
+    for feed, text in track(list(zip(chosen, texts, strict=True)), "texts"):
         used: list[Any] = []
         keep = (lambda used=used: used.append(make()) or used[0]) if feed == CLEARED_AFTER else make
         done.append(Compared(feed, text, run_feed(keep, step, text, reference), reference.run(text)))
@@ -177,24 +178,26 @@ def run_cleared(state: Any, step: Step, reference: Reference, seed: int, given: 
 
 class Smallest(NamedTuple):
     """The smallest feed, or (queries, keys), that fails, and the number of tokens, or keys, up to which all were tried;
-    `sizes` None: none of those fails."""
+    `sizes` None: none of those fails. `unread`: did some of those give nothing to compare?"""
 
     sizes: Feed | None
     searched: int
+    unread: bool = False
 
 
 def smallest_failing(check: Check) -> Smallest:
     """The shortest text in the fewest chunks that fails."""
-    config, searched = check.reference.config, 0
+    config, searched, unread = check.reference.config, 0, False
     for number, feed in enumerate(small_feeds(min(SMALLEST, config.max_context))):
         text = choose_text(check.reference, feed, 1000 + number, check.wanted.seed, check.margins)
         given = run_text(check.make, check.step, text, config.vocab_size)
         if given.logits is not None and not equal(given.logits, check.reference.run(text), check.allowed.value):
-            return Smallest(feed, sum(feed))
+            return Smallest(feed, sum(feed), unread)
         if given.problem is not None and given.problem.fatal:
-            return Smallest(None, searched)
+            return Smallest(None, searched, unread)
+        unread = unread or given.problem is not None
         searched = sum(feed) - (len(feed) < sum(feed))  # the last feed of each length is token by token
-    return Smallest(None, searched)
+    return Smallest(None, searched, unread)
 
 
 def nonfinite_problem(logits: Any, text: Chunks) -> Problem | None:

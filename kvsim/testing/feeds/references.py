@@ -12,8 +12,9 @@ from kvsim.config import Config
 from kvsim.errors import UsageError, shortened
 from kvsim.model import Model
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
+from kvsim.testing.feeds.progress import track
 from kvsim.testing.independent.decoder import Decoder, covers
-from kvsim.testing.independent.rounding import FORMATS, format_name, rounding
+from kvsim.testing.independent.rounding import FORMATS, Rounding, format_name, rounding
 from kvsim.testing.subject.calls import Chunks, UnreadableError, to_host
 from kvsim.testing.subject.weights import ModelWeights
 from kvsim.weights import Weights, map_arrays
@@ -64,6 +65,12 @@ def coarser(one: str, other: str) -> str:
     return min(one, other, key=lambda name: FORMATS[name].bits)
 
 
+def _round(x: Any, keep: Rounding) -> Any:
+    """x rounded; x itself if that changes nothing."""
+    rounded = keep(x)
+    return x if np.array_equal(x, rounded) else rounded
+
+
 class Reference:
     """The model to compare with, under a cache policy: `given` is a ModelWeights or a kvsim model.
 
@@ -94,6 +101,7 @@ class Reference:
         if self.config.encoder is not None:
             raise UsageError("the oracle compares decoders: the reference has an encoder")
         self._models: dict[str, Model] = {}
+        self._rounded: dict[str, Weights] = {}  # the weights in the format that was asked for last
         self.covered = covers(self.config, policy)
 
     def changed_weight(self) -> str | None:
@@ -128,7 +136,9 @@ class Reference:
     def emulate(self, text: Chunks, dtype: str) -> Any:
         """Logits [T, V] of the independent decoder, with the result of every step rounded to `dtype`."""
         keep = rounding(dtype)
-        decoder = Decoder(self.config, map_arrays(self.weights, keep), self.policy, keep)
+        if dtype not in self._rounded:
+            self._rounded = {dtype: map_arrays(self.weights, lambda x: _round(x, keep))}
+        decoder = Decoder(self.config, self._rounded[dtype], self.policy, keep)
         with np.errstate(all="ignore"):
             return np.concatenate([decoder.forward(chunk) for chunk in text])
 
@@ -150,7 +160,7 @@ class Reference:
         For float64, kvsim's run of the whole text at once is compared with that of the chunks.
         """
         name, worst = format_name(dtype), 0.0
-        for text in texts:
+        for text in track(texts, "rounding"):
             right = self.run(text)
             runs = []
             if name != "float64" and name in self.model().ops.backend.dtypes:

@@ -37,6 +37,15 @@ class LoopAttention:
     width: int | None = None  # d_model; None without a model
     step: tuple[int, int] = (0, 0)  # the number of tokens fed before the current step, and in it
 
+    def buffer_length(self, lengths: Any, sequence: int, size: int) -> int:
+        """How many rows one sequence has in its buffer of `size` rows, the new ones included; `lengths` [B] has that of
+        each sequence."""
+        return int(lengths[sequence])
+
+    def buffer_rows(self, length: int, size: int) -> int:
+        """How many rows are read of a buffer of `size` rows, in which a sequence has `length`."""
+        return length
+
     def kv_head(self, head: int, n_heads: int, n_kv_heads: int) -> int:
         """The key/value head that query head `head` reads: adjacent query heads share one."""
         return head // (n_heads // n_kv_heads)

@@ -17,6 +17,7 @@ from kvsim.config import Config, Rope
 from kvsim.errors import UsageError, shortened
 from kvsim.testing.independent.attention import AttentionInputs, LoopAttention
 from kvsim.testing.independent.edits import Edited
+from kvsim.testing.independent.products import Products, multiply
 from kvsim.testing.independent.rounding import Rounding, exact
 from kvsim.testing.independent.rows import PagedRows, QuantisedRows, Rows, SinkRows, WindowRows
 from kvsim.weights import Attention, FeedForward, Layer, Linear, Norm, Weights
@@ -90,6 +91,7 @@ class Decoder(Edited, LoopAttention):
     """
 
     caches = POLICIES
+    products: Products | None = None  # shared by decoders of the same weights
 
     def __init__(self, config: Config, weights: Weights, policy: str = "dynamic", round: Rounding = exact) -> None:
         if not covers(config, policy):
@@ -176,7 +178,7 @@ class Decoder(Edited, LoopAttention):
 
     def linear(self, x: Any, w: Linear) -> Any:
         """[out]: W x + b for x [in] and W [out, in]."""
-        y = (w.weight * x).sum(axis=-1)
+        y = multiply(w.weight, x) if self.products is None else self.products.multiply(w.weight, x)
         return self.round(y if w.bias is None else y + w.bias)
 
     def feed_forward(self, w: FeedForward, x: Any) -> Any:

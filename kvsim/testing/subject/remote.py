@@ -47,7 +47,7 @@ class Remote:
 
     def describe(self) -> dict[str, Any]:
         """What the code is: the first answer, for which nothing is asked."""
-        return self._receive()[0]
+        return self.receive()[0]
 
     def call(self, name: str, *arrays: Any, **facts: Any) -> tuple[dict[str, Any], list[Any]]:
         """The facts and arrays that a call gives. UnreadableError: it gives none. CodeEndedError: none will come."""
@@ -59,9 +59,10 @@ class Remote:
             raise TimeUpError from None
         except OSError:
             raise CodeEndedError from None
-        return self._receive()
+        return self.receive()
 
-    def _receive(self) -> tuple[dict[str, Any], list[Any]]:
+    def receive(self) -> tuple[dict[str, Any], list[Any]]:
+        """The facts and arrays of the next answer; errors as of `call`."""
         try:
             facts, arrays = receive(self.channel)
             if "problem" in facts:
@@ -152,11 +153,14 @@ class Process(NamedTuple):
         kill_marked(self.mark)
 
 
-def start_process(path: Path, name: str, seed: int, seconds: float) -> Process:
-    """Start a process for what the file calls `name`; `seconds` from now, every call ends with TimeUpError."""
+def start_process(
+    path: Path, name: str, seed: int, seconds: float, module: str = "kvsim.testing.subject.serving"
+) -> Process:
+    """Start a process for what the file calls `name`, in which `module` answers; `seconds` from now, every call ends
+    with TimeUpError."""
     mark = f"{MARK}={secrets.token_hex(16)}"
     environment = os.environ | {MARK: mark.partition("=")[2]}
-    child = start_child("kvsim.testing.subject.serving", str(path), name, str(seed), str(time.time() + seconds),
+    child = start_child(module, str(path), name, str(seed), str(time.time() + seconds),
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)  # fmt: skip
     child.channel.until = time.monotonic() + seconds
     out, errors = child.process.stdout, child.process.stderr

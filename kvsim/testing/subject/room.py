@@ -6,7 +6,7 @@ from kvsim.errors import UsageError
 
 NUMBERS = 2**26  # in one array, or in all weights together: 512 MiB in float64
 WORK = 2**34  # multiply-accumulates, or what takes as long, of a run: some 20 s in the independent decoder
-SHOWN = 2**30, 2**28  # the same where a decoder, or an attention function, is compared with each mistake of the bank
+SHOWN = 2**29, 2**28  # the same where a decoder, or an attention function, is compared with each mistake of the bank
 TOKEN, HEAD, SCORE = (
     2**18,
     2**13,

@@ -11,8 +11,10 @@ from kvsim.config import Config
 from kvsim.testing.bank import BANK, Mistake
 from kvsim.testing.bank.paths import Path
 from kvsim.testing.feeds.known_runs import KNOWN, fingerprint
+from kvsim.testing.feeds.progress import track
 from kvsim.testing.independent.decoder import Decoder, read_policy
-from kvsim.testing.subject.calls import Chunks, equal
+from kvsim.testing.independent.products import Products
+from kvsim.testing.subject.calls import Chunks, equal, max_abs
 from kvsim.testing.verdict.failure import Candidate, Diagnosis
 from kvsim.weights import Weights
 
@@ -66,6 +68,7 @@ class Suspects:
         self.cleared = frozenset(cleared)  # the texts that are fed to a used decoder after it was emptied
         self.weights, self.texts = weights, texts
         self.positions = "alibi" if self.config.alibi else "learned" if self.config.learned_positions else "half"
+        self.products = Products()
         self.model = (repr(self.config), fingerprint(weights))  # the key of its runs in KNOWN
 
     def readings(self) -> list[tuple[Mistake, list[type[Any]]]]:
@@ -97,7 +100,9 @@ class Suspects:
         self, cls: type[Any], policy: str, texts: list[Chunks], cleared: frozenset[int] = frozenset()
     ) -> list[Any]:
         key = (cls, self.model, policy, cleared, tuple(tuple(map(tuple, text)) for text in texts))
-        return KNOWN.get(key, lambda: run_decoder(cls, self.config, self.weights, policy, texts, cleared))
+        return KNOWN.get(
+            key, lambda: run_decoder(cls, self.config, self.weights, policy, texts, cleared, self.products)
+        )
 
 
 def as_window(config: Config, policy: str) -> tuple[Config, str]:
@@ -131,7 +136,7 @@ def diagnose(votes: list[Vote], suspects: Any) -> Diagnosis:
     ]
     for most in sorted({0, len(failing) // 3}):
         found: dict[str, Candidate] = {}
-        for mistake, number, cls in readings:
+        for mistake, number, cls in track(readings, "mistakes"):
             missed = _missed(votes, compared, suspects, (mistake, cls), most)
             if missed is None:
                 continue
@@ -162,23 +167,31 @@ def _missed(
 
 
 def _explains(vote: Vote, output: Any) -> bool:
-    """Is the output the one under test, to within twice the allowed difference? If numbers of the feed differ, it must
+    """Is the output the one under test, to within twice the allowed difference, or more where its numbers are larger
+    than the right ones, whose rounding was measured? If numbers of the feed differ, it must
     also explain more than half of their squared difference from the right answer: in a coarse format, a mistake with
     hardly any effect would otherwise be within the allowed difference.
     """
-    if not equal(vote.got, output, 2 * vote.allowed):
+    if not equal(vote.got, output, 2 * vote.allowed * _growth(output, vote.expected)):
         return False
     finite = np.isfinite(output)
     left, all = (np.square(vote.got - other)[finite].sum() for other in (output, vote.expected))
     return not vote.tells or bool(2 * left < all)
 
 
+def _growth(output: Any, expected: Any) -> float:
+    """How many times larger the largest number of the output is than the right one; at least 1."""
+    right, most = max_abs(expected), max_abs(output)  # NaN: no finite number
+    return most / right if 0 < right < most else 1.0
+
+
 def run_decoder(
     cls: type[Decoder], config: Config, weights: Weights, policy: str, texts: list[Chunks],
-    cleared: Collection[int] = (),
+    cleared: Collection[int] = (), products: Products | None = None,
 ) -> list[Any]:  # fmt: skip
     """Logits [T, V] of every text, fed to one decoder class one after another; None where it raises. `cleared`: the
-    texts before which the decoder is emptied, instead of a new one made."""
+    texts before which the decoder is emptied, instead of a new one made. `products`: those of these weights that are
+    known."""
     decoder: Decoder | None = None
     outputs: list[Any] = []
     for number, text in enumerate(texts):
@@ -186,6 +199,7 @@ def run_decoder(
             decoder = cls(config, weights, policy)
         else:
             decoder = decoder.cleared() if number in cleared else decoder.fresh()
+        decoder.products = products
         try:
             with np.errstate(all="ignore"):
                 outputs.append(np.concatenate([decoder.forward(chunk) for chunk in text]))

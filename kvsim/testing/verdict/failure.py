@@ -95,6 +95,15 @@ class OutputPlace(NamedTuple):
     expected: float
 
 
+class Buffer(NamedTuple):
+    """The buffers of a call: the lengths of their sequences, their rows, and the first sequence that differs."""
+
+    sequence: int
+    lengths: tuple[int, ...]
+    rows: int
+    nan: bool  # do the rows past the lengths hold NaN?
+
+
 class LayerPlace(NamedTuple):
     """The first layer that differs, of those that are visible: 0 to `last`. `place` is None if none of them does."""
 
@@ -114,7 +123,8 @@ class Dependence(NamedTuple):
 
 class Weights(NamedTuple):
     """The attention matrix of one head as booleans [T, S], which key/value head each query head reads (None: no single
-    one), and whether the rows of the matrix sum to 1."""
+    one), and whether the rows of the matrix sum to 1. `buffer`: the (sequence, length,
+    keys) if k and v are buffers; a column after the keys then stands for all further rows."""
 
     head: int
     got_TS: Any
@@ -122,18 +132,32 @@ class Weights(NamedTuple):
     kv_heads: list[int | None]
     expected_kv_heads: list[int]
     sums_to_1: bool
+    buffer: tuple[int, int, int] | None = None
+
+
+class SeenRows(NamedTuple):
+    """In the first steps of a feed, the query at a position must have seen the rows at `got`; it should have seen those
+    at `expected`."""
+
+    feed: tuple[int, ...]
+    position: int
+    got: list[int]
+    expected: list[int]
 
 
 class Known(NamedTuple):
     """`path`: on which every feed that fails is first wrong, while some other step is right; `position`: before which
     every row of every feed is right; `by_token`, `at_once`: texts fed so are right; `rounding`: the format whose
-    rounding explains the difference. None or False: nothing of the kind."""
+    rounding explains the difference; `layer`: which alone is wrong; `seen`: which rows a query must have seen. None or
+    False: nothing of the kind."""
 
     path: "Path | None" = None
     position: int = 0
     by_token: bool = False
     at_once: bool = False
     rounding: str | None = None
+    layer: int | None = None
+    seen: SeenRows | None = None
 
 
 class Command(NamedTuple):
@@ -205,3 +229,5 @@ class AttentionFailure(Mismatch):
     first: OutputPlace
     weights: Weights | None = None  # None: they could not be read out
     linear: bool = True  # is the output linear in V?
+    buffer: Buffer | None = None
+    only_nan: bool = False  # does it fail only where rows of the buffer that were never written hold NaN?

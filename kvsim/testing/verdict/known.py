@@ -9,6 +9,7 @@ from kvsim.testing.feeds.references import allow
 from kvsim.testing.subject.calls import max_abs
 from kvsim.testing.verdict.diagnosing import Vote
 from kvsim.testing.verdict.failure import Known
+from kvsim.testing.verdict.isolating import find_layer_at_fault, find_seen_rows
 
 PATHS = (DECODE, LATER, SINGLE, SEVERAL, CACHED, FIRST)  # the narrower first
 FORMATS = ("float32", "float16")  # whose rounding may explain a difference; that of coarser ones explains too much
@@ -27,7 +28,11 @@ def find_known(check: Check, votes: list[Vote]) -> Known:
     at_once = [v for v in given if len(v.steps) == 1]
     everywhere = all((np.abs(v.got - v.expected).max(axis=1) > v.allowed).all() for v in given)
     rounding = find_rounding(check) if everywhere else None  # nothing is spared by rounding
-    return Known(path, min(v.wrong_row for v in failing), _all_right(by_token), _all_right(at_once), rounding)
+    first = next((c for c in check.done if c.fails(check.allowed.value) and not c.cleared), None)
+    layer = None if first is None else find_layer_at_fault(check, first)
+    seen = find_seen_rows(check, votes)
+    start = min(v.wrong_row for v in failing)
+    return Known(path, start, _all_right(by_token), _all_right(at_once), rounding, layer, seen)
 
 
 def _all_right(votes: list[Vote]) -> bool:
@@ -61,6 +66,14 @@ def describe_known(known: Known | None, say: Say) -> list[str]:
         facts.append(say("right where texts are fed token by token"))
     if known.at_once:
         facts.append(say("right where texts are fed at once"))
+    if known.layer is not None:
+        facts.append(say("wrong only in layer {layer} (from 0): what the others give follows from their input").format(
+            layer=known.layer
+        ))  # fmt: skip
+    if known.seen is not None:
+        facts.append(say(
+            "in feed {feed} the query at position {position} must have seen the rows {got} instead of {expected}"
+        ).format(**known.seen._asdict() | {"feed": list(known.seen.feed)}))  # fmt: skip
     if known.rounding:
         facts.append(say("rounding to {dtype} explains this").format(dtype=known.rounding))
     joined = "；" if language_of(say) == "zh" else "; "

@@ -6,10 +6,9 @@ from typing import NamedTuple
 from kvsim.i18n.language import Say, language_of
 from kvsim.testing.verdict.failure import AttentionFailure, DecoderFailure, Failure
 from kvsim.testing.verdict.known import describe_known
+from kvsim.testing.verdict.picture import describe_buffer, draw_dependence, draw_weights
 from kvsim.testing.verdict.text import (
     describe_diagnosis,
-    draw_dependence,
-    draw_weights,
     say_command,
     say_layer,
     say_logits_blank,
@@ -106,8 +105,15 @@ def _attention(f: AttentionFailure, say: Say) -> Sections:
         "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
         " expected {expected}"
     ).format(**show_place(f.first))]  # fmt: skip
+    if f.buffer is not None:
+        where.append("  " + describe_buffer(f.buffer, say))
     picture = [] if f.weights is None else draw_weights(f.weights, say)
     if not f.linear:
         picture = ["", "  " + say("the output is not linear in V: the attention weights are not applied to V"), ""]
     why = describe_diagnosis(f.diagnosis, say)
+    if f.only_nan:
+        why.append("  " + say(
+            "only where rows that were never written hold NaN: 0 x NaN is NaN; nan=False leaves that out, for buffers"
+            " that are made of zeros"
+        ))  # fmt: skip
     return Sections(what, where, picture, why, ["  " + say_smallest_call(f, say)], say_command(f, say))

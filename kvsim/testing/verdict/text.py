@@ -11,15 +11,12 @@ from kvsim.testing.verdict.failure import (
     Blank,
     Candidate,
     DecoderFailure,
-    Dependence,
     Diagnosis,
     LayerPlace,
     LogitPlace,
     Mismatch,
     OutputPlace,
-    Weights,
 )
-from kvsim.testing.verdict.picture import draw, labels, legend
 
 
 def speak() -> Say:
@@ -58,9 +55,9 @@ def say_no_mistake(say: Say) -> str:
 
 def say_smallest(f: DecoderFailure, say: Say) -> str:
     """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
-    feed, searched = f.smallest
+    feed, searched, _ = f.smallest
     if feed is not None:
-        return say("smallest : feed {feed}").format(feed=list(feed)) + say(" (every smaller one passes)")
+        return say("smallest : feed {feed}").format(feed=list(feed)) + _smaller(f, say)
     shortest = min(f.failing, key=lambda feed: (sum(feed), len(feed), feed))
     if f.after_clear:
         return say("shortest : feed {feed}, after {name}()").format(feed=list(shortest), name=f.after_clear)
@@ -69,13 +66,20 @@ def say_smallest(f: DecoderFailure, say: Say) -> str:
     )
 
 
+def _smaller(f: Mismatch, say: Say) -> str:
+    """What is known of all smaller feeds."""
+    if f.smallest.unread:
+        return say(" (every smaller one passes or gives nothing to compare)")
+    return say(" (every smaller one passes)")
+
+
 def say_smallest_call(f: AttentionFailure, say: Say) -> str:
     """The same of an attention function."""
-    sizes, searched = f.smallest
+    sizes, searched, _ = f.smallest
     if sizes is not None:
         return say("smallest : feed {feed} (queries: {queries}, keys: {keys})").format(
             feed=chunks_of(*sizes), queries=sizes[0], keys=sizes[1]
-        ) + say(" (every smaller one passes)")
+        ) + _smaller(f, say)
     queries, keys = min(f.failing, key=lambda sizes: sizes[::-1])
     return say(
         "shortest : {queries} queries, {keys} keys of the calls made; none of up to {searched} keys fails"
@@ -148,23 +152,6 @@ def say_layer(found: LayerPlace | Problem, say: Say) -> str:
         "first layer: feed {feed}, step {step}, layer {layer} (from 0), row {row} (token {token}, position {position}),"
         " channel {channel} of its output: got {got}, expected {expected} ({allowed})"
     ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **show_place(found.place))
-
-
-def draw_dependence(d: Dependence, say: Say) -> list[str]:
-    names = [str(i) for i in range(len(d.got_TT))]
-    title = say("who depends on whom (feed {feed}, one token changed at a time)").format(feed=list(d.feed))
-    return ["", f"  {title}   {legend(say)}", *draw(say, d.got_TT, d.expected_TT, names, names), ""]
-
-
-def draw_weights(w: Weights, say: Say) -> list[str]:
-    n_queries, n_keys = w.got_TS.shape
-    names = labels(n_keys)
-    title = say("who sees whom (head {head}, read out with V = identity)").format(head=w.head)
-    heads = say(
-        "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}"
-    ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
-    picture = draw(say, w.got_TS, w.expected_TS, names[n_keys - n_queries :], names)
-    return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 
 def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:

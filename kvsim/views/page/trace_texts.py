@@ -44,7 +44,7 @@ def _stage(say: Say) -> dict[str, str]:
         "cached_short": say("with"),
         "note_no_cache": say("Q, K, V are computed for all {rows} tokens, of which new: {new}."),
         "note_first": say("The cache is still empty: Q, K and V are computed for all tokens."),
-        "note_cached": say("Q, K, V are computed for {rows} of {all} tokens; the other K, V come from the cache."),
+        "note_cached": say("Q, K, V are computed for {rows} of {all} tokens; K, V of {kept} come from the cache."),
         "scores": say("scores"),
         "probs": say("probabilities and output"),
         "grid_scores": say("{run}: queries, keys and scores"),

@@ -9,7 +9,7 @@ from typing import Any
 from kvsim.i18n.language import Say
 from kvsim.i18n.printable import printable
 from kvsim.testing.verdict.failure import AttentionFailure, DecoderFailure, Mismatch
-from kvsim.testing.verdict.picture import draw, labels, legend
+from kvsim.testing.verdict.picture import draw, legend, name_weights
 from kvsim.testing.verdict.sections import Sections
 from kvsim.testing.verdict.sections import tell as tell_sections
 from kvsim.testing.verifying import Found
@@ -91,9 +91,7 @@ def _find_picture(found: Found) -> tuple[Any, Any, Sequence[str], Sequence[str]]
     """Both matrices and the names of their rows and columns; None: there is nothing to draw."""
     failure = found.failure
     if isinstance(failure, AttentionFailure) and failure.linear and failure.weights is not None:
-        got, expected = failure.weights.got_TS, failure.weights.expected_TS
-        keys = labels(got.shape[1])
-        return got, expected, keys[len(keys) - len(got) :], keys
+        return failure.weights.got_TS, failure.weights.expected_TS, *name_weights(failure.weights)
     if isinstance(failure, DecoderFailure) and failure.dependence is not None:
         names = [str(i) for i in range(len(failure.dependence.got_TT))]
         return failure.dependence.got_TT, failure.dependence.expected_TT, names, names

@@ -44,7 +44,7 @@ FIRST = {
     "plan": ("gpt2", "mixtral-8x7b-v0.1"), "explain": ("mask_top_left", "nothing"), "trace": ("中华", "中"),
     "chat": ("中华",), "compare": ("中华",), "schema": ("trace", "nothing"), "verify": ("nothing.py:f",),
 }  # fmt: skip
-SLOW = ("bench", "doctor", "claims", "vectors", "verify")  # run only with an argument that is refused
+SLOW = ("bench", "doctor", "claims", "learn", "vectors", "verify")  # run only with an argument that is refused
 
 
 def draw_word(random, command, option):

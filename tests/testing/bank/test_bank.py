@@ -44,15 +44,17 @@ EDITS = """
     crop_keeps_one_too_many crop_zero_keeps_all crop_keeps_rows crop_keeps_positions ring_rolled_back fork_not_copied
     fork_shares_tail reorder_not_done reorder_inverted reorder_not_copied reorder_keys_only reorder_keeps_positions
 """.split()  # noqa: SIM905
+BUFFERS = ["newest_row_not_read", "one_length_for_all"]  # tests/testing/checks/test_buffers.py
 
 
 def test_the_ids():
-    assert set(BANK) == {*IDS, *EDITS}
+    assert set(BANK) == {*IDS, *EDITS, *BUFFERS}
+    assert {id for id, mistake in BANK.items() if not mistake.variants} == set(BUFFERS)
     assert {id for id, mistake in BANK.items() if mistake.edits} == set(EDITS)
     assert len(IDS) == 78
 
 
-@pytest.mark.parametrize("id", [*IDS, *EDITS])
+@pytest.mark.parametrize("id", [*IDS, *EDITS, *BUFFERS])
 def test_two_languages(id):
     mistake = BANK[id]
     assert mistake.en.isascii() or "·" in mistake.en

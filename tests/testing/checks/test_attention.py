@@ -252,3 +252,18 @@ def test_the_catalogue_is_every_combination():
 def test_more_work_than_a_check_does_is_refused_before_any_call():
     with pytest.raises(UsageError, match=r"these sizes take as long as .* up to 17179869184 are computed"):
         testing.assert_attention(pytest.fail, heads=1, batch=1, d_head=512, show=(8000, 8000))
+
+
+def test_of_many_keys_no_picture_is_drawn():
+    """Each key would be read out by a call of its own."""
+    calls = []
+
+    def counted(q, k, v):
+        calls.append(k.shape[1])
+        return mine(q, k, v, shift=0)
+
+    with pytest.raises(OracleError) as caught:
+        testing.assert_attention(counted, kv_heads=2, show=(1, 1025))
+    assert "who sees whom" not in str(caught.value)
+    assert "mask_top_left" in str(caught.value)
+    assert calls.count(1025) <= 3

@@ -55,6 +55,22 @@ def test_policies_and_windows_that_check_nothing_are_refused():
         testing.assert_close_to(lambda: NumpyDecoder(weights), step, weights, policy="intt8", max_logit_error=1.0)
 
 
+def test_what_gives_nothing_to_compare_does_not_pass():
+    """A smaller text that raises is not said to pass."""
+    weights = testing.weights(heads=2, kv_heads=1, layers=1, d_head=4)
+
+    class NeedsTwo(NumpyDecoder):
+        def forward(self, ids):
+            if len(ids) == 1 and not self.seen:
+                raise ValueError("too short")
+            return super().forward(ids)[:, ::-1]
+
+    with pytest.raises(OracleError, match=r"smallest : feed \[2\] \(every smaller one passes or gives nothing to comp"):
+        testing.assert_split_invariant(lambda: NeedsTwo(weights), step, weights)
+    with pytest.raises(OracleError, match=r"keys: 2\) \(every smaller one passes or gives nothing to compare\)"):
+        testing.assert_attention(lambda q, k, v: 1.0 * q if k.shape[1] > 1 else None)
+
+
 @pytest.mark.parametrize(("rows", "options"), [(16, {}), (32, {}), (40, {"length": 48})])
 def test_what_breaks_where_arrays_grow_is_seen(rows, options):
     """One default text is longer than 32 rows, and has a chunk across the row 32; `length` asks for a longer one. It

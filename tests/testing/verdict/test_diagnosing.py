@@ -34,6 +34,13 @@ def test_a_mistake_that_explains_all_is_named():
     assert (found.candidates[0].failing, found.candidates[0].all, found.n_failing, found.n_all) == (2, 3, 2, 3)
 
 
+def test_large_numbers_may_differ_by_their_rounding():
+    """A mistake without softmax gives numbers far larger than the right ones, in whose rounding nothing shows."""
+    assert diagnose(votes([1.0], [1000.0 + 1e-6]), candidates(one=[1000.0])).ids == (ONE.id,)
+    assert diagnose(votes([1.0], [1000.0 + 1e-5]), candidates(one=[1000.0])).ids == ()
+    assert diagnose(votes([1.0], [0.1 + 1e-8]), candidates(one=[0.1])).ids == ()
+
+
 def test_passing_feeds_vote_too():
     """A mistake that would fail where the code under test passes is excluded."""
     found = diagnose(votes([0, 0, 0.0], [1, 2, 0.0]), candidates(one=[1, 2, 0.0], two=[1, 2, 9.0]))

@@ -84,7 +84,7 @@ def test_the_record_of_an_attention_function():
     assert failure.weights.got_TS.all()
     assert not failure.weights.expected_TS.all()
     assert failure.weights.kv_heads == failure.weights.expected_kv_heads == [0, 1, 2, 3]
-    assert failure.smallest == ((1, 2), 2)
+    assert failure.smallest == ((1, 2), 2, False)
 
 
 def test_what_was_not_compared_has_a_reason_and_no_diagnosis():

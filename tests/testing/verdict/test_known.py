@@ -5,7 +5,12 @@ import pytest
 
 from kvsim import testing
 from kvsim.testing import OracleError
+from kvsim.testing.feeds.chunking import Texts
+from kvsim.testing.feeds.feeding import More, run_check
+from kvsim.testing.feeds.references import Reference
+from kvsim.testing.verdict.isolating import find_layer_at_fault
 from tests.testing.strangers.numpy_decoders import NumpyDecoder, SeesTwoFutureTokens
+from tests.testing.verdict.test_layers import shown
 
 
 class Scaled(NumpyDecoder):
@@ -76,7 +81,11 @@ CASES = {
         " once",
         "首次出错只在缓存里已有内容之后",
     ),
-    SeesTwoFutureTokens: ("first wrong only in steps of several tokens; right where texts are fed token by token", ""),
+    SeesTwoFutureTokens: (
+        "first wrong only in steps of several tokens; right where texts are fed token by token; in feed [2] the"
+        " query at position 0 must have seen the rows [0, 1] instead of [0]",
+        "",
+    ),
 }
 
 
@@ -109,3 +118,53 @@ def test_rounding(dtype, monkeypatch):
 
 def test_nothing_is_known_of_what_is_wrong_everywhere(monkeypatch):
     assert "known" not in str(known(Scaled, "en", monkeypatch)).replace("unknown", "")
+
+
+class OneLayerWrong(NumpyDecoder):
+    """What layer 1 of three adds is a little too large."""
+
+    def layer(self, i, x):
+        made = super().layer(i, x)
+        return x + 1.1 * (made - x) if i == 1 else made
+
+
+class EveryLayerWrong(NumpyDecoder):
+    def layer(self, i, x):
+        made = super().layer(i, x)
+        return x + 1.1 * (made - x)
+
+
+def test_the_layer(monkeypatch):
+    weights = testing.weights(layers=3, heads=2, kv_heads=1, d_head=4)
+
+    def at_fault(cls, count):
+        more = More(lambda m: m.layers(), None)
+        made = shown(cls, count)
+        check = run_check(lambda: made(weights), lambda m, ids: m.forward(ids), Reference(weights), Texts(), None, None,
+                          more)  # fmt: skip
+        return find_layer_at_fault(check, check.done[0])
+
+    assert at_fault(OneLayerWrong, 3) == at_fault(OneLayerWrong, 2) == 1  # the last one need not be visible
+    assert at_fault(OneLayerWrong, 1) is None
+    assert at_fault(EveryLayerWrong, 3) is None
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    with pytest.raises(OracleError, match=r"known    : wrong only in layer 1 \(from 0\): what the others give follows"):
+        testing.assert_split_invariant(lambda: shown(OneLayerWrong)(weights), lambda m, ids: m.forward(ids), weights,
+                                       layers=lambda m: m.layers())  # fmt: skip
+
+
+class Skips(NumpyDecoder):
+    """A decoded token at position 2 or later does not see the token at position 1."""
+
+    def mask(self, t, s):
+        seen = super().mask(t, s)
+        if t == 1 and s > 2:
+            seen = seen & (np.arange(s) != 1)
+        return seen
+
+
+def test_the_rows_that_it_must_have_seen(monkeypatch):
+    said = str(known(Skips, "en", monkeypatch))
+    assert "the query at position 2 must have seen the rows [0, 2] instead of [0, 1, 2]" in said
+    assert "看到的必定是行 [0, 2]，应为 [0, 1, 2]" in str(known(Skips, "zh", monkeypatch))
+    assert "must have seen" not in str(known(Scaled, "en", monkeypatch))

@@ -99,6 +99,9 @@ def test_cells_are_as_many_as_were_counted(visit, name):
             masked = count(page, f".{run} [role=gridcell][data-state=masked]")
             computed = count(page, f".{run} [role=gridcell][data-state=calc]")
             assert (masked + computed, computed) == (side.counts.score_cells, side.counts.useful_cells)
+        kept = count(page, ".cached .strip [data-state=cached]") // 2
+        said = page.locator(".cached > .soft").inner_text()
+        assert said.endswith(f"K, V of {kept} come from the cache.") or (step.number == 1 and kept == 0)
         page.keyboard.press("ArrowRight")
 
 

@@ -122,7 +122,7 @@ class Side {
     const { rows, cols } = shape;
     write(this.size, `${whole(rows)} × ${whole(cols)} = ${whole(data.counts[run].score_cells[step - 1])}`);
     write(this.note, t(run === "no_cache" ? "note_no_cache" : step === 1 ? "note_first" : "note_cached",
-      { rows: whole(rows), all: whole(stops[step - 1]), new: whole(data.feed[step - 1]) }));
+      { rows: whole(rows), all: whole(stops[step - 1]), kept: whole(shape.q0 - shape.k0), new: whole(data.feed[step - 1]) }));
     if (!this.drawn) return this.drawArea(shape);
     const scores = this.numbers && reader(step, run, layer, head, "scores");
     const probs = data.values && reader(step, run, layer, head, "probs");

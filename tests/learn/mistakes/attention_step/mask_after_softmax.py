@@ -1,0 +1,12 @@
+# expect: mask_after_softmax
+import numpy as np
+
+
+def attention(q, k, v):
+    heads, t, d = q.shape
+    s = k.shape[1]
+    scores = q @ k.transpose(0, 2, 1) / np.sqrt(d)
+    hidden = np.arange(s) > s - t + np.arange(t)[:, None]
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    return np.where(hidden, 0.0, weights) @ v

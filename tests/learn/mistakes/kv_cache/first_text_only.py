@@ -1,0 +1,24 @@
+# expect: batch_mixed
+import numpy as np
+
+
+class KVCache:
+    def __init__(self):
+        self.rows = {}
+
+    def update(self, layer, keys, values):
+        if layer in self.rows:
+            old_keys, old_values = self.rows[layer]
+            keys = np.concatenate([old_keys, keys], axis=2)
+            values = np.concatenate([old_values, values], axis=2)
+        self.rows[layer] = keys, values
+
+    def get(self, layer):
+        keys, values = self.rows[layer]
+        return np.stack([keys[0], keys[0]]), np.stack([values[0], values[0]])
+
+
+def keys_and_values(cache, layer, x, seen, project):
+    keys, values = project(layer, x[:, seen:])
+    cache.update(layer, keys, values)
+    return cache.get(layer)

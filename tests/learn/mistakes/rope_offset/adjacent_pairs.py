@@ -1,0 +1,25 @@
+# expect: rope_interleaved_pairs
+import numpy as np
+
+
+class RotaryCache:
+    def __init__(self, layers, theta):
+        self.theta = theta
+        self.rows = [None] * layers
+
+    def rotate(self, x, positions):
+        half = x.shape[-1] // 2
+        angle = positions[:, None] * self.theta ** (-np.arange(half) / half)
+        cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+        a, b = x[..., ::2], x[..., 1::2]
+        return np.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
+
+    def update(self, layer, q, k, v):
+        start = 0 if self.rows[layer] is None else self.rows[layer][0].shape[1]
+        positions = start + np.arange(q.shape[1])
+        q, k = self.rotate(q, positions), self.rotate(k, positions)
+        if self.rows[layer] is not None:
+            k = np.concatenate([self.rows[layer][0], k], axis=1)
+            v = np.concatenate([self.rows[layer][1], v], axis=1)
+        self.rows[layer] = k, v
+        return q, k, v
