@@ -13,7 +13,7 @@ from kvsim.testing.verdict.sections import render
 from kvsim.views.json.oracle import verify_dict
 from kvsim.views.page import bundle
 from kvsim.views.page.kinds import to_html
-from tests.views.page.checks import broken, hostile_failure, right, wrong_attention
+from tests.views.page.checks import broken, hostile_failure, many_keys, right, wrong_attention
 from tests.views.page.reading import take_apart
 
 WRONG_CACHE = Path(__file__).parents[3] / "examples" / "wrong_cache.py"
@@ -34,6 +34,13 @@ def test_the_page_has_the_facts_and_both_matrices():
         "wrong": difference.wrong, "total": difference.total, "largest": difference.largest,
         "allowed": found.failure.allowed.value, "got": first.got, "expected": first.expected,
     }  # fmt: skip
+
+
+def test_of_many_keys_the_last_ones_are_drawn():
+    grid = take_apart(many_keys())["data"]["grid"]
+    assert (grid["skipped"], grid["keys"][0], grid["queries"][0]) == (36, "36", "36")
+    assert grid["expected"][0] == "1" + 63 * "0"
+    assert grid["got"][0] == "111" + 61 * "0"
 
 
 def test_every_sentence_of_the_report_is_there_in_both_languages():

@@ -9,12 +9,15 @@ import pytest
 from kvsim.i18n.language import words
 from kvsim.views.frame import frame_trace
 from kvsim.views.page.kinds import to_html
-from tests.views.page.checks import broken, hostile_failure, right, wrong_attention
+from tests.views.page.checks import broken, hostile_failure, many_keys, right, sees_the_next, wrong_attention
 from tests.views.page.test_browser import SIZES, browser  # noqa: F401
 from tests.views.page.traces import seven
 
 pytestmark = pytest.mark.browser
-RESULTS = {"attention": wrong_attention, "hostile": hostile_failure, "right": right, "broken": broken}
+RESULTS = {
+    "attention": wrong_attention, "next": sees_the_next, "many": many_keys, "hostile": hostile_failure, "right": right,
+    "broken": broken,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -51,14 +54,20 @@ def signs(page: Any, side: str) -> list[str]:
     return found
 
 
-def test_both_matrices_are_those_of_the_check(visit):
-    weights = wrong_attention().failure.weights
-    page = visit("attention")
+@pytest.mark.parametrize(("name", "differs"), [("attention", "missing"), ("next", "extra")])
+def test_both_matrices_are_those_of_the_check(visit, name, differs):
+    weights = RESULTS[name]().failure.weights
+    page = visit(name)
     pairs = list(zip(weights.got_TS.ravel(), weights.expected_TS.ravel(), strict=True))
     letters = {(True, True): "#", (True, False): "!", (False, True): "?", (False, False): "x"}
     assert signs(page, "got") == [letters[bool(got), bool(expected)] for got, expected in pairs]
     assert signs(page, "expected") == ["#" if expected else "x" for _, expected in pairs]
     assert page.locator("td.wrong").count() == sum(got != expected for got, expected in pairs)
+    assert page.locator("td.wrong").count() == page.locator(f"td[data-sign={differs}]").count() > 0
+    if name == "next":
+        page.locator("td.wrong").first.hover()
+        assert page.locator(".looked").inner_text() == "Query 共 sees key 和, which must be masked."
+        return
     text = page.locator("body").inner_text()
     for said in ("mask_top_left", "kvsim explain mask_top_left", "feed [1, 1]", "token '共'", "1,792"):
         assert said in text
@@ -84,7 +93,7 @@ def test_keys_walk_the_rows_and_the_matrix(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["attention", "right"])
+@pytest.mark.parametrize("name", ["attention", "many", "right"])
 def test_axe_finds_nothing(visit, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
