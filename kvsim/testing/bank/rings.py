@@ -36,7 +36,7 @@ class Ring(Rows):
 
 @mistake(
     "ring_buffer_prefill_longer_than_window",
-    "a chunk longer than the free part overwrites (in a ring buffer) or drops rows that its own queries, or later ones, need",
+    "a chunk longer than the free part overwrites (in a ring buffer) or drops rows that its own or later queries need",
     "分块比剩余空间更长，覆盖（环形缓冲）或丢掉了本块或之后的查询还需要的行",
     (3,),
     window=2,
