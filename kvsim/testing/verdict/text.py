@@ -61,8 +61,8 @@ def render(failure: Failure, say: Say) -> str:
     lines = [sentence(problem, say) for problem in failure.headlines]
     lines += ["  " + sentence(note, say) for note in failure.notes]
     if failure.named is not None:
-        named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
-        lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
+        named = [f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named]
+        lines += ["  " + say("diagnosis: ") + one for one in named or [f"[unknown] {_no_mistake(say)}"]]
         known = [m.id for m in failure.named[:1] if m.variants]  # those of an exercise are not in the bank
         lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {id}") for id in known]
     return "\n".join(lines)
