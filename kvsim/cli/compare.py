@@ -22,6 +22,7 @@ from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
 from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
+from kvsim.files.writing import check_apart
 from kvsim.i18n.language import Say
 
 EXAMPLES = (
@@ -70,6 +71,7 @@ def show_comparison(options: Options, say: Say) -> int:
     if options.plot is not None:
         check_plot(options.plot)
     check_page(options.html, options.open_page)
+    check_apart(options.plot, options.html)
 
     from kvsim.comparisons.policies import compare
 

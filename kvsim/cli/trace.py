@@ -30,10 +30,11 @@ from kvsim.cli.perfetto import perfetto_options, plan_recording
 from kvsim.cli.screen import find_screen, show
 from kvsim.counting.events import COUNTS
 from kvsim.errors import UsageError, shortened
-from kvsim.files.writing import check_writable
+from kvsim.files.writing import check_apart, check_writable
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
+    from kvsim.cli.perfetto import Recording
     from kvsim.comparisons.trace_record import Trace
     from kvsim.views.terminal.screen import Screen
 
@@ -116,6 +117,21 @@ def _write_svg(trace: "Trace", path: Path, step: int | None, say: Say) -> None:
     write_beside(path, drawn.encode())
 
 
+def _check_outputs(options: Options) -> "Recording | None":
+    """What --perfetto asks for, if the files of all options can be written beside each other. UsageError, FileError:
+    they cannot."""
+    if options.svg is not None:
+        check_writable(options.svg)
+    recording = plan_recording(options.perfetto, options.clock, options.dtype)
+    check_page(options.html, options.open_page)
+    check_apart(options.svg, options.perfetto, options.html)
+    if options.html is not None and recording is not None and recording.device is None:
+        raise UsageError(
+            "--html records values, which --clock measured would time: use --clock model:DEVICE, or two commands"
+        )
+    return recording
+
+
 def show_trace(options: Options, say: Say) -> int:
     """Run both generations and print the trace. The exit code: 1 if logits differ by more than is allowed."""
     one_of("--count", options.count, COUNTS)
@@ -123,10 +139,7 @@ def show_trace(options: Options, say: Say) -> int:
     check_text(options.text)
     if options.as_json and (options.show is not None or (options.step is not None and options.svg is None)):
         raise UsageError("--json holds everything: leave out --show and --step")
-    if options.svg is not None:
-        check_writable(options.svg)
-    recording = plan_recording(options.perfetto, options.clock, options.dtype)
-    check_page(options.html, options.open_page)
+    recording = _check_outputs(options)
 
     from kvsim.comparisons.trace import trace
 

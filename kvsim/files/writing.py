@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kvsim.errors import FileError
+from kvsim.errors import FileError, UsageError
 from kvsim.text import one_line
 
 Write = Callable[[BinaryIO], object]
@@ -42,6 +42,21 @@ def check_writable(path: Path) -> None:
         target, found = _find(path)
         if target is not None:
             _replace(target, found, None)
+
+
+def check_apart(*paths: Path | None) -> None:
+    """UsageError: two of `paths` are one file, which the second would replace. Pipes and devices take several; None is
+    no file. FileError: as `check_writable`."""
+    targets: set[str] = set()
+    for path in paths:
+        if path is None:
+            continue
+        with _reported(path):
+            target, _ = _find(path)
+        if target in targets:
+            raise UsageError("two outputs would go to {path}: name another file for one", path=one_line(str(path)))
+        if target is not None:
+            targets.add(target)
 
 
 def is_special(path: Path) -> bool:

@@ -45,3 +45,33 @@ def test_a_partial_sweep_into_a_stream_goes_there(tmp_path, monkeypatch):
         assert run(argv) == 3
     assert (tmp_path / "out").read_text().count("\n") == 2
     assert os.listdir(tmp_path) == ["out"]
+
+
+ONE_FILE = (
+    ["trace", "--svg", "a", "--html", "a"],
+    ["trace", "--html", "a", "--perfetto", "link", "--clock", "model:a10"],
+    ["compare", "--cache", "none", "--html", "a.svg", "--plot", "./a.svg"],
+)
+
+
+@pytest.mark.parametrize("argv", ONE_FILE)
+def test_two_outputs_do_not_replace_each_other(argv, tmp_path, monkeypatch, capsys):
+    if "--plot" in argv:
+        pytest.importorskip("matplotlib", reason="--plot needs the extra plot")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("a")
+    assert run([*argv, "中", "--lang", "en"]) == 2
+    assert "two outputs would go to" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_device_takes_several_outputs():
+    assert run(["trace", "中", "--svg", os.devnull, "--html", os.devnull]) == 0
+
+
+def test_a_measured_timeline_does_not_time_the_recording_of_values(tmp_path, capsys):
+    files = ["--html", str(tmp_path / "a"), "--perfetto", str(tmp_path / "b")]
+    assert run(["trace", "中", *files, "--lang", "en"]) == 2
+    assert "--html records values" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    assert run(["trace", "中", *files, "--clock", "model:a10"]) == 0

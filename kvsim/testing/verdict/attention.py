@@ -111,12 +111,12 @@ def step_of(c: Comparison) -> tuple[tuple[int, int], ...]:
 
 
 def _read(s: Setting, compared: Comparison, allowed: float) -> tuple[bool, Weights | None]:
-    """Is the output linear in V, and the weights if it is; no weights if the function cannot be called so, or of more
-    than MOST_READ keys."""
+    """May the output be linear in V, and the weights if it is; no weights if the function cannot be called so, of
+    outputs that are not finite, or of more than MOST_READ keys."""
     try:
         linear = is_linear(s, compared.inputs, allowed)
         shown = linear and compared.sizes[1] <= MOST_READ
-        return linear, read_weights(s, compared.inputs, allowed) if shown else None
+        return linear is not False, read_weights(s, compared.inputs, allowed) if shown else None
     except UnreadableError:
         return True, None
 

@@ -48,9 +48,10 @@ def read_heads(s: Setting, inputs: Inputs) -> list[int | None]:
     return [int(np.argmax(column)) if column.sum() == 1 else None for column in seen.T]
 
 
-def is_linear(s: Setting, inputs: Inputs, allowed: float) -> bool:
-    """Do values of 0 give an output of 0?"""
-    return max_abs(call_attention(s, inputs._replace(v=np.zeros_like(inputs.v)))[0]) <= allowed
+def is_linear(s: Setting, inputs: Inputs, allowed: float) -> bool | None:
+    """Do values of 0 give an output of 0? None: no number of the output is finite, which shows neither."""
+    worst = max_abs(call_attention(s, inputs._replace(v=np.zeros_like(inputs.v)))[0])
+    return None if np.isnan(worst) else worst <= allowed
 
 
 def read_weights(s: Setting, inputs: Inputs, allowed: float) -> Weights:

@@ -9,6 +9,7 @@ from kvsim.views.picture.cells import draw_legend
 from kvsim.views.picture.elements import Drawing, mark_text, measure, wrap, write
 from kvsim.views.picture.step import LARGE, SMALL, Sizes, draw_panel, say_title
 from kvsim.views.terminal.text import number, percent_saved
+from kvsim.views.terminal.tokens import read_step
 
 MOST_STEPS = 16  # of small multiples
 _COLUMNS, _WIDEST = 4, 1800  # panels side by side, and the pixels that they may take
@@ -54,8 +55,11 @@ def _place(panels: list[Drawing], gap: float) -> Drawing:
     return Drawing(columns * (width + gap) - gap, y - gap, elements)
 
 
-def _frame(panels: list[Drawing], totals: list[str], title: str, sizes: Sizes, say: Say) -> str:
-    """The panels, then the legend, the totals and what a square is, with a margin around."""
+def _frame(
+    panels: list[Drawing], totals: list[str], parts: list[str], title: str, sizes: Sizes, say: Say
+) -> str:  # fmt: skip
+    """The panels, then the legend, the totals, what a square is, what stands for a part of a character, with a margin
+    around."""
     placed = _place(panels, 1.5 * sizes.gap)
     y = _MARGIN + placed.height + sizes.line
     marks = say("# computed  x masked  c cached  K new K  V new V")
@@ -65,6 +69,7 @@ def _frame(panels: list[Drawing], totals: list[str], title: str, sizes: Sizes, s
     notes = [
         say("Outlined: the rows that the step needs."),
         say("Squares: one head of the first layer; KV cache: all layers."),
+        *parts,
     ]
     for line, bold in [*((line, True) for line in totals), *((line, False) for line in notes)]:
         y += sizes.line
@@ -81,7 +86,8 @@ def draw_step(trace: Trace, say: Say, step_number: int | None = None) -> str:
     """
     step = find_step(trace, step_number)
     sentence, values = say_title(trace, step, say)
-    return _frame([draw_panel(trace, step, LARGE, say)], [], sentence.format(**values), LARGE, say)
+    parts = read_step(trace, step).reader.notes(say)
+    return _frame([draw_panel(trace, step, LARGE, say)], [], parts, sentence.format(**values), LARGE, say)
 
 
 def draw_steps(trace: Trace, say: Say) -> str:
@@ -92,4 +98,5 @@ def draw_steps(trace: Trace, say: Say) -> str:
     panels = [draw_panel(trace, step, SMALL, say) for step in trace.steps]
     text = join_pieces(piece.text for piece in trace.fed)
     title = say("model {name} (layers {layers}, heads {heads} / KV heads {kv_heads}, d_head {d_head})")
-    return _frame(panels, [_say_totals(trace, say)], f"{title.format(**trace.model)} {text[:80]}", SMALL, say)
+    parts = max((read_step(trace, step).reader.notes(say) for step in trace.steps), key=len)
+    return _frame(panels, [_say_totals(trace, say)], parts, f"{title.format(**trace.model)} {text[:80]}", SMALL, say)

@@ -218,8 +218,10 @@ def test_a_function_that_misbehaves():
     assert "cannot be read as an array" in error_of(lambda q, k, v: None)
     assert "changed its input k" in error_of(lambda q, k, v: (mine(q, k, v), k.fill(0))[0])
     assert "expected floating point numbers" in error_of(lambda q, k, v: mine(q, k, v).astype(str))
-    with pytest.raises(OracleError, match="holds nan"):
+    with pytest.raises(OracleError, match="holds nan") as caught:
         testing.assert_attention(lambda q, k, v: mine(q, k, v) * np.nan)
+    assert "not linear" not in str(caught.value)  # NaN shows neither
+    assert "who sees whom" not in str(caught.value)
 
 
 @pytest.mark.parametrize("layout", ["b t h", "b t h d d", "b (t h) d", "x t h d", "", 3])

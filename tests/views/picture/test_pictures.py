@@ -150,3 +150,16 @@ def test_a_picture_beside_any_other_output(tmp_path, capsys):
         assert file.read_text(encoding="utf-8") == draw_step(kvsim.trace("中", demo(), 1), words("en"))
         file.unlink()
     assert run(["trace", "中", "--show", "table", "--step", "1", "--lang", "en"]) == 2
+
+
+def test_the_sign_for_a_part_of_a_character_is_explained():
+    """In step 2 the model would choose a part of a character, which is not fed."""
+    trace = kvsim.trace("中华人民", demo())
+    assert "⋯" not in draw_steps(trace, words("en"))
+    steps = list(trace.steps)
+    steps[1] = replace(steps[1], next=Piece(0, "<0xE4>"))
+    cut = replace(trace, steps=tuple(steps))
+    note = "⋯ stands for a part of a character; the token that completes it shows it."
+    for svg in (draw_steps(cut, words("en")), draw_step(cut, words("en"), 2)):
+        assert all_text(svg).count(note) == 1
+    assert note not in all_text(draw_step(cut, words("en"), 1))
