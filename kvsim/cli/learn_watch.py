@@ -58,6 +58,9 @@ def print_status(folder: Path, say: Say) -> int:
     state = read_state(folder)
     click.echo(format_list(list_exercises(), state.passed, say))
     after = current(folder)
+    if after.id in state.passed:
+        click.echo(fold(_what_next(folder, after, state, say)))
+        return 0
     click.echo(say("next: kvsim learn show {number:02}, then kvsim learn run {number:02}").format(number=after.number))
     return 0
 

@@ -1,6 +1,7 @@
 """`kvsim learn` as a learner, a pipe and a grader use it."""
 
 import json
+import re
 
 import jsonschema
 import pytest
@@ -8,10 +9,14 @@ from rich.cells import cell_len
 
 from kvsim.cli import run
 from kvsim.learn import checking
-from kvsim.learn.checking import SKIPPED
+from kvsim.learn.checking import FAILED, SKIPPED, Outcome
 from kvsim.learn.exercise import LEVELS, list_exercises
-from kvsim.learn.folder import STATE, read_state
+from kvsim.learn.folder import STATE, read_state, write_state
+from kvsim.learn.naming import fail
 from kvsim.schemas import read_schema
+from kvsim.testing.subject.calls import Problem
+from kvsim.testing.verdict.text import speak
+from kvsim.views.terminal.learn import format_outcome
 from tests.learn.here import BY_ID, HERE, files_of, hand_in, run_here
 from tests.learn.pack import reference_of
 
@@ -78,6 +83,33 @@ def test_the_status_through_a_pipe(folder, capsys):
     assert out.startswith(f"[--------------------] 0/{COUNT}\n")
     assert out.endswith("next: kvsim learn show 01, then kvsim learn run 01\n")
     assert "下一个" in said(capsys, "--lang", "zh")
+
+
+def test_the_status_when_all_are_passed(folder, capsys):
+    state = read_state(folder)
+    for one in list_exercises():
+        state = state.with_outcome(one.id, True)
+    write_state(folder, state)
+    last = list_exercises()[-1].number
+    assert said(capsys).endswith(f"all exercises are passed; another solution: kvsim learn solution {last:02}\n")
+
+
+def test_each_mistake_has_a_line_of_its_own(folder, capsys):
+    text = (folder / "01_count_waste.toml").read_text(encoding="utf-8")
+    given = re.sub(r'(?m)^(\w+) = "\?"', r"\1 = 28", re.sub(r'\[("\?", )*"\?"\]', "[1, 3, 6, 10, 15, 21, 28]", text))
+    (folder / "01_count_waste.toml").write_text(given, encoding="utf-8")
+    lines = said(capsys, "run", "01", code=1).splitlines()
+    found = [line for line in lines if "diagnosis: " in line]
+    assert len(found) >= 2
+    assert all(line.count("[") == 1 for line in found)
+    assert "7 numbers are wrong; the first wrong one is number 2: 3" in " ".join(" ".join(lines).split())
+
+
+def test_a_command_is_printed_once(folder):
+    exercise, id = BY_ID["window_and_sinks"], "sink_positions_not_reindexed"
+    text = str(fail(exercise, Problem("{name} is wrong", {"name": "update"}), id))
+    assert f"kvsim explain {id}" in text
+    assert format_outcome(Outcome(exercise, FAILED, text, (id,)), 0, speak()).count(f"kvsim explain {id}") == 1
 
 
 def test_a_learners_way(folder, capsys):

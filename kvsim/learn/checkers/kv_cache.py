@@ -55,6 +55,9 @@ def check(given: Given) -> None:
         if any(one.swapped for one in decoders) and error.facts.get("diagnosis") == [UNKNOWN]:
             raise given.fail(Problem("{name} gave the values where the keys belong", {"name": ENTRY}),
                              "k_and_v_swapped") from None  # fmt: skip
+        again = [problem for one in decoders for problem in one.again]
+        if again and error.facts.get("diagnosis") == [UNKNOWN]:
+            raise given.fail(again[0], "stored_again") from None
         raise
     if any(one.mixed for one in decoders):
         raise given.fail(Problem("the second text of the batch has wrong rows, the first has right ones", {}),
@@ -89,6 +92,7 @@ class WithCache(Decoder):
         self.hidden: dict[int, list[Any]] = {}  # by layer, [C] for each token
         self.projected = 0
         self.swapped = self.mixed = self.turned = False
+        self.again: list[Problem] = []  # with rows of which the last ones are all tokens'
         super().__init__(weights.config.to_config(), weights.to_weights())
 
     def attention(self, layer: int, w: Attention, x: list[Any], start: int) -> list[Any]:
@@ -108,7 +112,8 @@ class WithCache(Decoder):
         def project(number: int, rows: Any) -> tuple[Any, Any]:
             rows = np.asarray(to_host(rows)[0])
             if number != layer or rows.ndim != 3 or rows.shape[2] != x_BSC.shape[2]:
-                raise ValueError(f"project takes layer {layer} and rows [batch, tokens, {x_BSC.shape[2]}]")
+                got = f"layer {number}, rows {list(rows.shape)}"
+                raise ValueError(f"project takes layer {layer}, rows [batch, tokens, {x_BSC.shape[2]}], got {got}")
             if layer == 0:
                 self.projected += 2 * rows.shape[1]
             return self.rows_of(w, rows)
@@ -136,16 +141,25 @@ class WithCache(Decoder):
             fits = x.ndim == len(AXES) and (x.shape[0], x.shape[1], x.shape[3]) == (b, g, k)
             self.turned |= not fits and x.size == b * g * k * shape[2]  # every number is there, along another axis
             if not fits or x.shape != keys.shape or not 0 < x.shape[2] <= MOST_ROWS:
-                raise ShapeError("{name} gave an array of shape {got}, expected ({axes}) = {expected}", name=ENTRY,
-                                 got=list(x.shape), axes=", ".join(AXES), expected=list(shape))  # fmt: skip
+                problem = misshapen(x, shape)
+                raise ShapeError(problem.template, **problem.values)
         return keys, values
 
     def compare(self, got: tuple[Any, Any], true: list[Any]) -> None:
-        """Notes whether keys and values are swapped, and whether only the second text is wrong."""
+        """Notes whether keys and values are swapped, whether only the second text is wrong, and whether all rows come
+        behind those that were stored before."""
         right = [equal(x, y, SAME) for x, y in zip(got, true, strict=True)]
+        if got[0].shape[2] > (count := true[0].shape[2]) and equal(got[0][:, :, -count:], true[0], SAME):
+            self.again.append(misshapen(got[0], true[0].shape))
         self.swapped |= not any(right) and equal(got[0], true[1], SAME) and equal(got[1], true[0], SAME)
         first = all(equal(x[0], y[0], SAME) for x, y in zip(got, true, strict=True))
         self.mixed |= first and not all(right)
+
+
+def misshapen(x: Any, shape: tuple[int, ...]) -> Problem:
+    """Keys or values of another shape, with the axes named."""
+    return Problem("{name} gave an array of shape {got}, expected ({axes}) = {expected}",
+                   {"name": ENTRY, "got": list(x.shape), "axes": ", ".join(AXES), "expected": list(shape)})  # fmt: skip
 
 
 def new_cache(subject: Subject) -> Thing:

@@ -47,7 +47,7 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     """What came out, and what to do next. `hints`: how many were shown."""
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
-    text = _mistake_first(text, say) if outcome.diagnosis else text
+    text = _mistake_first(text, outcome.diagnosis, say) if outcome.diagnosis else text
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
     lines.append(fold(head if not text else f"{head}{say(': ')}{text}"))
     lines += [fold(f"  {printable(line)}") for line in outcome.predicted]
@@ -64,9 +64,11 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     return "\n".join(lines)
 
 
-def _mistake_first(text: str, say: Say) -> str:
-    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first."""
-    lines = text.split("\n")
+def _mistake_first(text: str, ids: Sequence[str], say: Say) -> str:
+    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first. Without the
+    plain command of a mistake: the last line of the outcome has it."""
+    again = [say("similar  : {command}").format(command=f"kvsim explain {id}") for id in ids]
+    lines = [line for line in text.split("\n") if line.strip() not in again]
     starts = [say(key).partition("{")[0].strip() for key in ("smallest : feed {feed}", "diagnosis: ")]
     first = [line for start in starts for line in lines if line.strip().startswith(start)]
     rest = [line for line in lines if line not in first]
