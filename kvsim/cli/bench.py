@@ -14,6 +14,7 @@ from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_opti
 from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
 from kvsim.cli.screen import find_screen, show
+from kvsim.files.writing import check_apart
 from kvsim.i18n.language import Say
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Options:
         if self.plot is not None:
             check_plot(self.plot)
         check_page(self.html, self.open_page)
+        check_apart(self.plot, self.html)
 
 
 def open_models(options: Options) -> tuple["Model", Any, int]:

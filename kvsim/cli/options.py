@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -152,6 +153,18 @@ def json_option(say: Say, schema: str) -> Callable[[Decorated], Decorated]:
 
 # "stdout": its encoding before `kvsim.cli.main` changed it to UTF-8.
 ORIGINAL_ENCODINGS: dict[str, str] = {}
+
+
+class OutputFile(click.ParamType):  # type: ignore[type-arg]
+    """A file to write. An option in its place is an option whose file was forgotten: ./--x writes a file --x."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and (not value or value.startswith("-")):
+            raise UsageError("{option} takes a file, got {value}", option=param.opts[-1] if param else "",
+                             value=shortened(value))  # fmt: skip
+        return Path(value)
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kvsim.cli.options import Decorated, combine, complete_file, note
+from kvsim.cli.options import Decorated, OutputFile, combine, complete_file, note
 from kvsim.errors import UsageError
 from kvsim.files.writing import check_writable, is_special
 from kvsim.i18n.language import Say, language_of
@@ -17,7 +17,7 @@ def page_options(say: Say) -> Callable[[Decorated], Decorated]:
     """--html FILE, and --open: `html` and `open_page`."""
     return combine(
         click.option(
-            "--html", type=Path, metavar="FILE", shell_complete=complete_file,
+            "--html", type=OutputFile(), metavar="FILE", shell_complete=complete_file,
             help=say("Write a page to this file: every cell and number, in any browser, without a network."),
         ),
         click.option("--open", "open_page", is_flag=True, help=say("Open the page of --html in a browser.")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from kvsim.cli.options import Decorated, combine, complete_file, known
+from kvsim.cli.options import Decorated, OutputFile, combine, complete_file, known
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
 
@@ -149,7 +149,7 @@ def perfetto_options(say: Say) -> Callable[[Decorated], Decorated]:
     """--perfetto and --clock."""
     return combine(
         click.option(
-            "--perfetto", type=Path, metavar="FILE[.gz]", shell_complete=complete_file,
+            "--perfetto", type=OutputFile(), metavar="FILE[.gz]", shell_complete=complete_file,
             help=say("Write both runs to a file as a timeline, which Perfetto (ui.perfetto.dev) opens."),
         ),
         click.option(

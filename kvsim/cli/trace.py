@@ -13,6 +13,7 @@ from kvsim.cli.options import (
     Bar,
     Decorated,
     Number,
+    OutputFile,
     check_text,
     combine,
     common,
@@ -206,7 +207,7 @@ def _view_options(say: Say) -> Callable[[Decorated], Decorated]:
             "--step", type=Number(int), help=say("The step that cells and shapes show; the last by default.")
         ),
         click.option(
-            "--svg", type=Path, metavar="FILE", shell_complete=complete_file,
+            "--svg", type=OutputFile(), metavar="FILE", shell_complete=complete_file,
             help=say("Draw the cells of all steps, or of --step, to this file, as SVG."),
         ),
         click.option(

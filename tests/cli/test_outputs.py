@@ -51,6 +51,7 @@ ONE_FILE = (
     ["trace", "--svg", "a", "--html", "a"],
     ["trace", "--html", "a", "--perfetto", "link", "--clock", "model:a10"],
     ["compare", "--cache", "none", "--html", "a.svg", "--plot", "./a.svg"],
+    ["bench", "--html", "a.svg", "--plot", "a.svg"],
 )
 
 
@@ -60,7 +61,7 @@ def test_two_outputs_do_not_replace_each_other(argv, tmp_path, monkeypatch, caps
         pytest.importorskip("matplotlib", reason="--plot needs the extra plot")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("a")
-    assert run([*argv, "中", "--lang", "en"]) == 2
+    assert run([*argv, *([] if argv[0] == "bench" else ["中"]), "--lang", "en"]) == 2
     assert "two outputs would go to" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["link"]
 
@@ -75,3 +76,12 @@ def test_a_measured_timeline_does_not_time_the_recording_of_values(tmp_path, cap
     assert "--html records values" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
     assert run(["trace", "中", *files, "--clock", "model:a10"]) == 0
+
+
+@pytest.mark.parametrize("option", ["--html", "--svg", "--perfetto"])
+@pytest.mark.parametrize("value", ["--open", "-", ""])
+def test_an_option_is_not_taken_for_a_file(option, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["trace", "中", option, value, "--lang", "en"]) == 2
+    assert f"{option} takes a file, got" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
