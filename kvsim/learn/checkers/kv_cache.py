@@ -1,5 +1,6 @@
 """04: a KV cache, and the keys and values of all tokens by way of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from kvsim.testing.subject.calls import Problem, ShapeError, UnreadableError, eq
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.facts import UNKNOWN
+from kvsim.testing.verdict.failure import DecoderFailure
 from kvsim.weights import Attention
 
 FEED = [1] * 7  # of which the cost is counted
@@ -21,6 +23,7 @@ ENTRY = "keys_and_values"
 BATCH = 2
 MOST_ROWS = 4096
 AXES = ("batch", "heads", "tokens", "d_head")
+SHAPE = "{name} gave an array of shape {got}, expected ({axes}) = {expected}"
 SAME = 1e-5  # two rows of different tokens differ by much more
 
 
@@ -55,6 +58,8 @@ def check(given: Given) -> None:
         if any(one.swapped for one in decoders) and error.facts.get("diagnosis") == [UNKNOWN]:
             raise given.fail(Problem("{name} gave the values where the keys belong", {"name": ENTRY}),
                              "k_and_v_swapped") from None  # fmt: skip
+        if error.facts.get("diagnosis") == [UNKNOWN]:
+            raise with_count(error, decoders) from None
         raise
     if any(one.mixed for one in decoders):
         raise given.fail(Problem("the second text of the batch has wrong rows, the first has right ones", {}),
@@ -79,6 +84,14 @@ def check_cost(given: Given, weights: ModelWeights) -> None:
                      "nothing_saved", rows=decoder.projected)  # fmt: skip
 
 
+def with_count(error: OracleError, decoders: list["WithCache"]) -> OracleError:
+    """The error, with the first shape in front whose number of tokens is wrong: that says more than the logits do."""
+    problem = next((one.miscounted for one in decoders if one.miscounted is not None), None)
+    if problem is None or not isinstance(error.failure, DecoderFailure):
+        return error
+    return OracleError(replace(error.failure, problems=(problem,)))
+
+
 class WithCache(Decoder):
     """The independent decoder, whose keys and values come from the learner's function. The batch is the text and a
     second one, made of it. `projected`: K and V rows that layer 0 was asked for."""
@@ -89,6 +102,7 @@ class WithCache(Decoder):
         self.hidden: dict[int, list[Any]] = {}  # by layer, [C] for each token
         self.projected = 0
         self.swapped = self.mixed = self.turned = False
+        self.miscounted: Problem | None = None
         super().__init__(weights.config.to_config(), weights.to_weights())
 
     def attention(self, layer: int, w: Attention, x: list[Any], start: int) -> list[Any]:
@@ -136,8 +150,10 @@ class WithCache(Decoder):
             fits = x.ndim == len(AXES) and (x.shape[0], x.shape[1], x.shape[3]) == (b, g, k)
             self.turned |= not fits and x.size == b * g * k * shape[2]  # every number is there, along another axis
             if not fits or x.shape != keys.shape or not 0 < x.shape[2] <= MOST_ROWS:
-                raise ShapeError("{name} gave an array of shape {got}, expected ({axes}) = {expected}", name=ENTRY,
-                                 got=list(x.shape), axes=", ".join(AXES), expected=list(shape))  # fmt: skip
+                raise ShapeError(SHAPE, name=ENTRY, got=list(x.shape), axes=", ".join(AXES), expected=list(shape))
+            if x.shape != shape and self.miscounted is None:
+                self.miscounted = Problem(SHAPE, {"name": ENTRY, "got": list(x.shape), "axes": ", ".join(AXES),
+                                                  "expected": list(shape)})  # fmt: skip
         return keys, values
 
     def compare(self, got: tuple[Any, Any], true: list[Any]) -> None:
