@@ -216,6 +216,12 @@ class LayerCache(ABC):
         """The values held, [G, S, K]."""
 
     @property
+    def held_positions(self) -> "tuple[Span, ...] | Array | None":
+        """The positions of the rows held: spans, the same in every head, or an array [G, S]. A row that has left never
+        returns. None: the policy does not tell."""
+        return None
+
+    @property
     def logical_bytes(self) -> int:
         """Bytes of the rows in use."""
         return array_bytes(self.ops, self.keys, self.values)

@@ -33,6 +33,10 @@ class BufferLayer(LayerCache):
         return (View(self.keys, self.values, Span(0, pos.stop), pos),)
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        return (Span(0, self.rows),)
+
+    @property
     def keys(self) -> Array:
         return self._keys[:, : self.rows, :]
 

@@ -30,6 +30,10 @@ class NoLayer(LayerCache):
         return (View(keys, values, pos, pos),)
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        return ()
+
+    @property
     def keys(self) -> Array:
         g, k, _ = self.shape
         return self.ops.xp.empty((g, 0, k), dtype=self.ops.dtype, device=self.ops.device)

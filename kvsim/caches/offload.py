@@ -134,6 +134,10 @@ class OffloadLayer(LayerCache):
         return self.layer.values
 
     @property
+    def held_positions(self) -> tuple[Span, ...] | Array | None:
+        return self.layer.held_positions
+
+    @property
     def logical_bytes(self) -> int:
         return self.layer.logical_bytes
 

@@ -145,6 +145,12 @@ class SinksLayer(LayerCache):
     # Contents and bytes
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        first = self._first(self.stop)
+        sinks = Span(0, min(self.ends.first, self.stop))
+        return (sinks, Span(first, self.stop)) if first < self.stop else (sinks,)
+
+    @property
     def keys(self) -> Array:
         return self._seen(self._keys, self.stop)
 

@@ -77,6 +77,10 @@ class WindowLayer(LayerCache):
         return (View(self._keys[:, rows, :], self._values[:, rows, :], self.pos, pos, self.kept + 1),)
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        return (Span(max(self.pos.start, self.pos.stop - self.kept), self.pos.stop),)
+
+    @property
     def keys(self) -> Array:
         return self._keys[:, self._old(self.pos.stop), :]
 

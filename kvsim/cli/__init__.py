@@ -14,9 +14,10 @@ from importlib import import_module
 import click
 
 from kvsim import __version__
+from kvsim.cli.groups import Group
 from kvsim.cli.help import Context
 from kvsim.cli.options import ORIGINAL_ENCODINGS, note
-from kvsim.errors import KvsimError, UsageError
+from kvsim.errors import KvsimError
 from kvsim.i18n.language import Say, choose_language, explain, words
 from kvsim.i18n.printable import printable
 
@@ -41,7 +42,7 @@ COMMANDS = {
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """The group of COMMANDS; makes a command, in the language of `say`, when it is looked up."""
 
     context_class = Context
@@ -64,15 +65,6 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(COMMANDS[cmd_name]).command(self.say)
         command.context_class = Context
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(
-                "unknown command {name}: use one of {known}", name=repr(args[0]), known=", ".join(COMMANDS)
-            )
-        return super().resolve_command(ctx, args)
 
 
 def _before_dashes(argv: Sequence[str]) -> list[str]:

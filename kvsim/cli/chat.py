@@ -22,6 +22,7 @@ from kvsim.cli.options import (
     running,
     shown,
 )
+from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError, shortened
 from kvsim.i18n.language import Say
@@ -29,6 +30,7 @@ from kvsim.i18n.language import Say
 EXAMPLES = (
     '\n\n\b\n  kvsim chat "什么是KV缓存？" "床前明月光，" --edit "2:白日依山尽，"'
     "\n  kvsim chat --turns turns.json -n 16 --cache static:1024"
+    '\n  kvsim chat "床前明月光，" "今天天气" --edit "2:今天下雨" --html page.html --open'
 )
 
 
@@ -47,6 +49,8 @@ class Options:
     backend: str | None
     device: str | None
     dtype: str
+    html: Path | None
+    open_page: bool
     as_json: bool
     ascii_only: bool
 
@@ -81,6 +85,7 @@ def show_chat(options: Options, say: Say) -> int:
     forks = [_read_branch("--fork", value) for value in options.forks]
     edits = [_read_branch("--edit", value) for value in options.edits]
     turns = _read_turns(options.texts, options.turns)
+    check_page(options.html, options.open_page)
 
     from kvsim.comparisons.chat_script import run_chat
     from kvsim.loading.loader import load
@@ -89,9 +94,11 @@ def show_chat(options: Options, say: Say) -> int:
     with Bar(say("turns")) as bar:
         result = run_chat(
             turns, model, options.cache, options.max_new_tokens, forks=forks, edits=edits,
-            separator=options.separator, progress=bar,
+            separator=options.separator,
+            pieces=options.html is not None, progress=bar,
         )  # fmt: skip
     note_unknown(result.unknown, say)
+    show_page(result, options.html, options.open_page, say)
     if options.as_json:
         click.echo(result.to_json())
     else:
@@ -144,6 +151,7 @@ def command(say: Say) -> click.Command:
         help=say("The cache policy; kvsim caches lists them."),
     )
     @running(say)
+    @page_options(say)
     @shown(say, "chat")
     @common(say)
     def chat(**given: Any) -> int:

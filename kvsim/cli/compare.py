@@ -18,6 +18,7 @@ from kvsim.cli.options import (
     running,
     shown,
 )
+from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
 from kvsim.cli.screen import find_screen, show
 from kvsim.errors import UsageError
@@ -26,6 +27,7 @@ from kvsim.i18n.language import Say
 EXAMPLES = (
     '\n\n\b\n  kvsim compare "床前明月光，疑是地上霜。" --cache window:4 --cache none'
     "\n  kvsim compare --file text.txt --cache window:64 --feed chunk:16 -n 32 --json"
+    '\n  kvsim compare "床前明月光" --cache sinks:2+5 --cache h2o:6 --html page.html --open'
 )
 
 
@@ -43,6 +45,8 @@ class Options:
     device: str | None
     dtype: str
     plot: Path | None
+    html: Path | None
+    open_page: bool
     as_json: bool
     ascii_only: bool
 
@@ -65,15 +69,18 @@ def show_comparison(options: Options, say: Say) -> int:
     check_text(prompt)
     if options.plot is not None:
         check_plot(options.plot)
+    check_page(options.html, options.open_page)
 
     from kvsim.comparisons.policies import compare
 
     with Bar(say("steps")) as bar:
         result = compare(
             prompt, options.model, options.caches or None, options.max_new_tokens, options.feed,
-            backend=options.backend, device=options.device, dtype=options.dtype, progress=bar,
+            backend=options.backend, device=options.device, dtype=options.dtype,
+            history=options.html is not None, progress=bar,
         )  # fmt: skip
     note_unknown(result.unknown, say)
+    show_page(result, options.html, options.open_page, say)
     if options.as_json:
         click.echo(result.to_json())
     else:
@@ -106,6 +113,7 @@ def command(say: Say) -> click.Command:
     @generating(say, new=16, feed="prefill")
     @running(say)
     @plot_option(say("Plot bytes held and mean KL of every cache, to this file: .svg, .png or .pdf."))
+    @page_options(say)
     @shown(say, "compare")
     @common(say)
     def compare(**given: Any) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from kvsim.cli.groups import Group
 from kvsim.cli.options import Bar, Number, combine, common, json_option
 from kvsim.i18n.language import Say, language_for_checks, language_of
 
@@ -15,7 +16,7 @@ Decorated = Callable[..., Any]
 
 def command(say: Say) -> click.Command:
     @click.group(
-        "learn", invoke_without_command=True,
+        "learn", cls=Group, invoke_without_command=True,
         help=say("Exercises about KV caching, each checked so that the mistake is named. Without a subcommand: check"
                  " again whenever a file is saved; through a pipe: print how far you are."),
         epilog=say("Examples:") + "\n\n\b\n  kvsim learn init learn\n  kvsim learn run 04",

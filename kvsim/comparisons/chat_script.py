@@ -9,6 +9,7 @@ from kvsim.comparisons.conversation_record import Turn
 from kvsim.comparisons.counts import describe_model
 from kvsim.errors import FileError, UsageError
 from kvsim.generation.plan import check_room
+from kvsim.generation.prompts import read_piece
 from kvsim.loading.json_file import read_value
 from kvsim.model import Model
 
@@ -68,11 +69,12 @@ def run_chat(
     forks: Sequence[tuple[int, str]] = (),
     edits: Sequence[tuple[int, str]] = (),
     separator: str = "",
+    pieces: bool = False,
     progress: Progress | None = None,
 ) -> Chat:
     """A conversation of `texts`, turn by turn. A fork (N, text) branches off after turn N and leaves the conversation
     as it is; an edit (N, text) replaces turn N's text after the last turn, and drops the turns after N.
-    `progress(done, total)` is called after every turn.
+    With `pieces` the texts of all ids are recorded. `progress(done, total)` is called after every turn.
 
     UsageError: no turns, a turn that is not there, an empty text, more tokens than the context or the cache holds.
     KvsimError: logits that are not finite.
@@ -94,6 +96,8 @@ def run_chat(
                 add(branches, "fork", at, talk.fork().say(other, max_new_tokens))
     for at, text in edits:
         add(edited, "edit", at, talk.edit(at, text, max_new_tokens))
+    lines = (*turns, *branches, *edited)
+    ids = dict.fromkeys(i for line in lines for i in (*line.turn.ids, *line.turn.reply_ids)) if pieces else ()
     return Chat(
         model=describe_model(talk.model),
         cache=talk.cache.spec,
@@ -101,6 +105,7 @@ def run_chat(
         backend=talk.model.backend,
         dtype=talk.model.dtype,
         separator=separator,
-        lines=(*turns, *branches, *edited),
+        lines=lines,
         by_length=talk.by_length,
+        pieces=tuple(read_piece(talk.model, i) for i in ids),
     )

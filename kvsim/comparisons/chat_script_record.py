@@ -8,7 +8,7 @@ from kvsim.comparisons.conversation_record import Turn, Work
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
 from kvsim.schemas.display import mimebundle
-from kvsim.text import one_line
+from kvsim.text import Piece, one_line
 
 Kind = Literal["turn", "fork", "edit"]
 
@@ -46,6 +46,7 @@ class Chat:
     separator: str
     lines: tuple[Line, ...]
     by_length: str | None  # the kind of rotary positions whose frequencies depend on the length, if any
+    pieces: tuple[Piece, ...] = ()  # the texts of all ids, each once, if they were asked for
 
     _repr_mimebundle_ = mimebundle
 
@@ -58,6 +59,21 @@ class Chat:
         """The sums of all lines."""
         turns = [line.turn for line in self.lines]
         return Totals(Counts.sum(t.reused.counts for t in turns), Counts.sum(t.fresh.counts for t in turns))
+
+    def conversation(self, number: int) -> list[int]:
+        """The lines, from 0, of the conversation when line `number` came: with the turns that an edit drops."""
+        path: list[int] = []
+        for i, line in enumerate(self.lines[:number]):
+            if line.kind != "fork":
+                path = [*(path[: line.at - 1] if line.kind == "edit" else path), i]
+        at = self.lines[number].at
+        return path[:at] if self.lines[number].kind == "fork" else path
+
+    def before(self, number: int) -> list[int]:
+        """The lines, from 0, that the turn of line `number` follows: an edit follows those before the one that it
+        replaces."""
+        line, path = self.lines[number], self.conversation(number)
+        return path[: line.at - 1] if line.kind == "edit" else path
 
     @property
     def unknown(self) -> list[str]:

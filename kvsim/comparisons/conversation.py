@@ -176,7 +176,7 @@ class Conversation:
         ids = [*self.ids[:start], *own]
         fresh = model.new_cache(self.cache.spec)
         max_new_tokens = check_room(model, [fresh], len(ids), max_new_tokens)
-        restart = self._rewind(ids)
+        seen, restart = self.cache.seen, self._rewind(ids)
         cached = self.cache.seen
         caches, meter, reply = [self.cache, fresh], _Meter(model), list[int]()
         for step in quietly(run_lockstep(model, ids, caches, max_new_tokens, "prefill", self.sampler)):
@@ -201,6 +201,7 @@ class Conversation:
             agrees=all(one.agrees for one in meter.agreements),
             identical=all(one.identical for one in meter.agreements),
             restart=restart,
+            dropped=seen - cached,
         )
         self.turns, self.ids = [*before, made], [*ids, *reply]
         return made

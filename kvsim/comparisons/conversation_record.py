@@ -42,6 +42,7 @@ class Turn:
     agrees: bool  # is the difference of every step rounding, or nothing where nothing is allowed?
     identical: bool  # are the logits equal bit for bit?
     restart: KvsimError | None = None  # why the cache could not be cropped and was cleared
+    dropped: int = 0  # tokens that the conversation's cache had seen beyond `cached`, and that were cropped or cleared
 
     _repr_mimebundle_ = mimebundle
 

@@ -5,19 +5,20 @@ All caches take a step before any takes the next; of a step's logits only two ar
 reference's and one other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kvsim.arrays import Array
+from kvsim.caches.base import LayerCache, layer_shape
 from kvsim.caches.cache import Cache
 from kvsim.caches.specs import list_examples, parse_spec
 from kvsim.checks import check_list, check_progress
 from kvsim.comparisons.agreement import Difference, judge, not_finite, quietly
 from kvsim.comparisons.counts import Counts, describe_model, find_length_dependence
-from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun, Row
+from kvsim.comparisons.policies_record import History, LeftOut, PolicyComparison, PolicyRun, PolicyStep, Row
 from kvsim.errors import UsageError
 from kvsim.generation.lockstep import Pass, run_lockstep
 from kvsim.generation.plan import check_room, plan_stops
@@ -25,8 +26,10 @@ from kvsim.generation.prompts import Prompt, read_piece, read_pieces
 from kvsim.generation.sampling import Sampler
 from kvsim.loading.loader import load
 from kvsim.model import Model
+from kvsim.text import Piece
 
 REFERENCE = "dynamic"  # keeps every row
+MAX_ROWS = 1_000_000  # whose evictions are recorded, over all caches, layers and heads
 _AT_ONCE = 2**18  # logits held in float64 at a time
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -102,18 +105,66 @@ class _Reference:
         return _Compared(rows, Difference(max(row.difference for row in rows), self._scale, identical))
 
 
+class Recorder:
+    """Makes the `History` of one cache."""
+
+    def __init__(self, model: Model, cache: Cache, n_tokens: int, left_out: LeftOut | None) -> None:
+        self._model, self._cache, self._n = model, cache, n_tokens
+        self._left_out = left_out
+        self._steps: list[PolicyStep] = []
+        heads = layer_shape(model.config).n_heads
+        size = 0 if left_out else n_tokens
+        self._evicted = np.zeros((len(cache.layers), heads, size), dtype=np.int64)
+
+    def add(self, stop: int, counts: Counts) -> None:
+        """Record the step after which `stop` tokens are read."""
+        cache = self._cache
+        self._steps.append(PolicyStep(counts, cache.logical_bytes, cache.allocated_bytes, cache.metadata_bytes))
+        if self._left_out:
+            return
+        for evicted, layer in zip(self._evicted, cache.layers, strict=True):
+            held = self._find_held(layer, stop, evicted.shape[0])
+            if held is None or bool((held & (evicted[:, :stop] > 0)).any()):  # a row that returned
+                self._left_out = "untold"
+                return
+            here = evicted[:, :stop]
+            here[~held & (here == 0)] = len(self._steps)
+
+    def _find_held(self, layer: LayerCache, stop: int, heads: int) -> Any:
+        """Which of the first `stop` rows each head of a layer holds: booleans [G, stop]; None if it does not tell."""
+        held, found = layer.held_positions, np.zeros((heads, stop), dtype=bool)
+        if held is None:
+            return None
+        if isinstance(held, tuple):
+            for span in held:
+                found[:, span.start : span.stop] = True
+            return found
+        positions = layer.home.backend.to_host(held)
+        np.put_along_axis(found, positions, True, axis=1)
+        return found
+
+    def finish(self) -> History:
+        """The history of all steps."""
+        evicted = None
+        if not self._left_out:
+            evicted = tuple(tuple(tuple(row) for row in layer) for layer in self._evicted.tolist())
+        return History(tuple(self._steps), evicted, self._left_out)
+
+
 class _Tally:
     """One cache's run so far."""
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, cache: Cache, recorder: Recorder | None = None) -> None:
+        self.cache, self.recorder = cache, recorder
         self.counts: list[Counts] = []
         self.rows: list[Row] = []
         self.agrees = True
 
-    def add(self, model: Model, done: Pass) -> None:
-        """Take a step's pass."""
+    def add(self, model: Model, done: Pass, stop: int) -> None:
+        """Take a step's pass, after which `stop` tokens are read."""
         self.counts.append(Counts.of(done.ledger))
+        if self.recorder is not None:
+            self.recorder.add(stop, self.counts[-1])
         if isinstance(done.logits, _Compared):  # not the reference's own
             self.rows += done.logits.rows
             self.agrees &= judge(model.ops, done.logits.difference, done.ledger).agrees
@@ -124,7 +175,16 @@ class _Tally:
         return PolicyRun(
             cache.spec, cache.lossless, cache.logical_bytes, cache.allocated_bytes, cache.metadata_bytes,
             Counts.sum(self.counts), tuple(self.rows), self.agrees,
+            None if self.recorder is None else self.recorder.finish(),
         )  # fmt: skip
+
+
+def _plan_tallies(model: Model, caches: Sequence[Cache], n_tokens: int, history: bool) -> list[_Tally]:
+    """A tally of each cache; with `history` a recorder in each, which all leave out the rows if there are more than
+    MAX_ROWS."""
+    rows = n_tokens * model.config.n_layers * layer_shape(model.config).n_heads * len(caches)
+    left_out: LeftOut | None = "rows" if rows > MAX_ROWS else None
+    return [_Tally(cache, Recorder(model, cache, n_tokens, left_out) if history else None) for cache in caches]
 
 
 def choose_caches(model: Model) -> list[str]:
@@ -141,6 +201,20 @@ def choose_caches(model: Model) -> list[str]:
     return [spec for spec in list_examples() if fits(spec)]
 
 
+def _read_choices(model: Model, new: list[int], runs: list[PolicyRun]) -> tuple[Piece, ...]:
+    """The tokens that any cache chose at any position, each once."""
+    return tuple(read_piece(model, i) for i in dict.fromkeys([*new, *(row.choice for run in runs for row in run.rows)]))
+
+
+def _open(model: str | Path | Model, backend: str | None, device: str | None, dtype: str) -> Model:
+    """The model, loaded. UsageError: it has an encoder. Otherwise as `kvsim.load`."""
+    if not isinstance(model, Model):
+        model = load(model, backend=backend, device=device, dtype=dtype)
+    if model.config.encoder is not None:
+        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
+    return model
+
+
 def compare(
     text: Prompt,
     model: str | Path | Model = "demo",
@@ -151,6 +225,7 @@ def compare(
     backend: str | None = None,
     device: str | None = None,
     dtype: str = "float32",
+    history: bool = False,
     progress: Progress | None = None,
 ) -> PolicyComparison:
     """The same tokens through each of `caches` (specs; None: an example of every lossy policy) and through the
@@ -158,30 +233,28 @@ def compare(
 
     The prompt is fed as `feed` says; a policy that evicts rows after each step evicts more often when steps are
     smaller. Every fed position is compared. `model` is a name, a folder, or a loaded Model (whose backend and dtype
-    then apply). `progress(done, total)` is called after every step.
+    then apply). With `history` every run also records each step: counts, bytes, and which rows the cache keeps (as
+    `History` says). `progress(done, total)` is called after every step.
 
     UsageError: an empty text, an unknown cache or feed, a model with an encoder, more tokens than the context or a
     cache holds. KvsimError: logits that are not finite. Otherwise as `kvsim.load`.
     """
     check_progress(progress)
-    if not isinstance(model, Model):
-        model = load(model, backend=backend, device=device, dtype=dtype)
-    if model.config.encoder is not None:
-        raise UsageError("compare supports no model with an encoder: use kvsim.generate for {model}", model=model.name)
-    tallies = [_Tally(model.new_cache(spec)) for spec in _list_specs(model, caches)]
+    model = _open(model, backend, device, dtype)
+    held = [model.new_cache(spec) for spec in _list_specs(model, caches)]
     prompt = read_pieces(model, text)
-    ids, held = [piece.id for piece in prompt], [tally.cache for tally in tallies]
+    ids = [piece.id for piece in prompt]
     max_new_tokens = check_room(model, held, len(ids), max_new_tokens)
-    n_steps = len(plan_stops(len(ids), max_new_tokens, feed))
+    stops = plan_stops(len(ids), max_new_tokens, feed)
+    tallies = _plan_tallies(model, held, stops[-1], history)
     logits, new = _Reference(model), list[int]()
     for turn in quietly(run_lockstep(model, ids, held, max_new_tokens, feed, Sampler(), keep=logits.compare)):
-        if turn.new:
-            new.append(turn.next)
+        new += [turn.next] if turn.new else []
         logits.read(turn.passes[0].logits)  # also where there is no other cache
         for tally, done in zip(tallies, turn.passes, strict=True):
-            tally.add(model, done)
+            tally.add(model, done, stops[turn.number - 1])
         if progress is not None:
-            progress(turn.number, n_steps)
+            progress(turn.number, len(stops))
     reference, *runs = [tally.finish() for tally in tallies]
     return PolicyComparison(
         text=text if isinstance(text, str) else None,
@@ -195,6 +268,8 @@ def compare(
         runs=tuple(runs),
         largest_logit=logits.largest,
         by_length=find_length_dependence(model.config),
+        stops=tuple(stops),
+        choices=_read_choices(model, new, runs) if history else (),
     )
 
 

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kvsim.comparisons.counts import Counts
 from kvsim.schemas import dump, stamp
 from kvsim.schemas.display import mimebundle
 from kvsim.text import Piece, find_unknown, one_line, show_text
+
+LeftOut = Literal["rows", "untold"]  # too many rows; a policy that does not tell which rows it holds
 
 
 class Row(NamedTuple):
@@ -41,6 +43,30 @@ class Closeness(NamedTuple):
         )
 
 
+class PolicyStep(NamedTuple):
+    """One step of one cache."""
+
+    counts: Counts
+    logical_bytes: int  # after the step
+    allocated_bytes: int
+    metadata_bytes: int
+
+
+@dataclass(frozen=True)
+class History:
+    """Every step of a run, and the fate of every row. A row that has left a cache never returns, so one number a row
+    says after which steps it was held."""
+
+    steps: tuple[PolicyStep, ...]
+    # [layers][heads of the cache][tokens]: the step, from 1, after which the row is no longer held; 0: held to the end.
+    # A row that is not even held after the step that fed it has that step.
+    evicted: tuple[tuple[tuple[int, ...], ...], ...] | None
+    left_out: LeftOut | None = None  # why `evicted` is None
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self.steps):,} steps>"
+
+
 @dataclass(frozen=True)
 class PolicyRun:
     """One cache's run over the tokens."""
@@ -53,6 +79,7 @@ class PolicyRun:
     counts: Counts  # of all steps
     rows: tuple[Row, ...] = ()  # one for each position; none for the reference
     agrees: bool = True  # is the difference of every step within what rounding explains?
+    history: History | None = None  # of every step, if it was asked for
 
     def __repr__(self) -> str:
         kind = "lossless" if self.lossless else "lossy"
@@ -80,6 +107,8 @@ class PolicyComparison:
     runs: tuple[PolicyRun, ...]
     largest_logit: float  # max|logit| of the reference, over every position
     by_length: str | None = None  # the kind of rotary positions whose frequencies depend on the length, if any
+    stops: tuple[int, ...] = ()  # tokens read after each step
+    choices: tuple[Piece, ...] = ()  # the ids that some cache chose, each once, if the history was asked for
 
     _repr_mimebundle_ = mimebundle
 

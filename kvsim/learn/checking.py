@@ -29,7 +29,7 @@ from kvsim.testing.verifying import describe_end
 
 PASSED, FAILED, NOT_STARTED, CANNOT_RUN, SKIPPED = "passed", "failed", "not_started", "cannot_run", "skipped"
 DONE = (PASSED, SKIPPED)
-SECONDS = 10.0  # of one check
+SECONDS = 10.0  # of one check, unless its checker has SECONDS of its own
 SERVING = "kvsim.learn.serving"
 
 
@@ -71,15 +71,15 @@ class Connection(NamedTuple):
     printed: Callable[[], str]
 
 
-Connect = Callable[[Path], AbstractContextManager[Connection]]
+Connect = Callable[[Path, float], AbstractContextManager[Connection]]
 
 
 @contextmanager
-def run_apart(path: Path) -> Iterator[Connection]:
-    """A process for the file at `path`, without input, which ends after SECONDS."""
-    process = start_process(path, "", 0, SECONDS, SERVING)
+def run_apart(path: Path, seconds: float) -> Iterator[Connection]:
+    """A process for the file at `path`, without input, which ends after `seconds`."""
+    process = start_process(path, "", 0, seconds, SERVING)
     try:
-        yield Connection(process.remote, lambda ended: describe_end(ended, process, path, SECONDS), process.out.text)
+        yield Connection(process.remote, lambda ended: describe_end(ended, process, path, seconds), process.out.text)
     finally:
         process.end()
 
@@ -185,7 +185,7 @@ def _look(exercise: Exercise, path: Path) -> Outcome | None:
 
 def _run(exercise: Exercise, path: Path, seed: int, connect: Connect, dtype: str) -> Outcome:
     """The result of the code."""
-    with connect(path) as connection:
+    with connect(path, getattr(exercise.checker, "SECONDS", SECONDS)) as connection:
         found = _judge(exercise, connection, seed, dtype)
     return replace(found, printed=connection.printed())
 

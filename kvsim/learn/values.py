@@ -16,7 +16,7 @@ from kvsim.testing.subject.wire import HEAD, PROBLEMS, Returned
 
 MOST_ARRAYS = 3  # of one message
 MOST_DIGITS = 100  # of a whole number
-PLAIN = {"b": "bool", "i": "int64", "u": "int64"}  # the dtypes of arrays that are no floats, by kind
+WHOLE = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))  # dtypes without fractions
 Made = Callable[[Any], Any]  # what becomes of an object that is none of these: its number, or None
 
 # Messages that the learner's process may send beside those of `kvsim verify`.
@@ -81,7 +81,8 @@ def _is_small_record(x: list[Any]) -> bool:
 
 
 def _flatten_array(x: Any, arrays: list[Any], name: str) -> Any:
-    kind = PLAIN.get(getattr(x.dtype, "kind", ""), "")
+    name_of_dtype = str(x.dtype).rpartition(".")[2]
+    kind = name_of_dtype if name_of_dtype in WHOLE else ""
     if len(arrays) == MOST_ARRAYS:
         raise UnreadableError("{name} gave more than {most} arrays", name=name, most=MOST_ARRAYS)
     arrays.append(np.asarray(x).astype(np.float64) if kind else x)
@@ -110,7 +111,7 @@ def restore(tree: Any, arrays: list[Any], dtype: str | None, known: Callable[[st
 
 
 def _restore_array(x: Any, kind: str, dtype: str | None) -> Any:
-    if kind in PLAIN.values():
+    if kind in WHOLE:
         with np.errstate(invalid="ignore"):
             return np.asarray(x).astype(kind)
     if isinstance(x, Returned):

@@ -99,6 +99,7 @@ def _check_work(options: ExplainOptions, window: int | None) -> None:
         tokens = max(TEXT, min(LONGEST, 2 * (window or 0) + 5))
         check_work(sizes.work(tokens, TEXTS + 3 * options.cases), decoder)
         return
+    check_whole("d_head", options.d_head, 1)
     queries, keys = options.show
     size = options.buffer or 0
     check_room(options.batch, options.heads, max(keys, size), max(queries, options.d_head))

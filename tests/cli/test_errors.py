@@ -161,6 +161,7 @@ def check(argv, code, said, capsys):
         (["chat", "\udc80"], 2, "the text is not valid UTF-8"),
         (["chat", "中", "--edit", "1:\udc80"], 2, "the text is not valid UTF-8"),
         (["chat", "中", "--separator", "\udc80"], 2, "the text is not valid UTF-8"),
+        (["learn", "a" * 5000], 2, "aaaa...': use one of check, hint, init, list"),
         (["trance"], 2, "unknown command 'trance': use one of bench, caches, chat, claims, compare, cost"),
         (
             ["schema", "nothing"],

@@ -148,3 +148,24 @@ def test_progress_is_reported():
     run_chat(["中", "国"], demo(), max_new_tokens=1, forks=[(1, "华")], edits=[(1, "人")],
              progress=lambda *step: reported.append(step))  # fmt: skip
     assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_every_line_follows_the_turns_before_it():
+    turns = ["什么是KV缓存？", "床前明月光，", "今天天气"]
+    chat = run_chat(
+        turns, demo(), max_new_tokens=3, forks=[(1, "中华人民")], edits=[(2, "床前白日"), (2, "白日")], pieces=True
+    )
+    assert [chat.before(i) for i in range(6)] == [[], [0], [0, 1], [0], [0], [0]]
+    later = run_chat(turns, demo(), max_new_tokens=3, edits=[(2, "白日"), (1, "白日")])
+    assert [later.before(i) for i in range(5)] == [[], [0], [0, 1], [0], []]
+    for i, line in enumerate(chat.lines):
+        turns_before = [chat.lines[j].turn for j in chat.before(i)]
+        assert line.turn.start == (turns_before[-1].stop if turns_before else 0)
+    # The cache had seen all but the last token of the reply before; what both texts share stays.
+    first = chat.lines[0].turn.stop
+    assert [line.turn.cached - first for line in chat.lines[4:]] == [2, 0]
+    fed_before = [chat.lines[i].turn.stop - 1 for i in (2, 4)]
+    assert [line.turn.dropped for line in chat.lines] == [0, 0, 0, 0, fed_before[0] - first - 2, fed_before[1] - first]
+    texts = {piece.id: piece.text for piece in chat.pieces}
+    assert "".join(texts[i] for i in chat.lines[1].turn.ids) == turns[1]
+    assert run_chat(turns, demo(), max_new_tokens=3).pieces == ()

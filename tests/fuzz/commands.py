@@ -48,7 +48,7 @@ def run_command(argv, folder):
         _watched.pop()
     assert _written == [], _written
     err.seek(0)
-    lines = [line for line in err.read().splitlines() if "note:" not in line]
+    lines = [line for line in err.read().splitlines() if "note:" not in line and "注意：" not in line]
     assert code in CODES, code
     if code >= 2:
         assert lines

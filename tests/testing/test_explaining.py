@@ -119,6 +119,7 @@ def test_the_sizes_asked_for_are_shown(capsys):
     (["--d-head", "32768", "--heads", "1", "--kv-heads", "1"], "up to 536870912 are computed"),
     (["--queries", "600", "--keys", "600"], "up to 268435456 are computed"),
     (["--buffer", "65536", "--cases", "100"], "up to 268435456 are computed"),
+    (["--d-head", "0", "--queries", "2"], "d_head must be a whole number of at least 1"),
     (["--batch", "0", "--queries", "1"], "batch must be a whole number of at least 1"),
 ])  # fmt: skip
 def test_options_that_make_no_sense(options, said, capsys):

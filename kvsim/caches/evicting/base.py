@@ -142,6 +142,10 @@ class EvictingLayer(LayerCache):
         return followed_by(self.ops, self._old, self.since, self.stop)
 
     @property
+    def held_positions(self) -> Array:
+        return self.positions
+
+    @property
     def rows(self) -> int:
         """Number of rows stored for each head."""
         return self._column(self.stop)

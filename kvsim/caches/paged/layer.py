@@ -64,6 +64,10 @@ class PagedLayer(LayerCache):
         return (View(*self.stored.read(self.table, seen), seen, pos),)
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        return (self.needed,)
+
+    @property
     def keys(self) -> Array:
         return self.stored.read(self.table, self.needed)[0]
 

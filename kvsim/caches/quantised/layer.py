@@ -147,6 +147,10 @@ class QuantisedLayer(LayerCache):
         return self.ops.xp.concat([dequantise(self.ops, self.code, groups, self._packed[which]), newest], axis=1)
 
     @property
+    def held_positions(self) -> tuple[Span, ...]:
+        return (Span(0, self.rows),)
+
+    @property
     def keys(self) -> Array:
         return self._read(0)
 

@@ -12,4 +12,7 @@ CHECKERS = {
     "prefill_vs_decode": "kvsim.learn.checkers.prefill_vs_decode",
     "gqa": "kvsim.learn.checkers.gqa",
     "window_and_sinks": "kvsim.learn.checkers.window_and_sinks",
+    "int8_cache": "kvsim.learn.checkers.int8_cache",
+    "paged_cache": "kvsim.learn.checkers.paged_cache",
+    "hf_use_cache": "kvsim.learn.checkers.hf_use_cache",
 }

@@ -115,8 +115,9 @@ def name_mistake(x: Any, got: Any, scheme: Scheme) -> str | None:
     the other axis, or for groups of another size. None: none of these."""
     if any(np.array_equal(rounding(name)(x), got) for name in ("float64", "float32", "float16", "bfloat16")):
         return "quantised_not_at_all"
-    sizes = {1, scheme.group // 2, 2 * scheme.group, x.shape[0]} - {0, scheme.group}
-    if any(scheme._replace(group=size).fits(x, got) for size in sizes if not x.shape[0] % size):
+    length = x.shape[AXES[scheme.axis]]
+    sizes = {1, scheme.group // 2, 2 * scheme.group, length} - {0, scheme.group}
+    if any(scheme._replace(group=size).fits(x, got) for size in sizes if not length % size):
         return "quantised_wrong_group"
     step, top = scheme.steps(x)
     room = scheme.slack(top)

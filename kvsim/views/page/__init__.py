@@ -4,6 +4,7 @@
 
     a line in KINDS (kinds.py): its type, and the module that tells its page
     a module such as trace.py here: `tell(result, say) -> Told`, its data and texts
+    a style sheet static/kinds/NAME.css, if it needs rules of its own
     a module static/kinds/NAME.js: calls `run({...})` of static/frame.js, whose first comment lists what it takes
 
 and may use the modules of static/ that draw: grid.js (cells), charts.js, area.js, inspect.js. static/page.css has the

@@ -50,9 +50,12 @@ def _properties() -> dict[str, str]:
 
 
 @cache
-def bundle_style() -> str:
-    """The style sheet without comments and spaces that it does not need, its custom properties renamed."""
-    text = re.sub(r"/\*.*?\*/", "", read("page.css"), flags=re.S)
+def bundle_style(kind: str) -> str:
+    """The style sheet, and that of the kind if it has one, without comments and spaces that it does not need, custom
+    properties renamed."""
+    own = f"kinds/{kind}.css"
+    text = read("page.css") + (read(own) if (FOLDER / own).is_file() else "")
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     text = re.sub(r"--(\w+)", lambda found: f"--{_properties()[found[1]]}", text)
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r" ?([{};,]) ?|(?<=[a-z-]:) (?=\S)", lambda found: found[1] or "", text)
@@ -94,7 +97,7 @@ def fill_template(parts: dict[str, str]) -> str:
 
 def make_html(kind: str, data: dict[str, Any], still: str, *, title: str, language: str) -> bytes:
     """The whole file in UTF-8. `still`: HTML for browsers without scripts."""
-    style, script = bundle_style(), bundle_script(f"kinds/{kind}.js")
+    style, script = bundle_style(kind), bundle_script(f"kinds/{kind}.js")
     page = fill_template(
         {
             "lang": html.escape(language),

@@ -15,6 +15,8 @@ from kvsim.views.page.texts import frame_texts, key_texts
 # The type of a result, and the module of this folder that tells it; its static/kinds/NAME.js has the same name.
 KINDS = {
     "kvsim.comparisons.trace_record.Trace": "trace",
+    "kvsim.comparisons.policies_record.PolicyComparison": "compare",
+    "kvsim.comparisons.chat_script_record.Chat": "chat",
 }
 
 
@@ -34,7 +36,11 @@ def to_html(result: Any, language: str = "en") -> bytes:
     without scripts shows; with scripts the reader's browser chooses. UsageError: a result that has no page."""
     name = KINDS.get(f"{type(result).__module__}.{type(result).__qualname__}")
     if name is None:
-        raise UsageError("there is no page for {got}: expected a trace", got=shortened(result))
+        raise UsageError(
+            "there is no page for {got}: pages show the results of {kinds}",
+            got=shortened(result),
+            kinds=", ".join(KINDS.values()),
+        )
     told: Told = import_module(f"kvsim.views.page.{name}").tell(result)
     says = {code: words(code) for code in LANGUAGES}
     data = {

@@ -134,7 +134,7 @@ def test_a_long_page_grows_with_its_steps_only():
 def test_both_languages_have_every_text():
     page = take_apart(seven())
     texts = page["data"]["texts"]
-    asked = set(re.findall(r'\bt\("(\w+)"', "".join(map(bundle.read, SCRIPTS))))
+    asked = set(re.findall(r'\bt\("(\w+)"', "".join(map(bundle.read, bundle.order_modules("kinds/trace.js")))))
     endings = {"cell_", "state_", "tab_", "left_out_"}  # of keys that end with a name
     assert all(any(key.startswith(start) for key in texts) for start in endings)
     assert asked - endings <= texts.keys()

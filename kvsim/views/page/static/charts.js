@@ -9,10 +9,10 @@ const H = 220;
 const PAD = { left: 64, right: 12, top: 12, bottom: 26 };
 
 // series: [{name, label, values, shape: "area" | "line" | "bars"}]; show(value) -> text of the axis, whose end is round
-// in powers of `base`.
-export function chart(title, series, show, base = 10) {
+// in powers of `base`, and not below `least`.
+export function chart(title, series, show, base = 10, least = 1) {
   const n = series[0].values.length;
-  const most = series.map((one) => one.values.reduce((top, value) => Math.max(top, Number(value)), 1));
+  const most = series.map((one) => one.values.reduce((top, value) => Math.max(top, Number(value)), least));
   const top = niceTop(Math.max(...most), base);
   const inner = W - PAD.left - PAD.right;
   const x = (i) => PAD.left + (inner * i) / n;

@@ -19,7 +19,7 @@ export class Grid {
     this.node.addEventListener("keydown", (event) => this.walk(event));
   }
 
-  // shape: {q0, rows, k0, cols}; kind(part, t, s) -> class; text(part, t, s) -> text; label(position) -> token.
+  // shape: {q0, rows, k0, cols}; kind(part, t, s) -> class; text(part, t, s) -> text; label(position, isRow) -> token.
   update(shape, kind, text, label) {
     this.shape = shape;
     const { q0, rows, k0, cols } = shape;
@@ -49,7 +49,7 @@ export class Grid {
 
   updateRow(row, t, kind, text, label) {
     const { k0, cols } = this.shape;
-    write(row.children[0], label(t));
+    write(row.children[0], label(t, true));
     paint(row.children[1], kind(this.parts.beside, t, null), text(this.parts.beside, t, null));
     fit(row, cols, 2, newCell);
     for (let i = 0; i < cols; i++) {
