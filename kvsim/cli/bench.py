@@ -11,6 +11,7 @@ import click
 
 from kvsim.checks import check_whole
 from kvsim.cli.options import Bar, Decorated, Number, combine, common, json_option, known, loading
+from kvsim.cli.page import check_page, page_options, show_page
 from kvsim.cli.plotting import check_plot, plot_option, write_plot
 from kvsim.cli.screen import find_screen, show
 from kvsim.i18n.language import Say
@@ -18,7 +19,10 @@ from kvsim.i18n.language import Say
 if TYPE_CHECKING:
     from kvsim.model import Model
 
-EXAMPLES = "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --plot gpt2.svg"
+EXAMPLES = (
+    "\n\n\b\n  kvsim bench\n  kvsim bench --model gpt2 -n 512 --peer transformers --plot gpt2.svg"
+    "\n  kvsim bench --html bench.html --open"
+)
 DEFAULT_NEW = 1000  # or as many as fit in the context
 
 
@@ -37,6 +41,8 @@ class Options:
     device: str | None
     dtype: str
     plot: Path | None
+    html: Path | None
+    open_page: bool
     as_json: bool
 
     def check(self) -> None:
@@ -49,6 +55,7 @@ class Options:
             check_name(self.peer)
         if self.plot is not None:
             check_plot(self.plot)
+        check_page(self.html, self.open_page)
 
 
 def open_models(options: Options) -> tuple["Model", Any, int]:
@@ -102,6 +109,8 @@ def run_bench(options: Options, say: Say) -> int:
         from kvsim.views.plot.bench import draw_bench
 
         write_plot(options.plot, partial(draw_bench, bench), say)
+    if bench.points:
+        show_page(bench, options.html, options.open_page, say)
     return 130 if bench.partial else 0
 
 
@@ -148,6 +157,7 @@ def command(say: Say) -> click.Command:
     @loading(say)
     @json_option(say, "bench")
     @plot_option(say("Plot ms per token over context, to this file: .svg, .png or .pdf."))
+    @page_options(say)
     @common(say)
     def bench(**given: Any) -> int:
         return run_bench(Options(**given), say)

@@ -36,6 +36,7 @@ from kvsim.testing.subject.remote import (
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.subject.wire import ATTENTION, CACHE, DECODER, KINDS, QUANTISER
 from kvsim.testing.verdict.error import OracleError
+from kvsim.testing.verdict.failure import Failure
 from kvsim.testing.verdict.text import speak
 
 FINE, WRONG, NOT_STARTED, BROKEN = "fine", "wrong", serving.NOT_STARTED, serving.BROKEN
@@ -47,7 +48,7 @@ class Found(NamedTuple):
 
     `ended`: FINE, WRONG, NOT_STARTED or BROKEN; `text`: the failure; `printed`: the output of the code itself; `kind`:
     what it was taken for, None if it ended before that was known; `facts`: of an OracleError; `edits`: those after
-    which it is right, too.
+    which it is right, too; `failure`: the record of an OracleError; `target`: what was asked for.
     """
 
     ended: str
@@ -56,6 +57,9 @@ class Found(NamedTuple):
     kind: str | None = None
     facts: Mapping[str, Any] = MappingProxyType({})
     edits: tuple[str, ...] = ()
+    failure: Failure | None = None
+    target: str = ""
+    seed: int = 0
 
     def __repr__(self) -> str:
         return f"Found({self.ended}, {self.kind}, {shortened(self.text)})"
@@ -190,7 +194,7 @@ def verify(target: str, seed: int = 0, seconds: float = 60.0, cases: int = 0, le
         found = Found(BROKEN, describe_end(ended, process, path, seconds))
     finally:
         process.end()
-    return found._replace(printed=process.out.text(), kind=about.get("kind"))
+    return found._replace(printed=process.out.text(), kind=about.get("kind"), target=target, seed=seed)
 
 
 def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str, Any]) -> Found:
@@ -204,7 +208,7 @@ def judge(remote: Remote, path: Path, name: str, wanted: Texts, about: dict[str,
         raise NoAnswerError from error
     except OracleError as error:
         ended = NOT_STARTED if error.facts.get("unwritten") else WRONG
-        return Found(ended, str(error), facts=error.facts)
+        return Found(ended, str(error), facts=error.facts, failure=error.failure)
     except CodeEndedError as error:
         if error.ended == serving.UNREADABLE:
             raise FileError("{path} cannot be imported: {error}", path=path, error=error.text) from None

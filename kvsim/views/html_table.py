@@ -8,7 +8,9 @@ from kvsim.views.terminal.sheet import Drawing, Part, Sheet
 
 
 def _cell(tag: str, text: str, side: str) -> str:
-    return f'<{tag} style="text-align: {side}">{escape(printable(text))}</{tag}>'
+    """Columns of numbers stand on the right: no number breaks at a hyphen."""
+    whole = "; white-space: nowrap" if side == "right" else ""
+    return f'<{tag} style="text-align: {side}{whole}">{escape(printable(text))}</{tag}>'
 
 
 def _row(tag: str, cells: list[str], sheet: Sheet) -> str:

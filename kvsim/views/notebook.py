@@ -26,7 +26,9 @@ from kvsim.generation.runs import Run, Step
 from kvsim.i18n.language import Say, choose_language, words
 from kvsim.testing.tolerances import Tolerance
 from kvsim.testing.verdict.failure import Diagnosis, Failure
-from kvsim.testing.verdict.text import describe_diagnosis, render
+from kvsim.testing.verdict.sections import render
+from kvsim.testing.verdict.text import describe_diagnosis
+from kvsim.views.frame import frame_trace
 from kvsim.views.html_table import to_html
 from kvsim.views.terminal import bench, caches, chat, cost, health, memory, oracle, plan, policies, results, trace
 from kvsim.views.terminal.screen import Screen, terminal_width
@@ -42,7 +44,7 @@ class Teller(NamedTuple):
 
 
 TELLERS: dict[type, Teller] = {
-    Trace: Teller(trace.trace_parts),
+    Trace: Teller(trace.trace_parts, frame_trace),
     PolicyComparison: Teller(policies.comparison_parts),
     Conversation: Teller(results.conversation_parts),
     Turn: Teller(results.turn_parts),

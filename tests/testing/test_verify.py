@@ -22,7 +22,7 @@ from kvsim.testing.feeds.chunking import Texts
 from kvsim.testing.subject import wire
 from kvsim.testing.subject.remote import CodeEndedError, NoAnswerError, Process
 from kvsim.testing.tolerances import measure_tolerance
-from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, describe_end, verify
+from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED, WRONG, Found, describe_end, verify
 from tests.testing.in_one_process import judge_answers, verify_here
 
 STUB = """
@@ -308,7 +308,7 @@ def test_an_end_is_no_result(answers):
 
 def test_what_an_answer_says_is_one_short_line():
     ended = reply(ended="broken", text="a\nit: right\n" + 900 * "x")
-    assert judge_answers([ended]) == (BROKEN, "a it: right " + 288 * "x", "", None, {}, ())
+    assert judge_answers([ended]) == Found(BROKEN, "a it: right " + 288 * "x")
     raised = reply(problem="{name} raised {error}", values={"name": "a\nb", "error": 5000 * "x"}, fatal=True)
     found = judge_answers([ATTENTION, raised])
     assert found.ended == WRONG

@@ -8,10 +8,18 @@ import pytest
 import kvsim
 from kvsim.benchmark.record import Benchmark
 from kvsim.costs.bytes.memory import Memory
+from kvsim.i18n.language import words
 from kvsim.testing.subject.calls import Problem
 from kvsim.testing.tolerances import Tolerance
 from kvsim.testing.verdict.failure import Diagnosis, Failure
+from kvsim.views import frame
+from kvsim.views.frame import MOST_STEPS
+from kvsim.views.html_table import to_html
 from kvsim.views.notebook import TELLERS, display, find_teller
+from kvsim.views.page.kinds import to_html as make_page
+from kvsim.views.picture.trace import draw_step
+from kvsim.views.terminal.sheet import Column, Sheet
+from tests.views.page.traces import hostile, long_trace, seven
 from tests.views.terminal.outputs import POEM, demo, make
 
 HOSTILE = "<script>alert(1)</script>\u202e</pre>&"
@@ -69,26 +77,72 @@ def test_every_result_shows_text_and_html(language, monkeypatch):
     for name, result in found.items():
         bundle = result._repr_mimebundle_()
         assert set(bundle) == {"text/plain", "text/html"}
-        tags = read(bundle["text/html"])
         assert f'<div lang="{language}">' in bundle["text/html"]
+        assert "\u202e" not in bundle["text/html"]
+        if name == "Trace":  # a picture and a page: below
+            continue
+        tags = read(bundle["text/html"])
         assert len(tags.text) > 40, name
         assert not re.search("color|src=|href|on[a-z]+=", re.sub(">[^<]*<", "><", bundle["text/html"]))
-        assert "\u202e" not in bundle["text/html"]
 
 
 def test_text_is_the_terminals(monkeypatch):
-    from kvsim.i18n.language import words
     from kvsim.views.terminal.trace import format_trace
 
     monkeypatch.setenv("KVSIM_LANG", "zh")
     assert make("trace")._repr_mimebundle_()["text/plain"] == format_trace(make("trace"), words("zh"))
 
 
-def test_html_has_the_numbers_of_the_table():
-    tags = read(make("trace")._repr_mimebundle_()["text/html"])
-    assert "140" in tags.text
-    assert "28" in tags.text
-    assert {"table", "thead", "tfoot"} <= tags.seen
+class Framed(HTMLParser):
+    """The tags around a frame, and the page in it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.text, self.frame = "", None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        if tag == "iframe":
+            assert self.frame is None
+            self.frame = dict(attrs)
+
+    def handle_data(self, data):
+        self.text += f" {data}"
+
+
+@pytest.mark.parametrize("make_trace", [seven, hostile])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_trace_is_a_picture_a_table_and_the_page(make_trace, language, monkeypatch):
+    monkeypatch.setenv("KVSIM_LANG", language)
+    trace, say = make_trace(), words(language)
+    html = trace._repr_mimebundle_()["text/html"]
+    found = Framed(html)
+    assert set(found.frame) == {"sandbox", "style", "srcdoc"}
+    assert found.frame["sandbox"] == "allow-scripts"  # and no allow-same-origin: it reaches nothing of the notebook
+    assert found.frame["srcdoc"].encode() == make_page(trace, language)
+    assert draw_step(trace, say) in html
+    assert html.index("<svg") < html.index("<table") < html.index("<iframe")
+    assert not {"script", "style", "link", "img"} & set(found.seen)
+    assert {"140", "28"} <= set(re.split(r"[^0-9]+", found.text))
+
+
+def test_the_page_of_a_long_trace_is_left_out_and_the_cell_says_so(monkeypatch):
+    monkeypatch.setenv("KVSIM_LANG", "en")
+    short, long = (long_trace(n, 1, 1)._repr_mimebundle_()["text/html"] for n in (60, MOST_STEPS + 1))
+    assert "<iframe" in short
+    assert "<iframe" not in long
+    assert "The page of this trace is not shown in a notebook: at most 500 steps" in long
+    assert len(long) < 200_000
+    monkeypatch.setattr(frame, "MOST_BYTES", len(make_page(seven(), "en")) - 1)
+    assert "<iframe" not in seven()._repr_mimebundle_()["text/html"]
+
+
+def test_numbers_stay_in_one_line():
+    html = to_html([Sheet("trace", [Column("name", "name", "left"), Column("n", "n")], [["a-b c", "1e-05 ±2"]])], "en")
+    assert '<td style="text-align: left">a-b c</td>' in html
+    assert '<td style="text-align: right; white-space: nowrap">1e-05 ±2</td>' in html
 
 
 def test_only_what_is_asked_for():

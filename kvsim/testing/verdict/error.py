@@ -2,7 +2,8 @@
 
 from kvsim.testing.verdict.facts import to_facts
 from kvsim.testing.verdict.failure import Failure
-from kvsim.testing.verdict.text import render, speak
+from kvsim.testing.verdict.sections import render
+from kvsim.testing.verdict.text import speak
 
 
 class OracleError(AssertionError):

@@ -51,20 +51,25 @@ def draw_dependence(d: Dependence, say: Say) -> list[str]:
     return ["", f"  {title}   {legend(say)}", *draw(say, d.got_TT, d.expected_TT, names, names), ""]
 
 
+def name_weights(w: Weights) -> tuple[list[str], list[str]]:
+    """The names of queries and of keys; rows of a buffer past its length have none."""
+    n_queries, n_keys = w.got_TS.shape
+    _, length, named = w.buffer or (0, n_keys, n_keys)
+    names = labels(named) + ["..."] * (n_keys - named)
+    return names[length - n_queries : length], names
+
+
 def draw_weights(w: Weights, say: Say) -> list[str]:
     """Which keys are seen, with a title, the key/value heads that are read, and whether weights sum to 1."""
-    n_queries, n_keys = w.got_TS.shape
-    sequence, length, named = w.buffer or (0, n_keys, n_keys)
-    names = labels(named) + ["..."] * (n_keys - named)
     title = say("who sees whom (head {head}, read out with V = identity)").format(head=w.head)
     if w.buffer is not None:
         title = say("who sees whom (sequence {sequence}, head {head}, read out with V = identity)").format(
-            head=w.head, sequence=sequence
+            head=w.head, sequence=w.buffer[0]
         )
     heads = say(
         "query head -> kv head: yours {got}  reference {expected};  rows sum to 1: {sums}"
     ).format(got=w.kv_heads, expected=w.expected_kv_heads, sums=say("yes") if w.sums_to_1 else say("no"))  # fmt: skip
-    picture = draw(say, w.got_TS, w.expected_TS, names[length - n_queries : length], names)
+    picture = draw(say, w.got_TS, w.expected_TS, *name_weights(w))
     return ["", f"  {title}   {legend(say)}", *picture, f"   {heads}", ""]
 
 

@@ -1,4 +1,4 @@
-"""A failed check as text, in the language of `say`."""
+"""The sentences of a failed check, in the language of `say`; `sections.py` puts them in order."""
 
 import os
 from typing import Any
@@ -12,14 +12,11 @@ from kvsim.testing.verdict.failure import (
     Candidate,
     DecoderFailure,
     Diagnosis,
-    Failure,
     LayerPlace,
     LogitPlace,
     Mismatch,
     OutputPlace,
 )
-from kvsim.testing.verdict.known import describe_known
-from kvsim.testing.verdict.picture import describe_buffer, draw_dependence, draw_weights
 
 
 def speak() -> Say:
@@ -52,87 +49,11 @@ def short(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def render(failure: Failure, say: Say) -> str:
-    """The whole text, in one or several lines."""
-    if isinstance(failure, DecoderFailure):
-        return "\n".join(_decoder(failure, say))
-    if isinstance(failure, AttentionFailure):
-        return "\n".join(_attention(failure, say))
-    lines = [sentence(problem, say) for problem in failure.headlines]
-    lines += ["  " + sentence(note, say) for note in failure.notes]
-    if failure.named is not None:
-        named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
-        lines.append("  " + say("diagnosis: ") + (named or f"[unknown] {_no_mistake(say)}"))
-        known = [m.id for m in failure.named[:1] if m.variants]  # those of an exercise are not in the bank
-        lines += ["  " + say("similar  : {command}").format(command=f"kvsim explain {id}") for id in known]
-    return "\n".join(lines)
-
-
-def _no_mistake(say: Say) -> str:
+def say_no_mistake(say: Say) -> str:
     return say("no single mistake of the bank gives this output (two at once are often not named)")
 
 
-def _decoder(f: DecoderFailure, say: Say) -> list[str]:
-    """Where a decoder first differs, which positions depend on which, the mistake, the smallest feed."""
-    lines = [sentence(problem, say) for problem in f.problems[:1]]
-    lines.append(_logits_blank(f.blank, say) if f.blank else _logits_differ(f, say))
-    lines.append("  " + say(
-        "first place: feed {feed}, step {step}, row {row} (token {token}, position {position}), channel {channel}: got"
-        " {got}, expected {expected}"
-    ).format(**_values(f.first)))  # fmt: skip
-    if f.layer is not None:
-        lines.append("  " + _layer(f.layer, say))
-    if f.unsteady is not None:
-        lines.append("  " + say(
-            "not deterministic: fed the same text again, the logits differ by {apart}: dropout, noise, or a cache that"
-            " is not reset"
-        ).format(apart=short(f.unsteady)))  # fmt: skip
-    if f.dependence is not None:
-        lines += draw_dependence(f.dependence, say)
-    if f.unsteady is not None and not (f.diagnosis and f.diagnosis.candidates):
-        why = say("code that is not deterministic cannot be compared with a mistake")
-        lines.append("  " + say("diagnosis: ") + f"[unknown] {why}")
-    else:
-        lines += describe_diagnosis(f.diagnosis, say) + describe_known(f.known, say)
-    if f.after_others:
-        lines.append("  " + say("only after other texts: the same feed passed when it was the first"))
-    if f.after_clear:
-        lines.append("  " + say(
-            "only where an object is used again after {name}(): texts fed to a new one pass"
-        ).format(name=f.after_clear))  # fmt: skip
-    return [*lines, "  " + _smallest(f, say), *_command(f, say)]
-
-
-def _attention(f: AttentionFailure, say: Say) -> list[str]:
-    """Where an attention output first differs, which keys each query sees, the mistake, the smallest sizes."""
-    lines = [sentence(problem, say) for problem in f.problems[:1]]
-    if f.blank:
-        lines.append(_output_blank(f.blank, say))
-    else:
-        lines.append(say(
-            "attention output differs from the reference: {count} of {total} values, max |diff| {worst} ({allowed})"
-        ).format(**_difference(f, say)))  # fmt: skip
-    lines.append("  " + say(
-        "first place: head {head}, query {query} (token {token}, position {position}), channel {channel}: got {got},"
-        " expected {expected}"
-    ).format(**_values(f.first)))  # fmt: skip
-    if f.buffer is not None:
-        lines.append("  " + describe_buffer(f.buffer, say))
-    if not f.linear:
-        said = say("the output is not linear in V: the attention weights are not applied to V")
-        lines += ["", "  " + said, ""]
-    elif f.weights is not None:
-        lines += draw_weights(f.weights, say)
-    lines += describe_diagnosis(f.diagnosis, say)
-    if f.only_nan:
-        lines.append("  " + say(
-            "only where rows that were never written hold NaN: 0 x NaN is NaN; nan=False leaves that out, for buffers"
-            " that are made of zeros"
-        ))  # fmt: skip
-    return [*lines, "  " + _smallest_call(f, say), *_command(f, say)]
-
-
-def _smallest(f: DecoderFailure, say: Say) -> str:
+def say_smallest(f: DecoderFailure, say: Say) -> str:
     """The smallest feed that fails and what was searched; if the search found none, the shortest of those fed."""
     feed, searched, _ = f.smallest
     if feed is not None:
@@ -152,7 +73,7 @@ def _smaller(f: Mismatch, say: Say) -> str:
     return say(" (every smaller one passes)")
 
 
-def _smallest_call(f: AttentionFailure, say: Say) -> str:
+def say_smallest_call(f: AttentionFailure, say: Say) -> str:
     """The same of an attention function."""
     sizes, searched, _ = f.smallest
     if sizes is not None:
@@ -170,7 +91,7 @@ def chunks_of(n_queries: int, n_keys: int) -> list[int]:
     return [n_keys] if n_queries == n_keys else [n_keys - n_queries, n_queries]
 
 
-def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
+def show_place(place: LogitPlace | OutputPlace) -> dict[str, Any]:
     """A place as a message shows it."""
     values = place._asdict() | {"got": f"{place.got:+.4f}".replace("+nan", "nan"), "expected": f"{place.expected:+.4f}"}
     if isinstance(place, LogitPlace):
@@ -178,13 +99,13 @@ def _values(place: LogitPlace | OutputPlace) -> dict[str, Any]:
     return values | {"token": repr(place.token)}
 
 
-def _difference(f: Mismatch, say: Say) -> dict[str, Any]:
+def show_difference(f: Mismatch, say: Say) -> dict[str, Any]:
     return {"count": f.difference.wrong, "total": f.difference.total, "worst": f"{f.difference.largest:.3g}",
             "allowed": describe_allowed(f.allowed, say)}  # fmt: skip
 
 
-def _logits_differ(f: DecoderFailure, say: Say) -> str:
-    values = _difference(f, say) | {"policy": f.policy, "failing": len(f.failing), "feeds": f.n_feeds}
+def say_logits_differ(f: DecoderFailure, say: Say) -> str:
+    values = show_difference(f, say) | {"policy": f.policy, "failing": len(f.failing), "feeds": f.n_feeds}
     if f.policy == "dynamic":
         return say(
             "logits differ from the reference: {count} of {total} values in {failing} of {feeds} feeds, max |diff|"
@@ -196,14 +117,14 @@ def _logits_differ(f: DecoderFailure, say: Say) -> str:
     ).format(**values)
 
 
-def _logits_blank(blank: Blank, say: Say) -> str:
+def say_logits_blank(blank: Blank, say: Say) -> str:
     return say(
         "the result holds {value} at {place} (feed {feed}), where the reference is finite: a query that sees nothing,"
         " or an overflow"
     ).format(value=blank.value, place=list(blank.at), feed=list(blank.sizes))
 
 
-def _output_blank(blank: Blank, say: Say) -> str:
+def say_output_blank(blank: Blank, say: Say) -> str:
     queries, keys = blank.sizes
     return say(
         "the result holds {value} at {place} ({queries} queries, {keys} keys), where the reference is finite: a query"
@@ -220,7 +141,7 @@ def describe_allowed(allowed: Allowed, say: Say) -> str:
     )
 
 
-def _layer(found: LayerPlace | Problem, say: Say) -> str:
+def say_layer(found: LayerPlace | Problem, say: Say) -> str:
     if isinstance(found, Problem):
         return sentence(found, say)
     if found.place is None or found.allowed is None:
@@ -230,7 +151,7 @@ def _layer(found: LayerPlace | Problem, say: Say) -> str:
     return say(
         "first layer: feed {feed}, step {step}, layer {layer} (from 0), row {row} (token {token}, position {position}),"
         " channel {channel} of its output: got {got}, expected {expected} ({allowed})"
-    ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **_values(found.place))
+    ).format(layer=found.layer, allowed=describe_allowed(found.allowed, say), **show_place(found.place))
 
 
 def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
@@ -248,7 +169,7 @@ def describe_diagnosis(diagnosis: Diagnosis | None, say: Say) -> list[str]:
             " under a strict mask, or an overflow"
         )
     else:
-        why = _no_mistake(say)
+        why = say_no_mistake(say)
     return [f"{head}[unknown] {why}", *_nearest(diagnosis, say)]
 
 
@@ -279,7 +200,7 @@ def _nearest(diagnosis: Diagnosis, say: Say) -> list[str]:
     ).format(id=diagnosis.nearest.mistake.id, **_votes(diagnosis, diagnosis.nearest))]  # fmt: skip
 
 
-def _command(f: Mismatch, say: Say) -> list[str]:
+def say_command(f: Mismatch, say: Say) -> list[str]:
     """The command that shows the mistake by itself: the same numbers, or the same mistake with other weights."""
     if f.diagnosis is None or not f.diagnosis.candidates:
         return []

@@ -17,6 +17,8 @@ KINDS = {
     "kvsim.comparisons.trace_record.Trace": "trace",
     "kvsim.comparisons.policies_record.PolicyComparison": "compare",
     "kvsim.comparisons.chat_script_record.Chat": "chat",
+    "kvsim.testing.verifying.Found": "verify",
+    "kvsim.benchmark.record.Benchmark": "bench",
 }
 
 

@@ -41,7 +41,7 @@ def _row(cells: dict[str, str], bench: Benchmark, screen: Screen) -> str:
     return "\n".join(wrap(line, screen.width))
 
 
-def _names(bench: Benchmark, say: Say) -> dict[str, str]:
+def name_columns(bench: Benchmark, say: Say) -> dict[str, str]:
     """The headings of the columns."""
     return {
         "context": say("context"), "cached": say("cached"), "no_cache": say("no cache"), "faster": say("faster"),
@@ -49,7 +49,7 @@ def _names(bench: Benchmark, say: Say) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _heading(bench: Benchmark, say: Say) -> list[str]:
+def say_heading(bench: Benchmark, say: Say) -> list[str]:
     """The model, the machine's limits, the prefill, and what the table's numbers are."""
     prefill = bench.prefill
     speed = prefill.useful_flops / statistics.median(prefill.seconds)
@@ -72,11 +72,11 @@ def _heading(bench: Benchmark, say: Say) -> list[str]:
 
 def format_heading(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
     """The lines above the table, and the names of the columns."""
-    wrapped = [part for line in _heading(bench, say) for part in wrap(line, screen.width)]
-    return "\n".join([*wrapped, _row(_names(bench, say), bench, screen)])
+    wrapped = [part for line in say_heading(bench, say) for part in wrap(line, screen.width)]
+    return "\n".join([*wrapped, _row(name_columns(bench, say), bench, screen)])
 
 
-def _cells(point: Point, bench: Benchmark) -> dict[str, str]:
+def show_point(point: Point, bench: Benchmark) -> dict[str, str]:
     """What is shown of one context, by column."""
     cached = point.median("cached")
     return {
@@ -92,30 +92,30 @@ def _cells(point: Point, bench: Benchmark) -> dict[str, str]:
 
 def format_point(point: Point, bench: Benchmark, screen: Screen = ANYWHERE) -> str:
     """The row of one context."""
-    return _row(_cells(point, bench), bench, screen)
+    return _row(show_point(point, bench), bench, screen)
 
 
 def bench_parts(bench: Benchmark, say: Say) -> list[Part]:
     """A whole benchmark: heading, a table of the contexts, sums."""
-    names = _names(bench, say)
+    names = name_columns(bench, say)
     shown = choose_columns(bench, ANYWHERE)
-    rows = [[cells[key] for key in shown] for cells in (_cells(point, bench) for point in bench.points)]
+    rows = [[cells[key] for key in shown] for cells in (show_point(point, bench) for point in bench.points)]
     table = Sheet("bench", [Column(key, names[key]) for key in shown], rows)
-    return [*_heading(bench, say), table, *(_sums(bench, say) if bench.points else [])]
+    return [*say_heading(bench, say), table, *(say_sums(bench, say) if bench.points else [])]
 
 
 def format_sums(bench: Benchmark, say: Say, screen: Screen = ANYWHERE) -> str:
     """Seconds of all steps by each way, why time and FLOPs differ, the peak memory, and columns that are left out."""
     shown = choose_columns(bench, screen)
-    left_out = [name for key, name in _names(bench, say).items() if key not in (*shown, "peer")]
+    left_out = [name for key, name in name_columns(bench, say).items() if key not in (*shown, "peer")]
     lines = []
     if left_out:
         text = say("Left out at this width: {columns}. A wider terminal shows them; --json holds everything.")
         lines.append(text.format(columns=say(", ").join(left_out)))
-    return "\n".join(part for line in [*lines, *_sums(bench, say)] for part in wrap(line, screen.width))
+    return "\n".join(part for line in [*lines, *say_sums(bench, say)] for part in wrap(line, screen.width))
 
 
-def _sums(bench: Benchmark, say: Say) -> list[str]:
+def say_sums(bench: Benchmark, say: Say) -> list[str]:
     first, last = bench.first, bench.reached
     tokens = last - first + 1
     cached = totals(bench.points, "cached", first, last)

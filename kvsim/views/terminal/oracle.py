@@ -5,6 +5,7 @@ from typing import Any
 
 from kvsim.i18n.language import Say, language_of
 from kvsim.i18n.wrapping import wrap
+from kvsim.testing.verifying import BROKEN, FINE, NOT_STARTED
 from kvsim.views.terminal.screen import ANYWHERE, Screen
 from kvsim.views.terminal.text import significant
 
@@ -13,6 +14,17 @@ def format_report(text: str, screen: Screen = ANYWHERE) -> str:
     """A report of several lines, such as that of a failed check, in the width of `screen`. Pictures in it are drawn
     as they are where they fit."""
     return "\n".join(part for line in text.split("\n") for part in wrap(line, screen.width))
+
+
+def say_outcome(found: Any, text: str, say: Say) -> str:
+    """How a check of `kvsim verify` ended. `found`: a `kvsim.testing.verifying.Found`; `text`: what it says of a
+    failure."""
+    templates = {
+        FINE: say("{target}: right, also after {edits}") if found.edits else say("{target}: right"),
+        NOT_STARTED: say("{target}: not started yet: {text}"),
+        BROKEN: say("{target}: cannot be checked: {text}"),
+    }
+    return templates.get(found.ended, "{text}").format(target=found.target, text=text, edits=", ".join(found.edits))
 
 
 def format_bank(mistakes: Iterable[Any], language: str, screen: Screen = ANYWHERE) -> str:

@@ -20,7 +20,7 @@ from kvsim.testing.verdict.failure import (
     LogitPlace,
     OutputPlace,
 )
-from kvsim.testing.verdict.text import render
+from kvsim.testing.verdict.sections import render
 from tests.testing.strangers.numpy_decoders import NumpyDecoder, TopLeft
 from tests.testing.verdict.test_layers import shown
 

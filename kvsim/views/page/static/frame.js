@@ -97,7 +97,7 @@ function makeHelp() {
     el("h2", { id: "help-title" }, t("help")),
     el("dl", 0, rows.map(([keys, does]) => [el("dt", 0, keys.split(" ").map((key) => el("kbd", 0, key))), el("dd", 0, does)])),
     el("p", "soft", t("link")),
-    el("form", { method: "dialog" }, el("button", 0, t("close"))));
+    el("p", "close", el("button", { type: "button", onclick: () => help.close() }, t("close")))); // no form: a notebook's frame forbids them
 }
 
 function openHelp() {
