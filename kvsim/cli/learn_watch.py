@@ -44,16 +44,12 @@ def check_one(folder: Path, exercise: Exercise, say: Say) -> Outcome:
 
 def _what_next(folder: Path, exercise: Exercise, state: State, say: Say) -> str:
     if len(state.passed) >= len(list_exercises()):
-        return _all_passed(exercise, say)
+        return say("all exercises are passed; another solution: kvsim learn solution {number:02}").format(
+            number=exercise.number
+        )
     after = current(folder, exercise.number)
     return say("another solution: kvsim learn solution {number:02}; next: {next:02} {id}").format(
         number=exercise.number, next=after.number, id=after.id
-    )
-
-
-def _all_passed(exercise: Exercise, say: Say) -> str:
-    return say("all exercises are passed; another solution: kvsim learn solution {number:02}").format(
-        number=exercise.number
     )
 
 
@@ -62,8 +58,8 @@ def print_status(folder: Path, say: Say) -> int:
     state = read_state(folder)
     click.echo(format_list(list_exercises(), state.passed, say))
     after = current(folder)
-    if len(state.passed) >= len(list_exercises()):
-        click.echo(fold(_all_passed(after, say)))
+    if after.id in state.passed:
+        click.echo(fold(_what_next(folder, after, state, say)))
         return 0
     click.echo(say("next: kvsim learn show {number:02}, then kvsim learn run {number:02}").format(number=after.number))
     return 0

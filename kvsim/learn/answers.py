@@ -94,7 +94,7 @@ def _describe_list(name: str, given: Any, value: list[int]) -> Problem:
                        {"name": name, "count": len(value), "got": count})  # fmt: skip
     place = next(i for i, (g, v) in enumerate(zip(given, value, strict=True)) if g != v)
     wrong = sum(g != v for g, v in zip(given, value, strict=True))
-    return Problem("{name}: {wrong} of {count} numbers are wrong, the first is number {place}, {given}",
+    return Problem("{name}: {wrong} of {count} numbers are wrong; the first wrong one is number {place}: {given}",
                    {"name": name, "wrong": wrong, "count": len(value), "place": place + 1,
                     "given": repr(given[place])[:60]})  # fmt: skip
 

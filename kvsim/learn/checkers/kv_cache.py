@@ -1,6 +1,5 @@
 """04: a KV cache, and the keys and values of all tokens by way of it."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from kvsim.testing.subject.calls import Problem, ShapeError, UnreadableError, eq
 from kvsim.testing.subject.weights import ModelWeights, make_weights
 from kvsim.testing.verdict.error import OracleError
 from kvsim.testing.verdict.facts import UNKNOWN
-from kvsim.testing.verdict.failure import DecoderFailure
 from kvsim.weights import Attention
 
 FEED = [1] * 7  # of which the cost is counted
@@ -23,7 +21,6 @@ ENTRY = "keys_and_values"
 BATCH = 2
 MOST_ROWS = 4096
 AXES = ("batch", "heads", "tokens", "d_head")
-SHAPE = "{name} gave an array of shape {got}, expected ({axes}) = {expected}"
 SAME = 1e-5  # two rows of different tokens differ by much more
 
 
@@ -58,8 +55,9 @@ def check(given: Given) -> None:
         if any(one.swapped for one in decoders) and error.facts.get("diagnosis") == [UNKNOWN]:
             raise given.fail(Problem("{name} gave the values where the keys belong", {"name": ENTRY}),
                              "k_and_v_swapped") from None  # fmt: skip
-        if error.facts.get("diagnosis") == [UNKNOWN]:
-            raise with_count(error, decoders) from None
+        again = [problem for one in decoders for problem in one.again]
+        if again and error.facts.get("diagnosis") == [UNKNOWN]:
+            raise given.fail(again[0], "stored_again") from None
         raise
     if any(one.mixed for one in decoders):
         raise given.fail(Problem("the second text of the batch has wrong rows, the first has right ones", {}),
@@ -84,14 +82,6 @@ def check_cost(given: Given, weights: ModelWeights) -> None:
                      "nothing_saved", rows=decoder.projected)  # fmt: skip
 
 
-def with_count(error: OracleError, decoders: list["WithCache"]) -> OracleError:
-    """The error, with the first shape in front whose number of tokens is wrong: that says more than the logits do."""
-    problem = next((one.miscounted for one in decoders if one.miscounted is not None), None)
-    if problem is None or not isinstance(error.failure, DecoderFailure):
-        return error
-    return OracleError(replace(error.failure, problems=(problem,)))
-
-
 class WithCache(Decoder):
     """The independent decoder, whose keys and values come from the learner's function. The batch is the text and a
     second one, made of it. `projected`: K and V rows that layer 0 was asked for."""
@@ -102,7 +92,7 @@ class WithCache(Decoder):
         self.hidden: dict[int, list[Any]] = {}  # by layer, [C] for each token
         self.projected = 0
         self.swapped = self.mixed = self.turned = False
-        self.miscounted: Problem | None = None
+        self.again: list[Problem] = []  # with rows of which the last ones are all tokens'
         super().__init__(weights.config.to_config(), weights.to_weights())
 
     def attention(self, layer: int, w: Attention, x: list[Any], start: int) -> list[Any]:
@@ -122,7 +112,8 @@ class WithCache(Decoder):
         def project(number: int, rows: Any) -> tuple[Any, Any]:
             rows = np.asarray(to_host(rows)[0])
             if number != layer or rows.ndim != 3 or rows.shape[2] != x_BSC.shape[2]:
-                raise ValueError(f"project takes layer {layer} and rows [batch, tokens, {x_BSC.shape[2]}]")
+                got = f"layer {number}, rows {list(rows.shape)}"
+                raise ValueError(f"project takes layer {layer}, rows [batch, tokens, {x_BSC.shape[2]}], got {got}")
             if layer == 0:
                 self.projected += 2 * rows.shape[1]
             return self.rows_of(w, rows)
@@ -150,18 +141,25 @@ class WithCache(Decoder):
             fits = x.ndim == len(AXES) and (x.shape[0], x.shape[1], x.shape[3]) == (b, g, k)
             self.turned |= not fits and x.size == b * g * k * shape[2]  # every number is there, along another axis
             if not fits or x.shape != keys.shape or not 0 < x.shape[2] <= MOST_ROWS:
-                raise ShapeError(SHAPE, name=ENTRY, got=list(x.shape), axes=", ".join(AXES), expected=list(shape))
-            if x.shape != shape and self.miscounted is None:
-                self.miscounted = Problem(SHAPE, {"name": ENTRY, "got": list(x.shape), "axes": ", ".join(AXES),
-                                                  "expected": list(shape)})  # fmt: skip
+                problem = misshapen(x, shape)
+                raise ShapeError(problem.template, **problem.values)
         return keys, values
 
     def compare(self, got: tuple[Any, Any], true: list[Any]) -> None:
-        """Notes whether keys and values are swapped, and whether only the second text is wrong."""
+        """Notes whether keys and values are swapped, whether only the second text is wrong, and whether all rows come
+        behind those that were stored before."""
         right = [equal(x, y, SAME) for x, y in zip(got, true, strict=True)]
+        if got[0].shape[2] > (count := true[0].shape[2]) and equal(got[0][:, :, -count:], true[0], SAME):
+            self.again.append(misshapen(got[0], true[0].shape))
         self.swapped |= not any(right) and equal(got[0], true[1], SAME) and equal(got[1], true[0], SAME)
         first = all(equal(x[0], y[0], SAME) for x, y in zip(got, true, strict=True))
         self.mixed |= first and not all(right)
+
+
+def misshapen(x: Any, shape: tuple[int, ...]) -> Problem:
+    """Keys or values of another shape, with the axes named."""
+    return Problem("{name} gave an array of shape {got}, expected ({axes}) = {expected}",
+                   {"name": ENTRY, "got": list(x.shape), "axes": ", ".join(AXES), "expected": list(shape)})  # fmt: skip
 
 
 def new_cache(subject: Subject) -> Thing:

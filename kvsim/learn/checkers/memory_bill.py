@@ -182,26 +182,24 @@ def check(given: Given) -> None:
         wrong = [i for i, one in enumerate(got) if not equal(one, expected[i][""])]
         if not wrong:
             continue
-        case, right = cases[wrong[0]], expected[wrong[0]][""]
-        values = {"name": name, "args": ", ".join(map(str, arguments(name, case))), "got": got[wrong[0]],
+        ids, place = explain(got, expected, wrong)
+        case, right = cases[place], expected[place][""]
+        values = {"name": name, "args": ", ".join(map(str, arguments(name, case))), "got": got[place],
                   "expected": right}  # fmt: skip
         where = {"model": case.model, "device": case.device, "wrong": len(wrong), "count": len(cases)}
-        about = Problem("this is {model} on {device}: {wrong} of {count} models are wrong", where)
-        ids = name_mistakes(got, expected)
+        about = Problem("this is {model} on {device}: wrong for {wrong} of {count} models", where)
         raise given.fail(Problem("{name}({args}) gave {got}, expected {expected}", values), *ids[:1], notes=(about,))
 
 
-def name_mistakes(got: list[int | float], expected: list[dict[str, Any]]) -> list[str]:
-    """The mistakes that give these numbers: all of them, else those of the models that fit, whose numbers say what is
-    wrong even if it is forgotten, too, that no number is below 0."""
-    pairs = list(zip(got, expected, strict=True))
-    fitting = [(one, e) for one, e in pairs if e[""] > 0]
-    for some in (pairs, fitting):
-        if all(equal(one, e[""]) for one, e in some):
-            return []
-        if ids := [id for id in expected[0] if all(equal(one, e[id]) for one, e in some)]:
-            return ids
-    return []
+def explain(got: list[Any], expected: list[dict[str, Any]], wrong: list[int]) -> tuple[list[str], int]:
+    """The mistakes that give these numbers, and the first case that shows one. A second mistake is common where the
+    weights do not fit, so that the cases in which they fit are looked at by themselves if no mistake gives all."""
+    fitting = [i for i, one in enumerate(expected) if one[""]]
+    for chosen in (range(len(got)), fitting):
+        ids = [id for id in expected[0] if id and all(equal(got[i], expected[i][id]) for i in chosen)]
+        if ids and (shown := [i for i in wrong if i in chosen]):
+            return ids, shown[0]
+    return [], wrong[0]
 
 
 def call(given: Given, name: str, case: Case) -> int | float:

@@ -36,8 +36,8 @@ class Ring(Rows):
 
 @mistake(
     "ring_buffer_prefill_longer_than_window",
-    "a chunk longer than the free part of the ring buffer overwrites rows that its own queries, or later ones, need",
-    "比环形缓冲剩余空间更长的分块，覆盖了本块或之后的查询还需要的行",
+    "a chunk longer than the free part overwrites (in a ring buffer) or drops rows that its own or later queries need",
+    "分块比剩余空间更长，覆盖（环形缓冲）或丢掉了本块或之后的查询还需要的行",
     (3,),
     window=2,
     twin="Lightning-AI/litgpt#2182; huggingface/transformers#37574; lablup/mlxcel#413; pytorch/executorch#20346;"

@@ -49,11 +49,10 @@ def tell(failure: Failure, say: Say) -> Sections:
     why = ["  " + sentence(note, say) for note in failure.notes]
     command = []
     if failure.named is not None:
-        named = " ".join(f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named)
-        why.append("  " + say("diagnosis: ") + (named or f"[unknown] {say_no_mistake(say)}"))
-        command = [
-            "  " + say("similar  : {command}").format(command=f"kvsim explain {m.id}") for m in failure.named[:1]
-        ]
+        named = [f"[{m.id}] {m.sentence(language_of(say))}" for m in failure.named]
+        why += ["  " + say("diagnosis: ") + one for one in named or [f"[unknown] {say_no_mistake(say)}"]]
+        known = [m.id for m in failure.named[:1] if m.variants]  # those of an exercise are not in the bank
+        command = ["  " + say("similar  : {command}").format(command=f"kvsim explain {id}") for id in known]
     return Sections([sentence(problem, say) for problem in failure.headlines], why=why, command=command)
 
 

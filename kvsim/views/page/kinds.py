@@ -12,7 +12,7 @@ from kvsim.schemas import VERSION
 from kvsim.views.page.bundle import make_html
 from kvsim.views.page.texts import frame_texts, key_texts
 
-# The type of a result, and the module of this folder that tells it; its static/kinds/NAME.js has the same name.
+# The type of a result, and the module of results/ that tells it; its static/kinds/NAME.js has the same name.
 KINDS = {
     "kvsim.comparisons.trace_record.Trace": "trace",
     "kvsim.comparisons.policies_record.PolicyComparison": "compare",
@@ -43,7 +43,7 @@ def to_html(result: Any, language: str = "en") -> bytes:
             got=shortened(result),
             kinds=", ".join(KINDS.values()),
         )
-    told: Told = import_module(f"kvsim.views.page.{name}").tell(result)
+    told: Told = import_module(f"kvsim.views.page.results.{name}").tell(result)
     says = {code: words(code) for code in LANGUAGES}
     data = {
         **told.data,

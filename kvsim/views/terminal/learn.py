@@ -48,7 +48,7 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
     if outcome.diagnosis and exercise.entry:
-        text = _mistake_first(text, say)
+        text = _mistake_first(text, outcome.diagnosis, say)
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
     apart = "\n" if text.startswith(" ") else ""
     lines.append(fold(head if not text else f"{head}{say(': ').rstrip() if apart else say(': ')}{apart}{text}"))
@@ -66,9 +66,11 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     return "\n".join(lines)
 
 
-def _mistake_first(text: str, say: Say) -> str:
-    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first."""
-    lines = text.split("\n")
+def _mistake_first(text: str, ids: Sequence[str], say: Say) -> str:
+    """A report with the smallest feed that fails and the mistake in front: what a learner looks for first. Without the
+    plain command of a mistake: the last line of the outcome has it."""
+    again = [say("similar  : {command}").format(command=f"kvsim explain {id}") for id in ids]
+    lines = [line for line in text.split("\n") if line.strip() not in again]
     starts = [say(key).partition("{")[0].strip() for key in ("smallest : feed {feed}", "diagnosis: ")]
     first = [line for start in starts for line in lines if line.strip().startswith(start)]
     rest = [line for line in lines if line not in first]

@@ -15,7 +15,7 @@ from kvsim.testing.verdict.sections import tell as tell_sections
 from kvsim.testing.verifying import Found
 from kvsim.views.json.oracle import verify_dict
 from kvsim.views.page.kinds import Told
-from kvsim.views.page.verify_texts import verify_keys, verify_texts
+from kvsim.views.page.results.verify_texts import verify_keys, verify_texts
 from kvsim.views.terminal.oracle import say_outcome
 from kvsim.views.terminal.text import cut
 

@@ -11,8 +11,8 @@ from kvsim.comparisons.trace_record import Side, Trace, TraceStep
 from kvsim.comparisons.trace_values import PLACES, TraceValues
 from kvsim.counting.events import SCORES
 from kvsim.views.page.kinds import Told
+from kvsim.views.page.results.trace_texts import trace_keys, trace_texts
 from kvsim.views.page.still import Names, draw_still, read_names
-from kvsim.views.page.trace_texts import trace_keys, trace_texts
 from kvsim.views.terminal.text import cut, percent_saved
 from kvsim.views.terminal.trace_notes import footnotes, headline
 

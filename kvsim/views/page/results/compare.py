@@ -7,8 +7,8 @@ from typing import Any
 from kvsim.comparisons.policies_record import PolicyComparison, PolicyRun
 from kvsim.errors import UsageError
 from kvsim.i18n.language import Say
-from kvsim.views.page.compare_texts import compare_keys, compare_texts
 from kvsim.views.page.kinds import Told
+from kvsim.views.page.results.compare_texts import compare_keys, compare_texts
 from kvsim.views.terminal.policies import comparison_parts, heading, notes
 from kvsim.views.terminal.sheet import Sheet
 from kvsim.views.terminal.text import cut

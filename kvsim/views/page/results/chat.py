@@ -8,8 +8,8 @@ from kvsim.comparisons.chat_script_record import Chat, Line
 from kvsim.comparisons.conversation_record import Work
 from kvsim.i18n.language import LANGUAGES, Say, explain, words
 from kvsim.i18n.printable import printable
-from kvsim.views.page.chat_texts import chat_texts
 from kvsim.views.page.kinds import Told
+from kvsim.views.page.results.chat_texts import chat_texts
 from kvsim.views.terminal.chat import chat_parts, label, notes
 from kvsim.views.terminal.sheet import Sheet
 from kvsim.views.terminal.text import cut, percent_saved
