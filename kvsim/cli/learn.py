@@ -161,11 +161,12 @@ def _list(say: Say) -> click.Command:
         from kvsim.views.terminal.learn import format_list
 
         try:
-            passed = read_state(_find(folder)).passed
+            place = _find(folder)
         except FileError:
             if folder is not None:
                 raise
-            passed = ()  # before init
+            place = None  # before init
+        passed = () if place is None else read_state(place).passed
         click.echo(format_list(list_exercises(), passed, say))
         return 0
 

@@ -10,6 +10,7 @@ from kvsim.learn.looking import read_text
 from kvsim.testing.subject.calls import Problem
 
 OPEN = "?"  # an answer that was not given
+CLOSE = 0.01  # of a value: the part below which "1 times as large" would say nothing
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,14 @@ def describe(name: str, given: Any, answer: Answer) -> Problem:
         return Problem("{name}: {given} is wrong", {"name": name, "given": repr(given)[:60]})
     if isinstance(given, bool) or not isinstance(given, int | float):
         return Problem("{name}: {given} is not a number", {"name": name, "given": repr(given)[:60]})
-    values = {"name": name, "given": given, "times": _times(given, value)}
+    return _describe_number(name, given, value)
+
+
+def _describe_number(name: str, given: int | float, value: int | float) -> Problem:
+    shown = f"{given:.6g}" if isinstance(given, float) else given
+    values = {"name": name, "given": shown, "times": _times(given, value)}
+    if abs(given - value) < CLOSE * abs(value):
+        return Problem("{name}: {given} is less than 1 % off, and that is not close enough here", values)
     if given <= 0:
         return Problem("{name}: {given} is too small", values)
     if given > value:
@@ -102,4 +110,4 @@ def tell(name: str, given: Any, answer: Answer) -> Problem:
 def _times(given: float, value: float) -> str:
     """The larger of two numbers as a multiple of the smaller one."""
     low, high = sorted((abs(given), abs(value)))
-    return f"{high / low:.3g}" if low else "?"
+    return f"{float(f'{high / low:.3g}'):,g}" if low else "?"

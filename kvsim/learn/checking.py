@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvsim.errors import FileError, UsageError
-from kvsim.i18n.language import explain
+from kvsim.i18n.language import explain, language_of
 from kvsim.learn.answers import Answer, describe, open_questions, read_answers, tell, untouched
 from kvsim.learn.exercise import Exercise, list_exercises
 from kvsim.learn.looking import find_reference, is_stub, parse, read_text
-from kvsim.learn.naming import fail
+from kvsim.learn.naming import fail, find_named
 from kvsim.learn.subject import Subject
 from kvsim.testing.subject.calls import Problem, UnreadableError
 from kvsim.testing.subject.remote import CodeEndedError, Remote, start_process
@@ -127,7 +127,19 @@ def check_answers(exercise: Exercise, folder: Path, seed: int) -> Outcome:
         return Outcome(exercise, PASSED)
     ids = list(dict.fromkeys(id for name, one in wrong.items() for id in one.names(given[name])[:1]))
     told = [describe(name, given[name], one) for name, one in wrong.items()]
-    return _failed(exercise, fail(exercise, told[0], *ids, notes=tuple(told[1:])))
+    failed = _failed(exercise, fail(exercise, told[0], *ids, notes=tuple(told[1:])))
+    lines = [line for name, one in wrong.items() for line in _tell_wrong(exercise, name, given[name], one)]
+    return replace(failed, text="\n".join(lines))
+
+
+def _tell_wrong(exercise: Exercise, name: str, given: Any, answer: Answer) -> list[str]:
+    """A wrong answer, and below it the mistake that gives it."""
+    say = speak()
+    lines = [f"  {sentence(describe(name, given, answer), say)}"]
+    for id in answer.names(given)[:1]:
+        mistake = find_named(exercise, id)
+        lines.append(f"    {say('diagnosis: ')}[{id}] {mistake.sentence(language_of(say))}")
+    return lines
 
 
 def _predict(exercise: Exercise, folder: Path, seed: int) -> tuple[str, ...]:
@@ -150,8 +162,9 @@ def _predict(exercise: Exercise, folder: Path, seed: int) -> tuple[str, ...]:
 
 
 def _not_there(exercise: Exercise, path: Path) -> Outcome:
-    text = speak()("there is no file {file}: kvsim learn reset {id} writes it").format(file=path.name, id=exercise.id)
-    return Outcome(exercise, NOT_STARTED, text)
+    say = speak()
+    text = say("there is no file {file}: kvsim learn reset {id} writes it")
+    return Outcome(exercise, NOT_STARTED, text.format(file=path.name, id=exercise.id))
 
 
 def _look(exercise: Exercise, path: Path) -> Outcome | None:

@@ -110,9 +110,11 @@ class Server:
                     words="", error=describe_error(error),
                 ) from error  # fmt: skip
             line = self._line(error)
-            where = "" if line is None else f" (line {line})"
-            raise UnreadableError("{name} raised {error}", name=name, error=describe_error(error) + where,
-                                  raised=type(error)) from error  # fmt: skip
+            told, raised = describe_error(error), type(error)
+            if line is None:
+                raise UnreadableError("{name} raised {error}", name=name, error=told, raised=raised) from error
+            raise UnreadableError("{name} raised {error} (line {line})", name=name, error=told, line=line,
+                                  raised=raised) from error  # fmt: skip
 
     def _line(self, error: BaseException) -> int | None:
         """The innermost line of the learner's file on the way to the error."""

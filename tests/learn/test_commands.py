@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -184,3 +185,46 @@ def test_a_grader(folder, capsys):
     assert record["seed"] == 3
     (wrong,) = [one for one in record["exercises"] if one["status"] not in ("passed", SKIPPED)]
     assert (wrong["id"], wrong["diagnosis"]) == ("kv_cache", ["concat_wrong_axis"])
+
+
+def test_the_mistake_of_a_wrong_answer_stands_below_it(folder, capsys):
+    exercise = BY_ID["count_waste"]
+    hand_in(exercise, files_of("solutions", "count_waste")[0], folder, seed=3)
+    file = folder / "01_count_waste.toml"
+    text = file.read_text(encoding="utf-8").replace("total_rows = 84", "total_rows = 28")
+    file.write_text(text.replace("total_cells = 140", "total_cells = 141"), encoding="utf-8")
+    lines = said(capsys, "run", "01", code=1).splitlines()
+    assert lines[1:4] == [
+        "✗ wrong:",
+        "  total_cells: 141 is less than 1 % off, and that is not close enough here",
+        "  total_rows: 28 is too small: the right number is 3 times as large",
+    ]
+    assert lines[4].startswith("    diagnosis: [one_of_three] ")
+
+
+def test_a_file_that_is_gone_is_told_in_both_languages(folder, capsys, monkeypatch):
+    (folder / "02_attention_step.py").unlink()
+    assert "there is no file 02_attention_step.py" in said(capsys, "run", "02", code=1)
+    monkeypatch.setenv("KVSIM_LANG", "zh")
+    assert "没有文件 02_attention_step.py" in said(capsys, "run", "02", code=1)
+
+
+def test_the_list_does_not_take_a_damaged_state_for_none(folder, capsys):
+    (folder / STATE).write_text("{", encoding="utf-8")
+    assert run(["learn", "list"]) == 4
+    assert "kvsim learn check --all makes it again" in capsys.readouterr().err
+
+
+def test_no_next_exercise_is_named_after_the_last_one(folder, capsys):
+    state = read_state(folder)
+    write_state(folder, replace(state, passed=tuple(one.id for one in list_exercises())))
+    assert said(capsys).splitlines()[-1].startswith("all exercises are passed; ")
+
+
+def test_rows_are_counted_after_the_tokens_that_left_them(folder, capsys):
+    exercise = BY_ID["window_and_sinks"]
+    file = next(file for file in files_of("mistakes", exercise.id) if "nothing_evicted" in file.read_text("utf-8"))
+    hand_in(exercise, file, folder, seed=3)
+    found = re.search(r"too much kept: (\d+) rows after (\d+) tokens", said(capsys, "run", "11", code=1))
+    assert found is not None
+    assert found[1] == found[2]

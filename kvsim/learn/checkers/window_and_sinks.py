@@ -165,7 +165,7 @@ class LearnersRows(SinkRows):
         keys, values, at_TR = read(got, len(q), k[0].shape)
         tokens = [[self.find(x[:, r], part) for r in range(x.shape[1])] for part, x in enumerate((keys, values))]
         self.owner.swapped |= keys.shape[1] > 0 and all(self.find(keys[:, r], 1) >= 0 for r in range(keys.shape[1]))
-        self.owner.kept.append((at_TR.shape[1] - len(q), start + len(q)))
+        self.owner.kept.append((at_TR.shape[1] - len(q), start))  # before these came
         return [self.look(start + t, query, at_TR[t], *tokens) for t, query in enumerate(q)]
 
     def find(self, row: Any, part: int) -> int:

@@ -27,6 +27,7 @@ PROBLEMS = {
     problem.template
     for problem in (
         Problem("{name} raised {error}", {}),
+        Problem("{name} raised {error} (line {line})", {}),
         Problem("{name} cannot be called with {count} arguments{words}: {error}", {}),
         Problem("the result {type} is on the device {device}, expected one on the host, as x.cpu() gives it", {}),
         Problem("the result {type} cannot be read as an array: {error}", {}),

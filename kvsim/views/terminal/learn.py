@@ -47,9 +47,11 @@ def format_outcome(outcome: Any, hints: int, say: Say) -> str:
     """What came out, and what to do next. `hints`: how many were shown."""
     exercise, lines = outcome.exercise, []
     text = "\n".join(printable(line) for line in outcome.text.split("\n")).rstrip()
-    text = _mistake_first(text, outcome.diagnosis, say) if outcome.diagnosis else text
+    if outcome.diagnosis and exercise.entry:
+        text = _mistake_first(text, outcome.diagnosis, say)
     head = f"{SIGNS[outcome.status]} {status_text(outcome.status, say)}"
-    lines.append(fold(head if not text else f"{head}{say(': ')}{text}"))
+    apart = "\n" if text.startswith(" ") else ""
+    lines.append(fold(head if not text else f"{head}{say(': ').rstrip() if apart else say(': ')}{apart}{text}"))
     lines += [fold(f"  {printable(line)}") for line in outcome.predicted]
     if outcome.printed.strip():
         shown = "\n".join(printable(line) for line in outcome.printed.strip()[:PRINTED].split("\n"))
@@ -72,7 +74,7 @@ def _mistake_first(text: str, ids: Sequence[str], say: Say) -> str:
     starts = [say(key).partition("{")[0].strip() for key in ("smallest : feed {feed}", "diagnosis: ")]
     first = [line for start in starts for line in lines if line.strip().startswith(start)]
     rest = [line for line in lines if line not in first]
-    return "\n".join([*first, *rest]).lstrip()
+    return "\n".join(line if line.startswith(" ") or not line else f"  {line}" for line in [*first, *rest])
 
 
 def format_list(exercises: Sequence[Any], passed: Sequence[str], say: Say) -> str:
