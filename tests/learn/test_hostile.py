@@ -154,7 +154,11 @@ def test_a_cache_may_not_call_what_it_was_not_given(tmp_path):
     file = tmp_path / "04_kv_cache.py"
     text = file.read_text(encoding="utf-8")
     for before, after, said in [
-        ("project(layer, x[:, seen:])", "project(layer, x[0])", "project takes layer 0, rows [batch, tokens, 24], got layer 0, rows [3, 24]"),
+        (
+            "project(layer, x[:, seen:])",
+            "project(layer, x[0])",
+            "project takes layer 0, rows [batch, tokens, 24], got layer 0, rows [3, 24]",
+        ),
         ("project(layer, x[:, seen:])", "project(1 - layer, x[:, seen:])", "project takes layer 0"),
         ("project(layer, x[:, seen:])", "project(layer)", "project is called with other arguments"),
         ("project(layer, x[:, seen:])", "(x[:, None, seen:, :8].repeat(2, 1),) * 2", ""),
