@@ -75,18 +75,25 @@ def find_chromium() -> str | None:
     return os.environ.get("KVSIM_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip marked tests whose requirements are missing; an error instead if KVSIM_REQUIRE_DEV, KVSIM_REQUIRE_BROWSER
-    or KVSIM_REQUIRE_CUPY is set, as in CI."""
-    for mark, missing in _missing().items():
-        if not missing:
-            continue
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out marked tests whose requirements are missing; an error instead if KVSIM_REQUIRE_DEV,
+    KVSIM_REQUIRE_BROWSER or KVSIM_REQUIRE_CUPY is set, as in CI."""
+    absent = {mark: missing for mark, missing in _missing().items() if missing}
+    for mark, missing in absent.items():
         if os.environ.get(f"KVSIM_REQUIRE_{mark.upper()}"):
             raise pytest.UsageError(f"KVSIM_REQUIRE_{mark.upper()} is set and this is missing: {', '.join(missing)}")
-        skip = pytest.mark.skip(reason=f"needs {', '.join(missing)}")
-        for item in items:
-            if item.get_closest_marker(mark):
-                item.add_marker(skip)
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in absent)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        without = set(left_out)
+        items[:] = [item for item in items if item not in without]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which tests were left out."""
+    for mark, missing in _missing().items():
+        if missing:
+            terminalreporter.write_line(f"left out: tests marked {mark}, which need {', '.join(missing)}")
 
 
 def pytest_collection_finish() -> None:
