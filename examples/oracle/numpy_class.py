@@ -83,9 +83,7 @@ class Restarts(Loop):
 
 weights = testing.weights()
 testing.assert_split_invariant(lambda: Loop(weights), lambda m, ids: m.forward(ids), weights)
-testing.assert_cost(
-    lambda: Loop(weights), lambda m, ids: m.forward(ids), [1] * 7, reference=weights, projected_rows=21
-)
+testing.assert_cost(lambda: Loop(weights), lambda m, ids: m.forward(ids), [1] * 7, reference=weights, projected_rows=21)
 print("loop: correct at every position, 21 projected rows")
 try:
     testing.assert_split_invariant(lambda: Restarts(weights), lambda m, ids: m.forward(ids), weights)
