@@ -43,7 +43,7 @@ class Recording:
         return self.model
 
     def check_steps(self, steps: int) -> None:
-        """UsageError: so many steps have more slices than a timeline takes. Raised before all of them have run."""
+        """UsageError: this many steps give more slices than a file may hold. Raised after the first step."""
         assert self.model is not None
         self._check_size(2 * steps * (2 + 8 * self.model.config.n_layers))
 

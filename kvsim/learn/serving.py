@@ -21,7 +21,7 @@ from kvsim.testing.subject.calls import UnreadableError, accepts, describe_error
 from kvsim.testing.subject.serving import UNREADABLE, EndedError, answer, load
 from kvsim.testing.subject.wire import receive, send
 
-MOST_NAMES = 200  # of a file, that are told
+MOST_NAMES = 200  # names of one file that are reported, at most
 
 
 class Server:
@@ -94,7 +94,7 @@ class Server:
         return ask
 
     def _call(self, owner: Any, name: str, args: list[Any]) -> Any:
-        """The result. UnreadableError: the code raises an error, whose line is told."""
+        """The result. UnreadableError: the code raises an error; the message gives its line."""
         try:
             function = getattr(owner, name)
         except AttributeError as error:

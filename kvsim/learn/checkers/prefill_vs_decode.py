@@ -111,7 +111,7 @@ def fed_again(case: Case) -> int:
 
 
 def choose(right: int | float, near: dict[str, Any], within: float = NEAR) -> Answer:
-    """The answer with those wrong ones that are told from the right one and from those before them."""
+    """The right answer, and the wrong ones that differ from it and from each other."""
     kept: dict[str, Any] = {}
     for id, wrong in near.items():
         if not any(Answer(one, {}, within).accepts(wrong) for one in (right, *kept.values())):

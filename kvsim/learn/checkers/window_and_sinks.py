@@ -44,7 +44,7 @@ def check(given: Given) -> None:
 
 
 def check_policy(given: Given, weights: ModelWeights, sinks: int) -> None:
-    """OracleError: with so many sinks, as `check`."""
+    """As `check`, with this number of sinks. OracleError: the code is wrong."""
     seen: list[WithWindow] = []
 
     def make() -> WithWindow:
@@ -146,7 +146,7 @@ def expect(token: int, sinks: int, less: int = 0) -> Seen:
 
 
 class LearnersRows(SinkRows):
-    """A layer's cache that asks the learner's, which is given random rows: each tells of which token it is."""
+    """A layer's cache around the learner's. The learner's gets random rows, so that each row shows its token."""
 
     def __init__(self, decoder: DecoderLike, layer: int, options: Any) -> None:
         super().__init__(decoder, layer, options)

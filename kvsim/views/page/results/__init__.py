@@ -1,1 +1,1 @@
-"""What the page tells of each result, and its texts: one file, or two, for each kind."""
+"""The contents of the page for each kind of result, and its texts: one file or two for each."""
